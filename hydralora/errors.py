@@ -1,0 +1,25 @@
+"""Errors a caller may want to catch by name. Each says what, where, and how to mend it."""
+
+
+class UserError(ValueError):
+    """Something the person at the keyboard can mend; its text is shown to them as it is."""
+
+
+class CorpusError(UserError):
+    """A file or a row that cannot become examples."""
+
+
+class BaseModelError(UserError):
+    """A base model that is missing, unsafe or of the wrong kind."""
+
+
+class AdapterError(UserError):
+    """An adapter setting, target or file that does not fit."""
+
+
+class TrainingError(UserError):
+    """Training that cannot start or cannot go on (no examples, NaN loss, out of memory)."""
+
+
+class StoppedError(Exception):
+    """The user asked for a stop and the work has ended cleanly; not a failure."""
