@@ -1,0 +1,142 @@
+"""Base models: find, check and load them. Safetensors only, and never a model's own code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from hydralora.errors import BaseModelError
+
+STARTER = Path(__file__).resolve().parent.parent / "data" / "starter"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+UNSAFE_KEYS = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
+
+transformers_logging.disable_progress_bar()
+
+
+def find_base(base: str) -> str:
+    """The folder or hub id that ``base`` means: ``starter``, a local folder, or ``owner/name``.
+
+    Raises:
+        BaseModelError: When it is none of these, holds no safetensors, or asks to run code.
+    """
+    if base == "starter":
+        return str(_checked_folder(STARTER, "starter"))
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return str(_checked_folder(folder, base))
+    if HUB_ID.fullmatch(base) and not base.startswith(("/", ".", "~")):
+        return base
+    raise BaseModelError(
+        f"Base model '{base}' is unknown. Use 'starter', a folder that holds config.json and "
+        "safetensors, or a hub id such as 'owner/name'."
+    )
+
+
+def _checked_folder(folder: Path, name: str) -> Path:
+    config = folder / "config.json"
+    if not config.exists():
+        raise BaseModelError(f"Base model '{name}': the folder holds no config.json.")
+    try:
+        text = json.loads(config.read_text("utf-8"))
+    except ValueError as error:
+        raise BaseModelError(f"Base model '{name}': config.json is not valid JSON.") from error
+    found = [key for key in UNSAFE_KEYS if _holds_key(text, key)]
+    if found:
+        raise BaseModelError(
+            f"Base model '{name}' asks to run its own code (`{found[0]}` in config.json), which is "
+            "never done here. Use a model that transformers knows by itself."
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise BaseModelError(
+            f"Base model '{name}' holds no safetensors file; pickled weights are never loaded. "
+            "Convert it to safetensors first."
+        )
+    return folder
+
+
+def _holds_key(value: Any, key: str) -> bool:
+    if isinstance(value, dict):
+        return key in value or any(_holds_key(item, key) for item in value.values())
+    return isinstance(value, list) and any(_holds_key(item, key) for item in value)
+
+
+def choose_device() -> str:
+    """``cuda`` where a GPU is usable, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_base(
+    base: str, *, dtype: str = "float32", device: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a frozen base model and its tokenizer.
+
+    Raises:
+        BaseModelError: When it cannot be found, fetched or read.
+    """
+    source = find_base(base)
+    try:
+        tokenizer = load_tokenizer(base)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise BaseModelError(
+            f"Base model '{base}' cannot be loaded: {_first_line(error)} "
+            "Check the name, or download it first and give its folder."
+        ) from error
+    model.requires_grad_(False)
+    return model.to(device or choose_device()), tokenizer
+
+
+def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model, with a padding token."""
+    tokenizer = AutoTokenizer.from_pretrained(find_base(base), trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise BaseModelError(f"Base model '{base}' has no end token, so its answers could not stop.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Positions the model was made for, in tokens; 2,048 where its configuration does not say."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "seq_length"):
+        if isinstance(getattr(config, name, None), int):
+            return int(getattr(config, name))
+    return 2048
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Sixteen hex digits that change with architecture or weights.
+
+    SHA-256 over every weight's name and shape, and the first 64 values of each (as float32).
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        if weight.is_floating_point():
+            digest.update(weight.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_adapter_facts(adapter: Path) -> dict[str, Any] | None:
+    """What ``train_adapter`` wrote beside an adapter, or None for an adapter made elsewhere."""
+    path = adapter / "run.json"
+    if not path.exists():
+        return None
+    facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return facts
+
+
+def _first_line(error: BaseException) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text[:300].rstrip(".") + "."

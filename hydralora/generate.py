@@ -1,0 +1,279 @@
+"""Answer messages with a base model and any of its adapters, token by token, with gate weights."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+from pydantic import Field
+from torch import Tensor
+from transformers import StoppingCriteria, StoppingCriteriaList, set_seed
+from transformers.generation.streamers import BaseStreamer
+
+from hydralora.base import choose_device, context_length, fingerprint, load_base, read_adapter_facts
+from hydralora.config import Settings, unit
+from hydralora.errors import AdapterError, UserError
+from hydralora.gates import GateCapture, override_experts
+from hydralora.prompt import encode_prompt
+
+MAX_ADAPTERS = 4  # kept in memory beside one base; the one used longest ago leaves first
+BROKEN = "\ufffd"  # what half of a multi-byte character decodes to
+
+
+class GenerationSettings(Settings):
+    """How an answer is drawn."""
+
+    temperature: float = Field(
+        0.7, ge=0.0, le=2.0, description="How freely words are chosen; 0 always takes the likeliest"
+    )
+    top_p: float = Field(
+        0.95, gt=0.0, le=1.0, description="Only the likeliest words that add up to this share are drawn"
+    )
+    max_tokens: int = Field(
+        128, ge=1, le=4096, description="Longest answer", json_schema_extra=unit("tokens")
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same answer")
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One generated token.
+
+    ``gates`` are the gate weights of the forward pass that produced it, ``(layers, experts)``,
+    or None without a router.
+    """
+
+    id: int
+    text: str
+    gates: list[list[float]] | None = None
+
+
+@dataclass
+class Answer:
+    """What is known once the stream has begun, and why it ended.
+
+    ``reason`` is ``end`` (the model stopped), ``length`` or ``stopped``. ``dropped`` counts
+    earlier messages left out so that the rest fits the context.
+    """
+
+    layers: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
+    dropped: int = 0
+    reason: str = ""
+
+
+class _GateStreamer(BaseStreamer):
+    """Receives each token right after the forward pass that produced it."""
+
+    def __init__(self, events: queue.Queue[Any], capture: GateCapture) -> None:
+        self.events, self.capture = events, capture
+        self.prompt_seen = False
+
+    def put(self, value: Tensor) -> None:
+        if not self.prompt_seen:
+            self.prompt_seen = True
+            return
+        gates = self.capture.take()[:, 0, -1].tolist() if self.capture.names else None
+        self.events.put((int(value.reshape(-1)[0]), gates))
+
+    def end(self) -> None:
+        """The sentinel is put by the thread itself, after errors too."""
+
+
+class _Stopped(StoppingCriteria):
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        return torch.full((input_ids.shape[0],), self.stop.is_set(), device=input_ids.device, dtype=torch.bool)
+
+
+class ChatModel:
+    """One base model in memory with many adapters, one of which answers at a time.
+
+    Not for several threads at once: whoever holds it serves one answer to its end.
+    """
+
+    def __init__(self, base: str, *, dtype: str = "float32", device: str | None = None) -> None:
+        self.base_name = base
+        self.base, self.tokenizer = load_base(base, dtype=dtype, device=device or choose_device())
+        self.base.eval()
+        self.mark = fingerprint(self.base)
+        self.model: Any = self.base
+        self.adapters: OrderedDict[str, str] = OrderedDict()  # folder -> adapter name
+        self._count = 0
+
+    def use(self, adapter: Path | None) -> Any:
+        """The model with this adapter in charge, loading it when needed; None is the base.
+
+        Raises:
+            AdapterError: When the adapter is missing, damaged or made for another base.
+        """
+        if adapter is None:
+            return self.base if not isinstance(self.model, PeftModel) else None
+        key = str(adapter)
+        if key in self.adapters:
+            self.model.set_adapter(self.adapters[key])
+            self.adapters.move_to_end(key)
+            return self.model
+        config = self._read_config(adapter)
+        if isinstance(self.model, PeftModel) and not self._fits_beside(config):
+            self.unload()
+        name = f"adapter{self._count}"
+        self._count += 1
+        try:
+            if isinstance(self.model, PeftModel):
+                self.model.load_adapter(adapter, adapter_name=name)
+            else:
+                self.model = PeftModel.from_pretrained(self.base, adapter, adapter_name=name)
+        except (RuntimeError, ValueError, OSError, KeyError) as error:
+            raise AdapterError(
+                f"The adapter in {adapter.parent.name} does not fit base '{self.base_name}': "
+                f"{str(error).splitlines()[0][:200]}"
+            ) from error
+        self.adapters[key] = name
+        self.model.set_adapter(name)
+        self.model.eval()
+        self._drop_oldest()
+        return self.model
+
+    def _read_config(self, adapter: Path) -> PeftConfig:
+        facts = read_adapter_facts(adapter)
+        if facts and facts["base_fingerprint"] != self.mark:
+            raise AdapterError(
+                f"This adapter was trained on another base model ({facts['config']['base']}) than "
+                f"the one loaded ({self.base_name}). Choose the run's own base."
+            )
+        return PeftConfig.from_pretrained(adapter)
+
+    def _fits_beside(self, config: PeftConfig) -> bool:
+        kinds = {type(c) for c in self.model.peft_config.values()}
+        return kinds == {type(config)} and not config.is_prompt_learning
+
+    def _drop_oldest(self) -> None:
+        while len(self.adapters) > MAX_ADAPTERS:
+            _, name = self.adapters.popitem(last=False)
+            self.model.delete_adapter(name)
+
+    def unload(self) -> None:
+        """Take every adapter off; the base stays."""
+        if isinstance(self.model, PeftModel):
+            prompt = self.model.active_peft_config.is_prompt_learning
+            self.base = self.model.get_base_model() if prompt else self.model.unload()
+        self.model = self.base
+        self.adapters.clear()
+
+    def stream(
+        self,
+        messages: list[dict[str, str]],
+        *,
+        adapter: Path | None = None,
+        settings: GenerationSettings | None = None,
+        stop: threading.Event | None = None,
+        factors: dict[int, float] | dict[str, dict[int, float]] | None = None,
+        force: int | None = None,
+        answer: Answer | None = None,
+    ) -> Iterator[TokenEvent]:
+        """Yield the answer's tokens as they come; ``answer`` is filled in on the way.
+
+        Raises:
+            UserError: When the last message alone does not fit the context.
+        """
+        settings, answer = settings or GenerationSettings(), answer or Answer()
+        stop = stop or threading.Event()
+        ids, answer.dropped = self._fit(messages, settings)
+        answer.prompt_tokens = len(ids)
+        events: queue.Queue[Any] = queue.Queue()
+        with ExitStack() as stack:
+            model = self.use(adapter)
+            if model is None:  # the base, while adapters are in place
+                model = self.model
+                stack.enter_context(model.disable_adapter())
+            if adapter is not None and (factors or force is not None):
+                stack.enter_context(override_experts(model, factors or {}, force=force))
+            capture = stack.enter_context(GateCapture(model, enabled=adapter is not None))
+            answer.layers = list(capture.names)
+            thread = threading.Thread(
+                target=self._generate, args=(model, ids, settings, stop, events, capture), daemon=True
+            )
+            thread.start()
+            try:
+                yield from self._pieces(events, answer, settings, stop)
+            finally:  # also when the reader goes away in mid-answer
+                stop.set()
+                thread.join()
+
+    def _fit(
+        self, messages: list[dict[str, str]], settings: GenerationSettings
+    ) -> tuple[list[int], int]:
+        """Prompt ids that leave room for the answer, and how many old messages were left out."""
+        limit = context_length(self.base)
+        room = limit - min(settings.max_tokens, limit // 2)
+        kept, dropped = list(messages), 0
+        while True:
+            ids = encode_prompt(self.tokenizer, kept)
+            if len(ids) <= room:
+                return ids, dropped
+            oldest = 1 if kept[0]["role"] == "system" else 0
+            if oldest >= len(kept) - 1:
+                raise UserError(
+                    f"The message has {len(ids):,} tokens; {room:,} fit this model beside the answer. "
+                    "Shorten it, or ask for a shorter answer."
+                )
+            step = 2 if len(kept) - oldest > 2 else 1  # a question leaves with its answer
+            del kept[oldest : oldest + step]
+            dropped += step
+
+    @torch.inference_mode()
+    def _generate(self, model, ids, settings, stop, events, capture) -> None:  # type: ignore[no-untyped-def]
+        try:
+            set_seed(settings.seed)
+            inputs = torch.tensor([ids], device=self.base.device)
+            sampling: dict[str, Any] = {"do_sample": False}
+            if settings.temperature > 0:
+                sampling = {"do_sample": True, "temperature": settings.temperature,
+                            "top_p": settings.top_p, "top_k": 0}  # fmt: skip
+            limit = context_length(self.base) - len(ids)
+            model.generate(
+                input_ids=inputs, attention_mask=torch.ones_like(inputs),
+                max_new_tokens=max(1, min(settings.max_tokens, limit)), use_cache=True,
+                pad_token_id=self.tokenizer.pad_token_id, eos_token_id=self.tokenizer.eos_token_id,
+                streamer=_GateStreamer(events, capture),
+                stopping_criteria=StoppingCriteriaList([_Stopped(stop)]), **sampling,
+            )  # fmt: skip
+            events.put(None)
+        except BaseException as error:  # handed to the reader, who raises it
+            events.put(error)
+
+    def _pieces(self, events, answer, settings, stop) -> Iterator[TokenEvent]:  # type: ignore[no-untyped-def]
+        """Tokens with the text each adds; half characters wait for their other half."""
+        ids: list[int] = []
+        begin = done = 0  # text of ids[begin:done] has been sent; it is the context of what follows
+        while True:
+            item = events.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                break
+            token, gates = item
+            if token == self.tokenizer.eos_token_id:
+                answer.reason = "end"
+                continue
+            ids.append(token)
+            sent = self.tokenizer.decode(ids[begin:done], skip_special_tokens=True)
+            text = self.tokenizer.decode(ids[begin:], skip_special_tokens=True)
+            piece = "" if text.endswith(BROKEN) else text[len(sent) :]
+            if piece:
+                begin, done = done, len(ids)
+            yield TokenEvent(token, piece, gates)
+        if not answer.reason:
+            answer.reason = "stopped" if stop.is_set() else "length"
+
