@@ -30,12 +30,14 @@ from hydralora.corpus import Corpus
 from hydralora.errors import CorpusError, StoppedError
 
 MAX_TERMS = 20_000
-SVD_DIMENSIONS = 50
+SVD_DIMENSIONS = 20  # on which k is chosen; 2 k where more clusters are asked for
 MAX_CHARACTERS_READ = 4_000  # of one example; its beginning decides its cluster
 SAMPLE_FOR_CHOICE = 4_000  # examples on which every candidate k is tried
-# Silhouette times stability that counts as separated. Measured: mixtures of tasks reach 0.06 to
-# 0.8; one kind of text (grade-school maths, one novel, general instructions) 0.03 to 0.045.
-MIN_SCORE = 0.05
+CLEAR_STABILITY = 0.95  # mean adjusted Rand index between seeds
+CLEAR_SILHOUETTE = 0.12
+# Silhouette times stability that counts as separated. Measured: mixtures of tasks reach 0.11 to
+# 0.36; one kind of text (grade-school maths, one novel, small stories) 0.02 to 0.09.
+MIN_SCORE = 0.10
 TYPICAL = 5  # examples nearest to a cluster's centre that are shown
 WORDS = 8
 
@@ -52,7 +54,9 @@ class Choice:
     stability: float
 
 
-def embed_texts(texts: list[str], seed: int) -> tuple[csr_matrix, np.ndarray, list[str]]:
+def embed_texts(
+    texts: list[str], seed: int, dimensions: int = SVD_DIMENSIONS
+) -> tuple[csr_matrix, np.ndarray, list[str]]:
     """TF-IDF rows, their unit-length SVD coordinates ``(examples, dimensions)``, and the terms.
 
     Words of every script count, numbers are one term each, English stop words are dropped, and
@@ -71,7 +75,7 @@ def embed_texts(texts: list[str], seed: int) -> tuple[csr_matrix, np.ndarray, li
             tfidf = vectorizer.fit_transform(texts)
         except ValueError as error:
             raise CorpusError("The examples hold no words to compare. Check the corpus.") from error
-    dimensions = max(2, min(SVD_DIMENSIONS, tfidf.shape[1] - 1, len(texts) - 1))
+    dimensions = max(2, min(dimensions, tfidf.shape[1] - 1, len(texts) - 1))
     if tfidf.shape[1] <= 2:
         return tfidf, normalize(tfidf.toarray()), list(vectorizer.get_feature_names_out())
     reduced = TruncatedSVD(dimensions, random_state=seed).fit_transform(tfidf)
@@ -111,18 +115,21 @@ def find_elbow(choices: list[Choice]) -> int:
 def suggest_experts(choices: list[Choice]) -> tuple[int, str]:
     """The number of experts the corpus speaks for, and the reason in plain words.
 
-    Each k scores silhouette times stability: clusters must lie apart *and* come out alike from
-    other seeds. The smallest k within 10 % of the best score is taken; where no score reaches
-    ``MIN_SCORE``, one expert.
+    First the smallest k on which all seeds agree (``CLEAR_STABILITY``) with clusters that lie
+    apart (``CLEAR_SILHOUETTE``, and half of the best silhouette). Else the smallest k within
+    10 % of the best score, silhouette times stability. Where no score reaches ``MIN_SCORE``, one.
     """
     scores = {choice.k: choice.silhouette * choice.stability for choice in choices[1:]}
     top = max(scores.values(), default=0.0)
-    if top < MIN_SCORE:
+    apart = max(CLEAR_SILHOUETTE, 0.5 * max((choice.silhouette for choice in choices), default=0.0))
+    clear = [choice for choice in choices[1:]
+             if choice.stability >= CLEAR_STABILITY and choice.silhouette >= apart]  # fmt: skip
+    if not clear and top < MIN_SCORE:
         return 1, (
             "One expert is enough: no number of clusters separates these texts. The best score "
             f"(silhouette times agreement over seeds) is {top:.3f}; {MIN_SCORE} would be needed."
         )
-    chosen = next(choice for choice in choices[1:] if scores[choice.k] >= 0.9 * top)
+    chosen = clear[0] if clear else next(c for c in choices[1:] if scores[c.k] >= 0.9 * top)
     return chosen.k, (
         f"{chosen.k} clusters lie apart (silhouette {chosen.silhouette:.2f}, where 0 is touching "
         f"and 1 far apart) and three seeds agree on them ({chosen.stability:.2f} of 1)."
@@ -159,12 +166,13 @@ def cluster_corpus(
         report(share, text)
 
     step(0.05, f"Counting words of {len(texts):,} examples")
-    tfidf, points, terms = embed_texts(texts, seed)
+    tfidf, points, terms = embed_texts(texts, seed, max(SVD_DIMENSIONS, 2 * (k or 0)))
     distinct = len(np.unique(points.round(6), axis=0))
     _check_k(k, distinct)
     limit = min(k_max, distinct - 1)
     choices = compare_choices(
-        points, limit, seed, lambda n: step(0.2 + 0.6 * n / limit, f"Trying {n} clusters")
+        normalize(points[:, :SVD_DIMENSIONS]), limit, seed,
+        lambda n: step(0.2 + 0.6 * n / limit, f"Trying {n} clusters")
     )
     suggested, reason = suggest_experts(choices)
     chosen = k or suggested
