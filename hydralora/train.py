@@ -144,6 +144,11 @@ class StepReporter(TrainerCallback):
             self.stopped = True
             control.should_training_stop = control.should_save = True
 
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):  # type: ignore[no-untyped-def]
+        allocate = getattr(getattr(model, "base_model", None), "update_and_allocate", None)
+        if allocate is not None:  # AdaLoRA prunes after the step and before gradients are cleared
+            allocate(state.global_step)
+
     def on_save(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._since = time.perf_counter()
@@ -213,7 +218,9 @@ def train_adapter(
     train_rows, skipped = _encode(corpus, train_ids, tokenizer, config)
     held_out_rows, _ = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, config)
     set_seed(config.train.seed)
-    model = add_adapter(base, config.method, config.adapter, seed=config.train.seed)
+    model = add_adapter(
+        base, config.method, config.adapter, seed=config.train.seed, steps=config.train.max_steps
+    )
     model.config.use_cache = False
     counts = count_parameters(model)
     reporter = StepReporter(on_step, should_stop, report)

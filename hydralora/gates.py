@@ -1,0 +1,108 @@
+"""Read gate weights of a forward pass, and change them: mute, scale or force experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hydralora.errors import AdapterError
+from hydralora.layer import HydraLoraLinear
+
+
+def gate_layers(model: nn.Module) -> dict[str, HydraLoraLinear]:
+    """The layers of the active adapter that have a router, by name, in model order."""
+    return {
+        module.name: module
+        for module in model.modules()
+        if isinstance(module, HydraLoraLinear)
+        and any(name in module.hydralora_router for name in module.active_adapters)
+    }
+
+
+class GateCapture:
+    """Context in which every routed layer keeps the gate weights of its last forward pass.
+
+    The layer writes the gates it has just used into a buffer, so nothing is computed twice and
+    what is shown is what was used.
+    """
+
+    def __init__(self, model: nn.Module, enabled: bool = True) -> None:
+        self.layers = gate_layers(model) if enabled else {}
+        self.names = list(self.layers)
+
+    def __enter__(self) -> GateCapture:
+        for layer in self.layers.values():
+            layer.capture, layer.captured = True, None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for layer in self.layers.values():
+            layer.capture, layer.captured = False, None
+
+    def take(self) -> Tensor:
+        """Gates of the last forward pass, ``(layers, batch, tokens, experts)``, and forget them.
+
+        Raises:
+            AdapterError: When no forward pass has happened since the last call.
+        """
+        found = [layer.captured for layer in self.layers.values()]
+        if not found or any(gates is None for gates in found):
+            raise AdapterError("No gate weights were captured. Run the model inside the context first.")
+        for layer in self.layers.values():
+            layer.captured = None
+        return torch.stack([gates.unsqueeze(0) if gates.dim() == 2 else gates for gates in found])
+
+
+@contextmanager
+def override_experts(
+    model: nn.Module, factors: dict[int, float] | dict[str, dict[int, float]], force: int | None = None
+) -> Iterator[None]:
+    """Multiply gate weights of experts inside the context: 0 mutes, 1 leaves, 2 doubles.
+
+    Gates are not renormalised, so muting an expert equals deleting its head.
+
+    Args:
+        factors: ``{expert: factor}`` for every layer, or ``{layer name: {expert: factor}}``.
+        force: Let this expert alone speak, with gate weight 1, in every layer (or in the layers
+            named in ``factors``).
+
+    Raises:
+        AdapterError: When an expert or a layer does not exist.
+    """
+    layers = gate_layers(model)
+    plan = _plan(layers, factors)
+    try:
+        for name, changes in plan.items():
+            layer = layers[name]
+            count = max(layer.num_experts[key] for key in layer.active_adapters)
+            _check_experts([*changes, *([] if force is None else [force])], count)
+            row = torch.ones(count)
+            for expert, factor in changes.items():
+                row[expert] = factor
+            layer.factors = row.to(next(layer.hydralora_B[layer.active_adapters[0]].parameters()).device)
+            layer.forced = force
+        yield
+    finally:
+        for layer in layers.values():
+            layer.factors, layer.forced = None, None
+
+
+def _plan(layers: dict[str, Any], factors: Any) -> dict[str, dict[int, float]]:
+    if not layers:
+        raise AdapterError("This adapter has no router, so no expert can be muted or forced.")
+    if not any(isinstance(value, dict) for value in factors.values()):
+        return {name: dict(factors) for name in layers}
+    unknown = [name for name in factors if name not in layers]
+    if unknown:
+        raise AdapterError(f"Layer '{unknown[0]}' has no experts here. Known: {', '.join(layers)}.")
+    return dict(factors)
+
+
+def _check_experts(experts: list[int], count: int) -> None:
+    wrong = [expert for expert in experts if not 0 <= expert < count]
+    if wrong:
+        raise AdapterError(f"`expert` must be between 0 and {count - 1}, got {wrong[0]}.")

@@ -1,0 +1,210 @@
+"""The methods by name: what each computes, where it comes from, what is ours, and its settings.
+
+Nothing here imports torch; ``adapt.py`` builds what is described. The New run page, the command
+line and ``docs/methods.md`` are drawn from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hydralora.config import Settings
+
+HYDRA_PAPER = "https://arxiv.org/abs/2404.19245"
+HYDRA_CODE = "https://github.com/Clin0212/HydraLoRA/blob/afb693b/HydraLoRA/peft/tuners/lora.py"
+
+Targets = list[str] | None
+
+
+class LoraOptions(Settings):
+    """What every LoRA-like method shares."""
+
+    rank: int = Field(8, ge=1, le=4096, description="Width of A and of each head B")
+    alpha: float = Field(16.0, gt=0.0, description="Scaling is alpha / rank")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of elements dropped in training")
+    targets: Targets = Field(
+        None, description="Layers to adapt, by the end of their name; empty finds all linear ones"
+    )
+    use_rslora: bool = Field(False, description="Scale by alpha / sqrt(rank) instead")
+
+
+class HeadOptions(LoraOptions):
+    """A LoRA with several heads."""
+
+    num_experts: int = Field(4, ge=1, le=64, description="Heads B beside each other")
+
+
+class HydraOptions(HeadOptions):
+    """The routed layer with one shared A."""
+
+    router_input: Literal["x", "Ax"] = Field(
+        "x", description="What the router reads: the layer's input, or the narrow A x"
+    )
+    router_init: Literal["kaiming", "normal", "zero"] = Field(
+        "kaiming", description="Starting weights of the router"
+    )
+    head_init: Literal["zero", "centred"] = Field("zero", description="Starting weights of the heads")
+    balance_weight: float = Field(
+        0.0, ge=0.0, le=10.0, description="Pull towards equal use of the experts; 0 is off, as published"
+    )
+
+
+class SplitOptions(HeadOptions):
+    """Independent small LoRAs side by side."""
+
+    combine: Literal["mean", "sum", "router"] = Field(
+        "mean", description="How the small LoRAs are added up; the paper does not say"
+    )
+
+
+class RandomHeadOptions(HeadOptions):
+    """R-LoRA: heads that start apart and are dropped apart."""
+
+    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Share of A x dropped, anew for each head")
+    gamma: float = Field(64.0, gt=0.0, description="The larger, the smaller the starting weights")
+    use_rslora: bool = Field(True, description="Scale by alpha / sqrt(rank), as its script does")
+
+
+class MixtureOptions(HeadOptions):
+    """One A and one B for each expert, and a router."""
+
+    balance_weight: float = Field(
+        0.0, ge=0.0, le=10.0, description="Pull towards equal use of the experts; 0 is off"
+    )
+
+
+class AdaOptions(Settings):
+    """PEFT's AdaLoRA."""
+
+    rank: int = Field(8, ge=1, le=4096, description="Average rank at the end of training")
+    initial_rank: int = Field(12, ge=1, le=4096, description="Rank at the start")
+    alpha: float = Field(16.0, gt=0.0, description="Numerator of the scaling")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of elements dropped in training")
+    targets: Targets = Field(None, description="Layers to adapt; empty finds all linear ones")
+
+
+class TargetOptions(Settings):
+    """Only the layers to adapt."""
+
+    targets: Targets = Field(None, description="Layers to adapt; empty lets PEFT choose")
+
+
+class PromptOptions(Settings):
+    """Trained tokens in front of every prompt."""
+
+    virtual_tokens: int = Field(20, ge=1, le=512, description="How many tokens are trained")
+
+
+class EncoderOptions(PromptOptions):
+    """Trained tokens that come out of a small network."""
+
+    encoder_width: int = Field(128, ge=1, le=8192, description="Hidden width of the network")
+
+
+class NoOptions(Settings):
+    """Nothing to choose."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method. ``mergeable`` is ``exact`` where one weight equals the adapter, else ``no``."""
+
+    name: str
+    title: str
+    summary: str
+    formula: str
+    source: str
+    reconstruction: str
+    options: type[Settings]
+    routed: bool = False
+    mergeable: Literal["exact", "no"] = "no"
+    needs_labels: bool = False
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_LIST = (
+    Method(
+        name="hydralora", title="HydraLoRA", options=HydraOptions, routed=True,
+        summary="One shared A, several expert heads B, and a router that weighs the heads for every token.",
+        formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A x,  g(x) = softmax(W_g x)",
+        source=f"Tian et al. 2024, eq. 2-4, {HYDRA_PAPER}; {HYDRA_CODE}",
+        reconstruction="The paper's W_g is r wide, its code reads the raw input; `router_input` chooses "
+        "(x by default). One dropout mask for all heads; the authors' loop draws one for each.",
+        presets={
+            "paper equations": {"rank": 8, "num_experts": 3, "alpha": 16.0, "router_input": "Ax",
+                                "router_init": "kaiming"},
+            "released script": {"rank": 4, "num_experts": 4, "alpha": 32.0, "dropout": 0.05,
+                                "router_input": "x", "targets": ["gate_proj", "up_proj", "down_proj"]},
+            "paper %param": {"rank": 8, "num_experts": 3, "alpha": 16.0, "targets": ["q_proj", "v_proj"]},
+        },
+    ),
+    Method(
+        name="lora", title="LoRA", options=LoraOptions, mergeable="exact",
+        summary="The plain adapter: one A and one B. The yardstick for all others.",
+        formula="y = W0 x + (alpha / r) B A x",
+        source="Hu et al. 2021, https://arxiv.org/abs/2106.09685; PEFT's LoRA",
+        reconstruction="None; PEFT's own.",
+    ),
+    Method(
+        name="lora_split", title="LoRA-Split", options=SplitOptions,
+        summary="The budget of one large LoRA spent on several small independent ones.",
+        formula="y = W0 x + (alpha / r) sum_i c_i B_i A_i x",
+        source=f"Tian et al. 2024, table 1, {HYDRA_PAPER} (no code released)",
+        reconstruction="How the parts are combined is not published: c_i = 1/n (mean), 1 (sum), or a "
+        "router. Mean and sum merge exactly.",
+    ),
+    Method(
+        name="r_lora", title="R-LoRA", options=RandomHeadOptions, routed=True,
+        summary="HydraLoRA whose heads start at different random places and are dropped separately.",
+        formula="y = W0 x + (alpha / sqrt(r)) sum_i g_i(x) B_i drop_i(A x)",
+        source="Liu et al. 2025, https://arxiv.org/abs/2502.15455; "
+        "https://github.com/jinda-liu/R-LoRA/blob/fd7d442/peft/tuners/lora.py",
+        reconstruction="Heads are centred (minus their mean) and the router starts at zero, so the start "
+        "is exactly the base and the base weight stays untouched; the released code subtracts an "
+        "offset from W0 that it never saves, and rescales heads in a loop by mistake.",
+    ),
+    Method(
+        name="lora_moe", title="LoRA-MoE", options=MixtureOptions, routed=True,
+        summary="Every expert is a whole LoRA with its own A and B; a router weighs them for every token.",
+        formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A_i x,  g(x) = softmax(W_g x)",
+        source="Dou et al. 2023, https://arxiv.org/abs/2312.09979",
+        reconstruction="The balance loss over groups of task types is left out; a plain one is available.",
+    ),
+    Method(
+        name="adalora", title="AdaLoRA", options=AdaOptions, mergeable="exact",
+        summary="A LoRA that moves its rank to the layers that need it.",
+        formula="y = W0 x + s P diag(lambda) Q x, smallest lambda pruned",
+        source="Zhang et al. 2023, https://arxiv.org/abs/2303.10512; PEFT's AdaLoRA",
+        reconstruction="None; PEFT's own, with its rank allocation after every step.",
+    ),
+    Method(
+        name="ia3", title="IA3", options=TargetOptions, mergeable="exact",
+        summary="Only rescales keys, values and hidden units; very few parameters.",
+        formula="y = l * (W0 x)", source="Liu et al. 2022, https://arxiv.org/abs/2205.05638; PEFT's IA3",
+        reconstruction="None; PEFT's own.",
+    ),
+    Method(
+        name="prompt_tuning", title="Prompt tuning", options=PromptOptions,
+        summary="Trains a few tokens in front of every prompt; the model stays as it is.",
+        formula="y = f([P; x])", source="Lester et al. 2021, https://arxiv.org/abs/2104.08691; PEFT's prompt tuning",
+        reconstruction="None; PEFT's own.",
+    ),
+    Method(
+        name="p_tuning", title="P-tuning", options=EncoderOptions,
+        summary="Prompt tuning whose tokens come out of a small network.",
+        formula="y = f([E(P); x])", source="Liu et al. 2021, https://arxiv.org/abs/2103.10385; PEFT's P-tuning",
+        reconstruction="None; PEFT's own.",
+    ),
+    Method(
+        name="prefix_tuning", title="Prefix tuning", options=PromptOptions,
+        summary="Trains keys and values in front of every layer's own.",
+        formula="attention over [P_k; K], [P_v; V]",
+        source="Li and Liang 2021, https://arxiv.org/abs/2101.00190; PEFT's prefix tuning",
+        reconstruction="None; PEFT's own.",
+    ),
+)  # fmt: skip
+
+METHODS: dict[str, Method] = {method.name: method for method in _LIST}

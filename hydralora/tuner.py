@@ -1,0 +1,76 @@
+"""``HydraLoraModel``: puts routed layers into a model, the PEFT way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from hydralora.errors import AdapterError
+from hydralora.hydra_config import HydraLoraConfig
+from hydralora.layer import HydraLoraLinear
+
+
+class HydraLoraModel(BaseTuner):
+    """PEFT tuner of ``HydraLoraConfig``; made by ``get_peft_model``, not by hand.
+
+    Adapts every ``nn.Linear`` (quantised ones included) and GPT-2's ``Conv1D`` that the
+    configuration names. Injection, saving, switching and deleting are PEFT's own.
+    """
+
+    prefix = "hydralora_"
+    tuner_layer_cls = HydraLoraLinear
+    target_module_mapping = dict(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING)
+
+    def _create_and_replace(
+        self, config: HydraLoraConfig, adapter_name: str, target: nn.Module, target_name: str,
+        parent: nn.Module, current_key: str, **optional: Any,
+    ) -> None:  # fmt: skip
+        if isinstance(target, HydraLoraLinear):
+            target.update_layer(adapter_name, config)
+            return
+        base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        if not isinstance(base, (nn.Linear, Conv1D)):
+            raise AdapterError(
+                f"Layer '{current_key}' is a {type(base).__name__}; only linear layers can be adapted. "
+                "Name other target modules."
+            )
+        layer = HydraLoraLinear(target, adapter_name, current_key, config)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _check_merge_allowed(self) -> None:
+        """Refuse to merge before any weight is touched where a router decides per token."""
+        super()._check_merge_allowed()
+        for layer in self.routed_layers():
+            for name in layer.active_adapters:
+                if name in layer.hydralora_A:
+                    layer.get_delta_weight(name)
+
+    def routed_layers(self) -> list[HydraLoraLinear]:
+        """Every adapted layer, in model order."""
+        return [module for module in self.model.modules() if isinstance(module, HydraLoraLinear)]
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """``balance_weight`` times the mean balance loss of the layers, or None when it is off.
+
+        Raises:
+            AdapterError: When gradients cannot reach the gates (re-entrant checkpointing).
+        """
+        weight = max(config.balance_weight for config in self.peft_config.values())
+        if not weight:
+            return None
+        losses = [layer.balance for layer in self.routed_layers() if layer.balance is not None]
+        if not losses:
+            return None
+        if torch.is_grad_enabled() and not losses[0].requires_grad:
+            raise AdapterError(
+                "The balance loss has no gradient under re-entrant gradient checkpointing. "
+                "Use `gradient_checkpointing_kwargs={'use_reentrant': False}`."
+            )
+        return weight * torch.stack(losses).mean()
