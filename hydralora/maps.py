@@ -83,7 +83,7 @@ def place_points(distances: np.ndarray, layout: str, seed: int = 0) -> np.ndarra
     if layout == "umap":
         from umap import UMAP
 
-        umap = UMAP(2, metric="precomputed", n_neighbors=min(15, count - 1), random_state=seed,
+        umap = UMAP(n_components=2, metric="precomputed", n_neighbors=min(15, count - 1), random_state=seed,
                     init="random" if count < 10 else "spectral", n_jobs=1)  # fmt: skip
         return umap.fit_transform(distances)
     raise AdapterError(f"`layout` must be one of {', '.join(LAYOUTS)}, got '{layout}'.")
@@ -162,7 +162,7 @@ def find_groups(points: list[Point], distances: np.ndarray, seed: int = 0) -> li
     for name, labels in tested.items():
         silhouette, p = check_grouping(distances, labels, strata, seed)
         findings.append({"by": name, "silhouette": silhouette, "p": p,
-                         "real": p <= LEVEL / max(len(tested), 1)})  # fmt: skip
+                         "real": bool(p <= LEVEL / max(len(tested), 1))})  # fmt: skip
     return findings
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from hydralora.adapt import add_adapter, count_parameters
 from hydralora.base import fingerprint, load_base
@@ -110,6 +110,7 @@ class StepReporter(TrainerCallback):
         self.on_step, self.should_stop, self.report = on_step, should_stop, report
         self.trainer: AdapterTrainer
         self.stopped = False
+        self.last_eval: tuple[int, float | None] = (-1, None)  # step, held-out loss
         self._since = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
@@ -128,7 +129,8 @@ class StepReporter(TrainerCallback):
             self.on_step(state.global_step, values)
             self.report(state.global_step / state.max_steps, f"Step {state.global_step:,} of {state.max_steps:,}")
         elif "eval_loss" in logs:
-            self.on_step(state.global_step, {"eval_loss": float(logs["eval_loss"])})
+            self.last_eval = (state.global_step, float(logs["eval_loss"]))
+            self.on_step(state.global_step, {"eval_loss": self.last_eval[1]})
             self._since = time.perf_counter()
 
     @staticmethod
@@ -229,6 +231,7 @@ def train_adapter(
         train_dataset=train_rows, eval_dataset=held_out_rows or None,
         data_collator=Collator(tokenizer.pad_token_id), callbacks=[reporter],
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)  # steps are reported, not printed
     trainer.gate_every = config.train.gate_every
     reporter.trainer = trainer
     checkpoint = last_checkpoint(run_folder) if resume else None
@@ -239,7 +242,9 @@ def train_adapter(
     if reporter.stopped and step < config.train.max_steps:
         raise StoppedError(f"Stopped at step {step:,}; a checkpoint is kept and can be resumed.")
     report(1.0, "Saving the adapter")
-    after = _held_out_loss(trainer, held_out_rows)
+    measured_at, after = reporter.last_eval
+    if measured_at != step:
+        after = _held_out_loss(trainer, held_out_rows)
     summary = {
         "steps": step, "held_out_loss_before": before, "held_out_loss": after,
         "train_examples": len(train_rows), "held_out_examples": len(held_out_ids),

@@ -1,0 +1,108 @@
+"""What each kind of job does. Heavy modules are imported in the job's own process only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.child import Job
+
+
+def ingest(job: Job) -> dict[str, Any]:
+    """Import uploaded files as a corpus; the uploads are deleted once it is whole."""
+    from hydralora.corpus import Roles, import_corpus
+
+    given = job.payload["roles"]
+    roles = Roles(**{**given, "prompt": tuple(given.get("prompt", ()))}) if given else None
+    folder = job.home.corpus(job.payload["corpus_id"])
+    files = [job.home.uploads / name for name in job.payload["files"]]
+    report = import_corpus(files, folder, roles=roles, report=job.report, should_stop=job.should_stop)
+    return {"examples": report.examples, "rejected": report.rejected, "format": report.format}
+
+
+def cluster(job: Job) -> dict[str, Any]:
+    """Cluster a corpus."""
+    from hydralora.clusters import cluster_corpus
+
+    return cluster_corpus(
+        job.home.corpus(job.payload["corpus_id"]), job.home.clustering(job.payload["clustering_id"]),
+        k=job.payload["k"], seed=job.payload["seed"], report=job.report, should_stop=job.should_stop,
+    )  # fmt: skip
+
+
+def _clusters(job: Job) -> Path | None:
+    clustering = job.payload.get("clustering_id")
+    return job.home.clustering(clustering) if clustering else None
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
+    from hydralora.config import parse_config
+    from hydralora.train import last_checkpoint, train_adapter
+
+    run = job.home.run(job.payload["run_id"])
+    return train_adapter(
+        parse_config(job.payload["config"]), job.home.corpus(job.payload["corpus_id"]), run,
+        clusters_folder=_clusters(job), on_step=job.step, should_stop=job.should_stop,
+        report=job.report, resume=last_checkpoint(run) is not None,
+    )  # fmt: skip
+
+
+def routing(job: Job) -> dict[str, Any]:
+    """Measure how experts are used over the run's corpus."""
+    from hydralora.routing import measure_routing
+
+    result = measure_routing(
+        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job),
+        report=job.report, should_stop=job.should_stop,
+    )  # fmt: skip
+    return {"sentence": result["sentence"], "examples": result["examples"], "tokens": result["tokens"]}
+
+
+def weights(job: Job) -> dict[str, Any]:
+    """Compare the heads of every layer of a run's adapter."""
+    from hydralora.train import write_json
+    from hydralora.weights import compare_heads, read_modules, summarise_heads
+
+    adapter = job.home.run(job.payload["run_id"]) / "adapter"
+    figures = []
+    for module in read_modules(adapter):
+        figures.append(compare_heads(module))
+        job.report(0.5, f"{len(figures)} layers compared")
+    result = {"layers": [vars(f) for f in figures], "sentence": summarise_heads(figures)}
+    folder = job.home.analysis(job.payload["analysis_id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "weights.json", result)
+    return {"sentence": result["sentence"]}
+
+
+def draw_map(job: Job) -> dict[str, Any]:
+    """Place the A or B matrices of one or several runs on a plane."""
+    from hydralora.maps import draw_map as draw
+    from hydralora.train import write_json
+
+    runs = [job.payload["run_id"], *job.payload.get("other_runs", [])]
+    adapters = {f"run {run}": job.home.run(run) / "adapter" for run in runs}
+    job.report(0.2, "Measuring distances")
+    result = draw(adapters, job.payload["which"], job.payload["layout"], job.payload.get("seed", 0))
+    folder = job.home.analysis(job.payload["analysis_id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "map.json", result)
+    return {"sentence": result["sentence"], "stability": result["stability"]}
+
+
+def serve(job: Job) -> dict[str, Any]:
+    """Hold a base model in memory and answer the chat until nobody asks any more."""
+    from jobs.model_server import serve as answer
+
+    shutil.rmtree(job.home.server, ignore_errors=True)
+    return answer(job)
+
+
+TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
+    "ingest": ingest, "cluster": cluster, "train": train, "routing": routing, "weights": weights,
+    "map": draw_map, "serve": serve,
+}  # fmt: skip
