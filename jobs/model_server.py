@@ -1,0 +1,176 @@
+"""The model server: one base in memory, any of its adapters, answers streamed with gate weights.
+
+A job of its own (kind ``serve``). It listens on the loopback address with a bearer token, serves
+one answer at a time in order of arrival, and ends by itself when nobody has asked for
+``IDLE_SECONDS``, so that the memory is free again. Adapters are named by run id and step, never
+by path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from hydralora.errors import UserError
+from hydralora.generate import Answer, ChatModel, GenerationSettings
+from jobs.child import Job, write_json
+from jobs.home import Home
+
+IDLE_SECONDS = float(os.environ.get("HYDRA_STUDIO_SERVER_IDLE_SECONDS", 600))
+MAX_WAITING = 16
+GATE_DIGITS = 3
+
+
+class Ask(BaseModel):
+    """One question to the server."""
+
+    model_config = ConfigDict(extra="forbid")
+    request_id: str = Field(max_length=64)
+    base: str = Field(max_length=500)
+    run_id: int | None = None
+    step: int | None = Field(None, description="A checkpoint of the run; None is the finished adapter")
+    messages: list[dict[str, str]] = Field(min_length=1, max_length=200)
+    settings: GenerationSettings = Field(default_factory=GenerationSettings)
+    factors: dict[int, float] = Field(default_factory=dict)
+    layer_factors: dict[str, dict[int, float]] = Field(default_factory=dict)
+    force: int | None = None
+
+
+class Server:
+    """What the process holds: one ``ChatModel``, the queue in front of it, and who may stop."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.model: ChatModel | None = None
+        self.turn = threading.Lock()
+        self.waiting = 0
+        self.last_used = time.monotonic()
+        self.stops: dict[str, threading.Event] = {}
+        self._count = threading.Lock()
+
+    def adapter(self, ask: Ask) -> Path | None:
+        """Folder of the adapter asked for; UserError when it is not there."""
+        if ask.run_id is None:
+            return None
+        run = self.home.run(ask.run_id)
+        folder = run / "adapter" if ask.step is None else run / "checkpoints" / f"checkpoint-{int(ask.step)}"
+        if not (folder / "adapter_config.json").exists():
+            raise UserError(f"Run {ask.run_id} has no adapter there yet. Wait until it has finished, or resume it.")
+        return folder
+
+    def answer(self, ask: Ask) -> Iterator[str]:
+        """Lines of JSON: ``start``, a ``token`` each, then ``done`` or ``error``."""
+        with self._count:
+            if self.waiting >= MAX_WAITING:
+                yield _line(error="Too many questions are waiting. Try again in a moment.")
+                return
+            self.waiting += 1
+            stop = self.stops[ask.request_id] = threading.Event()
+        try:
+            with self.turn:
+                yield from self._speak(ask, stop)
+        except UserError as error:
+            yield _line(error=str(error))
+        finally:
+            with self._count:
+                self.waiting -= 1
+                self.stops.pop(ask.request_id, None)
+            self.last_used = time.monotonic()
+
+    def _speak(self, ask: Ask, stop: threading.Event) -> Iterator[str]:
+        adapter = self.adapter(ask)
+        if self.model is None or self.model.base_name != ask.base:
+            yield _line(state=f"Loading base model {ask.base}")
+            self.model = None
+            self.model = ChatModel(ask.base)
+        answer, began, count = Answer(), time.perf_counter(), 0
+        factors: Any = ask.layer_factors or ask.factors
+        stream = self.model.stream(ask.messages, adapter=adapter, settings=ask.settings, stop=stop,
+                                   factors=factors, force=ask.force, answer=answer)  # fmt: skip
+        for event in stream:
+            if count == 0:
+                yield _line(layers=answer.layers, prompt_tokens=answer.prompt_tokens, dropped=answer.dropped)
+            count += 1
+            gates = event.gates and [[round(g, GATE_DIGITS) for g in layer] for layer in event.gates]
+            yield _line(text=event.text, gates=gates)
+        seconds = max(time.perf_counter() - began, 1e-9)
+        yield _line(done=answer.reason, count=count, tokens_per_second=round(count / seconds, 1),
+                    layers=answer.layers, dropped=answer.dropped)  # fmt: skip
+
+
+def _line(**values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+def build_app(server: Server, token: str) -> FastAPI:
+    """The server's addresses; every one asks for the token."""
+
+    def allowed(authorization: str = Header("")) -> None:
+        if not secrets.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(401, "The token is wrong.")
+
+    app = FastAPI(dependencies=[Depends(allowed)], docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        base = server.model.base_name if server.model else None
+        return {"base": base, "waiting": server.waiting, "busy": server.turn.locked()}
+
+    @app.post("/answer")
+    def answer(ask: Ask) -> StreamingResponse:
+        return StreamingResponse(server.answer(ask), media_type="application/x-ndjson")
+
+    @app.post("/stop/{request_id}")
+    def stop(request_id: str) -> dict[str, bool]:
+        event = server.stops.get(request_id)
+        if event is not None:
+            event.set()
+        return {"stopped": event is not None}
+
+    return app
+
+
+def serve(job: Job) -> dict[str, Any]:
+    """Serve until idle for long or asked to stop."""
+    server, token = Server(job.home), secrets.token_urlsafe(32)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(build_app(server, token), log_level="warning", timeout_graceful_shutdown=2)
+    web = uvicorn.Server(config)
+    web.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # TERM is the job's
+
+    def watch() -> None:
+        while not web.should_exit:
+            idle = time.monotonic() - server.last_used > IDLE_SECONDS and not server.turn.locked()
+            if idle or job.should_stop():
+                web.should_exit = True
+            time.sleep(0.3)
+
+    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=False).start()
+    while not web.started:
+        time.sleep(0.02)
+    job.home.server.mkdir(mode=0o700, exist_ok=True)
+    path = job.home.server / "server.json"
+    descriptor = os.open(path.with_name("server.json.part"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.close(descriptor)
+    write_json(path, {"port": listener.getsockname()[1], "token": token, "pid": os.getpid()})
+    job.report(0.5, "Ready to answer")
+    while not web.should_exit:
+        time.sleep(0.2)
+    path.unlink(missing_ok=True)
+    for event in list(server.stops.values()):
+        event.set()
+    time.sleep(0.3)
+    return {"idle": not job.should_stop()}
