@@ -290,6 +290,7 @@ def import_corpus(
     aside.mkdir(parents=True)
     try:
         result = _write(paths, aside, roles, report, should_stop)
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier import with other roles
         os.replace(aside, folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)

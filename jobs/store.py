@@ -113,6 +113,24 @@ class Store:
             raise UserError(f"Corpus '{corpus.name}' is not ready ({state}). Wait for its import, or import it again.")
         return corpus
 
+    def import_again(self, corpus_id: int, roles: dict[str, Any]) -> Corpus:
+        """Queue the import of a corpus again with corrected roles; refused while a run uses it."""
+        with Session(self.write_engine) as session, session.begin():
+            row = self._get(session, Corpora, corpus_id, "Corpus")
+            self._refuse_used(session, row, "Import the file again under another name")
+            self._refuse_busy(session, Jobs.corpus_id == corpus_id, f"Corpus '{row.name}'")
+            old = session.get(Jobs, row.job_id)
+            files = old.payload["files"] if old else []
+            payload = {"corpus_id": corpus_id, "files": files, "roles": roles}
+            row.job_id = self.queue.add(session, "ingest", payload, corpus_id=corpus_id, max_attempts=2).id
+        return self.corpus(corpus_id)
+
+    @staticmethod
+    def _refuse_used(session: Session, row: Corpora, way_out: str) -> None:
+        runs = session.scalar(select(func.count()).select_from(Runs).where(Runs.corpus_id == row.id))
+        if runs:
+            raise UserError(f"Corpus '{row.name}' is used by {runs} run{'s' * (runs != 1)}. {way_out}.")
+
     def rename_corpus(self, corpus_id: int, name: str) -> None:
         """Give a corpus another name."""
         with Session(self.write_engine) as session, session.begin():
@@ -122,9 +140,7 @@ class Store:
         """Delete a corpus with its clusterings; refused while a run or a job uses it."""
         with Session(self.write_engine) as session, session.begin():
             row = self._get(session, Corpora, corpus_id, "Corpus")
-            runs = session.scalar(select(func.count()).select_from(Runs).where(Runs.corpus_id == corpus_id))
-            if runs:
-                raise UserError(f"Corpus '{row.name}' is used by {runs} run{'s' * (runs != 1)}. Delete those first.")
+            self._refuse_used(session, row, "Delete those first")
             self._refuse_busy(session, Jobs.corpus_id == corpus_id, f"Corpus '{row.name}'")
             clusterings = session.scalars(select(Clusterings).where(Clusterings.corpus_id == corpus_id)).all()
             folders = [self.home.clustering(c.id) for c in clusterings] + [self.home.corpus(corpus_id)]

@@ -1,0 +1,165 @@
+"""Answers of the chat: written by a thread of the web process, whoever is looking or not.
+
+A browser that goes away changes nothing: the thread reads the model server to the end and keeps
+what was said in the database. Pages read the same buffer and can come back at any token.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydralora.errors import UserError
+from jobs.chat import ChatClient
+from jobs.records import Message
+from jobs.store import Store
+
+FLUSH_SECONDS = 0.5  # between two writes of a growing answer
+MAX_CHARACTERS = 20_000  # of one question
+
+
+@dataclass
+class Live:
+    """An answer that is being written: its lines so far, and a bell for new ones."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    bell: threading.Condition = field(default_factory=threading.Condition)
+    ended: bool = False
+
+    def add(self, line: dict[str, Any], *, ended: bool = False) -> None:
+        with self.bell:
+            self.lines.append(line)
+            self.ended = ended
+            self.bell.notify_all()
+
+
+class Answers:
+    """Starts, follows and stops answers."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.client = store, ChatClient(store)
+        self.live: dict[int, Live] = {}
+
+    def ask(
+        self, conversation_id: int, text: str, variants: list[dict[str, Any]], question_id: int | None = None
+    ) -> dict[str, Any]:
+        """Store a question and begin one answer for each variant; gives their ids.
+
+        Args:
+            variants: What answers: ``{"run_id", "step", "settings", "factors", "force"}``.
+            question_id: Answer this earlier question again instead of a new one.
+        """
+        if question_id is None:
+            text = text.strip()
+            if not text:
+                raise UserError("The message is empty. Write something first.")
+            if len(text) > MAX_CHARACTERS:
+                raise UserError(f"The message has {len(text):,} characters; the limit is {MAX_CHARACTERS:,}.")
+            plans = [(variant, self._base(variant)) for variant in variants]
+            question = self.store.chats.ask(conversation_id, text)
+        else:
+            plans = [(variant, self._base(variant)) for variant in variants]
+            question = self.store.chats.message(question_id)
+        history = self._history(question)
+        return {"question": question.id, "answers": [self._begin(question, v, b, history) for v, b in plans]}
+
+    def _base(self, variant: dict[str, Any]) -> str:
+        """The base model of a variant; a run must be finished to answer (or name a checkpoint)."""
+        if variant.get("base_of"):
+            return str(self.store.run(variant["base_of"]).config["base"])
+        if variant.get("run_id") is None:
+            return str(variant.get("base", "starter"))
+        run = self.store.run(variant["run_id"])
+        if run.summary is None and variant.get("step") is None:
+            raise UserError(f"Run {run.id} is not finished ({run.status}). Wait for it, or choose a checkpoint.")
+        return str(run.config["base"])
+
+    def _history(self, question: Message) -> list[dict[str, str]]:
+        """System text, earlier questions with their first answer, and the question."""
+        conversation = self.store.chats.get(question.conversation_id)
+        messages = self.store.chats.messages(question.conversation_id, tokens=False)
+        answers: dict[int, str] = {}
+        for message in messages:
+            if message.role == "assistant" and message.reply_to and message.text:
+                answers.setdefault(message.reply_to, message.text)
+        turns = [{"role": "system", "content": conversation.system}] if conversation.system else []
+        for message in messages:
+            if message.role == "user" and message.id < question.id and message.id in answers:
+                turns += [{"role": "user", "content": message.text},
+                          {"role": "assistant", "content": answers[message.id]}]  # fmt: skip
+        return [*turns, {"role": "user", "content": question.text}]
+
+    def _begin(self, question: Message, variant: dict[str, Any], base: str, history: list[Any]) -> int:
+        run_id = variant.get("run_id")
+        message = self.store.chats.begin_answer(question, run_id, variant)
+        ask = {"request_id": str(message.id), "base": base, "run_id": run_id, "step": variant.get("step"),
+               "messages": history, "settings": variant.get("settings", {}),
+               "factors": variant.get("factors", {}), "force": variant.get("force")}  # fmt: skip
+        self.live[message.id] = Live()
+        threading.Thread(target=self._write, args=(message.id, ask), daemon=True).start()
+        return message.id
+
+    def _write(self, message_id: int, ask: dict[str, Any]) -> None:
+        live, text, tokens = self.live[message_id], "", []
+        details: dict[str, Any] = {}
+        flushed, end = time.monotonic(), {"state": "failed", "error": "The answer was broken off. Ask again."}
+        try:
+            for line in self.client.ask(ask):
+                if "text" in line:
+                    text += line["text"]
+                    tokens.append([line["text"], line["gates"]])
+                elif "done" in line:
+                    details.update({k: line[k] for k in ("done", "count", "tokens_per_second", "layers", "dropped")})
+                    end = {"state": "stopped" if line["done"] == "stopped" else "done", "error": None}
+                    break
+                else:
+                    details.update(line)
+                live.add(line)
+                if time.monotonic() - flushed > FLUSH_SECONDS:
+                    self.store.chats.write_answer(message_id, text=text, tokens=tokens, details=details)
+                    flushed = time.monotonic()
+        except UserError as error:
+            end = {"state": "failed", "error": str(error)}
+        finally:
+            self.store.chats.write_answer(message_id, text=text, tokens=tokens, details=details, **end)
+            live.add({"end": end["state"], "error": end["error"], "details": details}, ended=True)
+            self.live.pop(message_id, None)
+
+    def follow(self, message_id: int) -> Iterator[str]:
+        """Lines of JSON from the first token on; a finished answer comes at once."""
+        live = self.live.get(message_id)
+        if live is None:
+            message = self.store.chats.message(message_id)
+            yield _line({"whole": message_view(message)})
+            return
+        sent = 0
+        while True:
+            with live.bell:
+                live.bell.wait_for(lambda: len(live.lines) > sent or live.ended, timeout=15)
+                fresh, ended = live.lines[sent:], live.ended
+            for line in fresh:
+                yield _line(line)
+            sent += len(fresh)
+            if ended and sent == len(live.lines):
+                return
+            if not fresh:
+                yield "\n"  # keeps the connection open
+
+    def stop(self, message_id: int) -> None:
+        """Ask the model server to end an answer."""
+        self.client.stop(str(message_id))
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def message_view(message: Message) -> dict[str, Any]:
+    """A message as the page reads it."""
+    return {"id": message.id, "role": message.role, "text": message.text, "reply_to": message.reply_to,
+            "run_id": message.run_id, "settings": message.settings, "state": message.state,
+            "error": message.error, "details": message.details, "tokens": message.tokens}  # fmt: skip

@@ -1,0 +1,162 @@
+"""Addresses of the studio beside the pages: figures as JSON, downloads, health.
+
+Ids in addresses are integers checked by FastAPI; nothing in an address is ever a path.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from hydralora.errors import UserError
+from jobs.records import Analysis
+from jobs.store import Store
+from studio import figures
+from studio.figures import Figure
+
+ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "run.json", "README.md"}
+
+
+def figure_router(store: Store) -> APIRouter:
+    """Routes under ``/ui``: everything a ``FigurePanel`` can show."""
+    router = APIRouter(prefix="/ui")
+
+    @router.get("/figures/clusterings/{clustering_id}/{view}")
+    def clustering(clustering_id: int, view: str) -> Response:
+        found = store.clustering(clustering_id)
+        if found.result is None:
+            raise UserError("This clustering is not finished yet.")
+        if view == "elbow":
+            return _reply(figures.elbow(found.result))
+        table = pq.read_table(store.home.clustering(clustering_id) / "assignments.parquet")
+        cluster, x, y = (table[name].to_numpy() for name in ("cluster", "x", "y"))
+        return _reply(figures.corpus_map(cluster, x, y, found.result["words"]))
+
+    @router.get("/figures/runs/{run_id}/{view}")
+    def run(run_id: int, view: str, layer: str = "") -> Response:
+        steps = store.steps(run_id)
+        if not steps:
+            return JSONResponse({"empty": "The first numbers appear with the first step."})
+        return _run_view(steps, view, layer)
+
+    @router.get("/figures/analyses/{analysis_id}/{view}")
+    def analysis(analysis_id: int, view: str, layer: int = 0, what: str = "update_cosine", group: str = "cluster") -> Response:
+        found = store.analysis(analysis_id)
+        if found.job is None or found.job.status != "succeeded":
+            raise UserError("This analysis is not finished yet.")
+        return _analysis_view(store, found, view, layer, what, group)
+
+    @router.get("/runs/{run_id}/adapter.zip")
+    def adapter(run_id: int) -> Response:
+        run = store.run(run_id)
+        if run.summary is None:
+            raise UserError(f"Run {run_id} is not finished ({run.status}), so there is no adapter to download yet.")
+        return _zip(store.home.run(run_id) / "adapter", f"run-{run_id}-adapter.zip")
+
+    @router.get("/runs/{run_id}/metrics.csv")
+    def metrics(run_id: int) -> Response:
+        steps = store.steps(run_id)
+        names = list(dict.fromkeys(name for step in steps for name in step.numbers))
+        lines = [",".join(["step", *names])]
+        lines += [",".join(str(value) for value in [step.step, *[step.numbers.get(n, "") for n in names]]) for step in steps]
+        headers = {"Content-Disposition": f'attachment; filename="run-{run_id}-metrics.csv"'}
+        return Response("\n".join(lines) + "\n", media_type="text/csv", headers=headers)
+
+    @router.get("/health")
+    def health() -> dict[str, Any]:
+        return {"ok": True, "workers": len(store.queue.workers()), **store.queue.counts()}
+
+    return router
+
+
+def _run_view(steps: list[Any], view: str, layer: str) -> Response:
+    numbers = [step.step for step in steps]
+
+    def column(name: str) -> list[float | None]:
+        return [step.numbers.get(name) for step in steps]
+
+    if view == "loss":
+        lines = {"training loss": column("loss"), "held-out loss": column("eval_loss")}
+        aid = "Mean loss per answer token (nats); lower is better. When the held-out loss rises while the other falls, the adapter learns by heart."
+        return _reply(figures.curve(numbers, lines, y="loss", name="loss", aid=aid))
+    if view == "speed":
+        lines = {"tokens per second": column("tokens_per_second")}
+        return _reply(figures.curve(numbers, lines, y="tokens/s", name="speed", aid="Tokens read per second of training, padding left out."))
+    if view == "rate":
+        lines = {"learning rate": column("learning_rate")}
+        return _reply(figures.curve(numbers, lines, y="learning rate", name="learning-rate", aid="The planned learning rate at each step."))
+    routed = [(step.step, step.gates) for step in steps if step.gates]
+    if not routed:
+        return JSONResponse({"empty": "No gate weights: this method has no router, or none was recorded yet."})
+    names = list(routed[0][1])
+    if layer and layer not in names:
+        raise UserError("That layer does not exist in this run.")
+    chosen = [layer] if layer else names
+    means = [[sum(gates[n][e] for n in chosen) / len(chosen) for e in range(len(gates[chosen[0]]))] for _, gates in routed]
+    label = figures.short_layer(layer) if layer else "mean of all layers"
+    return _reply(figures.gate_curves([step for step, _ in routed], means, label))
+
+
+def _analysis_view(store: Store, found: Analysis, view: str, layer: int, what: str, group: str) -> Response:
+    folder = store.home.analysis(found.id)
+    if found.kind == "map":
+        return _reply(figures.matrix_map(read_json(folder / "map.json")))
+    if found.kind == "weights":
+        layers = read_json(folder / "weights.json")["layers"]
+        views: dict[str, Callable[[], Figure]] = {
+            "layers": lambda: figures.similarity_by_layer(layers), "norms": lambda: figures.norms(layers),
+            "heads": lambda: figures.head_similarity(layers, min(max(layer, 0), len(layers) - 1), what),
+        }  # fmt: skip
+    else:
+        routing = read_json(folder / "routing.json")
+        place = min(max(layer, 0), len(routing["layers"]) - 1)
+        views = {
+            "layers": lambda: figures.gate_heatmap(routing), "effective": lambda: figures.effective_experts(routing),
+            "distribution": lambda: figures.gate_distribution(routing, place),
+            "classes": lambda: figures.token_classes(routing),
+            "groups": lambda: figures.group_heatmap(routing["groups"][group], group),
+            "agreement": lambda: figures.agreement(routing["groups"][group], routing["layers"], group),
+        }  # fmt: skip
+        missing = view in ("groups", "agreement") and (
+            group not in routing["groups"] or "mean" not in routing["groups"][group]
+        )
+        if missing:
+            reason = "Cluster the corpus first." if group == "cluster" else "This corpus has no label column."
+            return JSONResponse({"empty": f"There is nothing to compare the gates with. {reason}"})
+    if view not in views or (view == "heads" and what not in ("update_cosine", "head_cosine", "overlap")):
+        raise UserError(f"There is no view called '{view}' here.")
+    return _reply(views[view]())
+
+
+def _reply(figure: Figure) -> Response:
+    return Response(figure.to_json(), media_type="application/json", headers={"Cache-Control": "no-cache"})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A stored result."""
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _zip(folder: Path, name: str) -> Response:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.iterdir()):
+            if path.name in ADAPTER_FILES or path.suffix == ".safetensors":
+                archive.write(path, path.name)
+    buffer.seek(0)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(buffer, media_type="application/zip", headers=headers)
+
+
+def explain_user_error(_: Request, error: Exception) -> JSONResponse:
+    """A mendable error as one sentence."""
+    return JSONResponse({"detail": str(error)}, status_code=400)

@@ -1,0 +1,125 @@
+"""The chat's addresses: conversations, questions, answers as a stream, export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from studio.answers import Answers, message_view
+from studio.palette import EXPERT_COLOURS, expert_name
+
+
+class Variant(BaseModel):
+    """What is to answer, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+    run_id: int | None = None
+    base_of: int | None = Field(None, description="Answer with the untuned base of this run")
+    step: int | None = None
+    settings: dict[str, float | int] = Field(default_factory=dict)
+    factors: dict[int, float] = Field(default_factory=dict)
+    force: int | None = None
+
+
+class Question(BaseModel):
+    """A new question, or an earlier one to be answered again."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str = ""
+    question_id: int | None = None
+    variants: list[Variant] = Field(min_length=1, max_length=3)
+
+
+class Change(BaseModel):
+    """A new title or system text."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: str | None = Field(None, max_length=200)
+    system: str | None = Field(None, max_length=8_000)
+
+
+def chat_router(answers: Answers) -> APIRouter:
+    """Routes under ``/ui/chat``."""
+    router, store = APIRouter(prefix="/ui/chat"), answers.store
+
+    @router.get("/start")
+    def start() -> dict[str, Any]:
+        runs = [{"id": run.id, "name": run.name, "method": run.config["method"], "base": run.config["base"],
+                 "experts": run.config["adapter"].get("num_experts", 1), "corpus_id": run.corpus_id}
+                for run in store.runs() if run.summary is not None]  # fmt: skip
+        return {"runs": runs, "conversations": [vars(c) for c in store.chats.list()],
+                "colours": EXPERT_COLOURS, "names": [expert_name(i) for i in range(64)]}  # fmt: skip
+
+    @router.get("/examples/{run_id}")
+    def examples(run_id: int) -> list[str]:
+        """Prompts from the run's corpus, one or two of each cluster."""
+        from hydralora.corpus import Corpus
+
+        run = store.run(run_id)
+        corpus = Corpus(store.home.corpus(run.corpus_id))
+        clustering = store.latest_clustering(run.corpus_id, finished=True)
+        typical = clustering.result["typical"] if clustering and clustering.result else [[0, 1, 2, 3]]
+        ids = [group[place] for place in (0, 1) for group in typical if len(group) > place]
+        prompts = [example.prompt or example.answer[:60] for example in corpus.take(ids[:8])]
+        return [prompt for prompt in dict.fromkeys(prompts) if len(prompt) <= 300]
+
+    @router.post("/conversations")
+    def create() -> dict[str, Any]:
+        return vars(store.chats.create())
+
+    @router.get("/conversations/{conversation_id}")
+    def show(conversation_id: int) -> dict[str, Any]:
+        messages = [message_view(message) for message in store.chats.messages(conversation_id)]
+        return {**vars(store.chats.get(conversation_id)), "messages": messages}
+
+    @router.post("/conversations/{conversation_id}")
+    def change(conversation_id: int, change: Change) -> dict[str, bool]:
+        store.chats.change(conversation_id, title=change.title, system=change.system)
+        return {"ok": True}
+
+    @router.delete("/conversations/{conversation_id}")
+    def delete(conversation_id: int) -> dict[str, bool]:
+        store.chats.delete(conversation_id)
+        return {"ok": True}
+
+    @router.post("/conversations/{conversation_id}/ask")
+    def ask(conversation_id: int, question: Question) -> dict[str, Any]:
+        variants = [variant.model_dump(exclude_none=True) for variant in question.variants]
+        return answers.ask(conversation_id, question.text, variants, question.question_id)
+
+    @router.post("/messages/{message_id}/cut")
+    def cut(message_id: int) -> dict[str, Any]:
+        return {"text": store.chats.cut_from(message_id).text}
+
+    @router.get("/answers/{message_id}")
+    def follow(message_id: int) -> StreamingResponse:
+        # "identity" keeps the compressor from holding single tokens back.
+        headers = {"Content-Encoding": "identity", "Cache-Control": "no-store"}
+        return StreamingResponse(answers.follow(message_id), media_type="application/x-ndjson", headers=headers)
+
+    @router.post("/answers/{message_id}/stop")
+    def stop(message_id: int) -> dict[str, bool]:
+        answers.stop(message_id)
+        return {"ok": True}
+
+    @router.get("/conversations/{conversation_id}/export.md")
+    def export_markdown(conversation_id: int) -> PlainTextResponse:
+        conversation = store.chats.get(conversation_id)
+        parts = [f"# {conversation.title}\n"]
+        for message in store.chats.messages(conversation_id, tokens=False):
+            who = "You" if message.role == "user" else f"Run {message.run_id}" if message.run_id else "Base model"
+            parts.append(f"**{who}**\n\n" + "\n".join(f"> {line}" for line in message.text.splitlines()) + "\n")
+        return PlainTextResponse("\n".join(parts), headers=_attachment(conversation_id, "md"))
+
+    @router.get("/conversations/{conversation_id}/export.json")
+    def export_json(conversation_id: int) -> JSONResponse:
+        return JSONResponse(show(conversation_id), headers=_attachment(conversation_id, "json"))
+
+    return router
+
+
+def _attachment(conversation_id: int, ending: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="conversation-{conversation_id}.{ending}"'}
