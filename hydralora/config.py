@@ -75,6 +75,15 @@ class TrainConfig(Settings):
     )
 
 
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Quick": ("A first look: does it learn at all?", {"max_steps": 200}),
+    "Balanced": ("The usual choice.", {"max_steps": 500, "eval_every": 100, "save_every": 100}),
+    "Thorough": ("For results you want to keep; watch the held-out loss.",
+                 {"max_steps": 1500, "learning_rate": 1e-3, "eval_every": 150, "save_every": 150}),
+}  # fmt: skip
+"""Name -> (what it is for, the training settings that differ from the defaults)."""
+
+
 class RunConfig(Settings):
     """Everything that decides the outcome of a run, apart from the corpus itself.
 

@@ -292,15 +292,15 @@ class Store:
             return Analysis.of(row, job=Job.of(job))
 
     def find_analysis(
-        self, run_id: int, kind: str, params: dict[str, Any] | None = None
+        self, run_id: int, kind: str, params: dict[str, Any] | None = None, *, failed: bool = False
     ) -> Analysis | None:
-        """The newest analysis with these parameters that has not failed, or None."""
+        """The newest analysis with these parameters that has not failed (or even so), or None."""
         query = select(Analyses).where(Analyses.run_id == run_id, Analyses.kind == kind)
         bad = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.LOST}
         with Session(self.engine) as session:
             for row in session.scalars(query.order_by(Analyses.id.desc())):
                 job = self._job(session, row.job_id)
-                if row.params == (params or {}) and job is not None and job.status not in bad:
+                if row.params == (params or {}) and job is not None and (failed or job.status not in bad):
                     return Analysis.of(row, job=job)
         return None
 

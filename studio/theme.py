@@ -14,6 +14,7 @@ HEAD = """
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <script src="/ui/plotly.min.js" defer></script>
 <script src="/ui/static/studio.js" defer></script>
+<script src="/ui/static/chat.js" defer></script>
 """
 
 
