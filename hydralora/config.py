@@ -28,10 +28,11 @@ class TrainConfig(Settings):
     """How long, how fast and on what part of a corpus one adapter is trained."""
 
     max_steps: int = Field(
-        200, ge=1, le=1_000_000, description="Optimizer steps to run", json_schema_extra=unit("steps")
+        200, ge=1, le=1_000_000, title="Steps", description="Optimizer steps to run", json_schema_extra=unit("steps")
     )
     batch_size: int = Field(
-        16, ge=1, le=4096, description="Examples in one forward pass", json_schema_extra=unit("examples")
+        16, ge=1, le=4096, description="Examples in one forward pass",
+        json_schema_extra=unit("examples"),
     )
     accumulation: int = Field(
         1, ge=1, le=4096, description="Forward passes added up before one optimizer step"
@@ -103,9 +104,12 @@ class RunConfig(Settings):
 
         values = dict(values)
         name = values.get("method", "hydralora")
-        if name not in METHODS:
+        if not isinstance(name, str) or name not in METHODS:
             raise ValueError(f"Method '{name}' is unknown. Choose one of: {', '.join(METHODS)}.")
-        options = METHODS[name].options(**values.get("adapter", {}))
+        given = values.get("adapter", {})
+        if not isinstance(given, dict):
+            raise ValueError(f"`adapter` must hold settings by name, got {given!r}.")
+        options = METHODS[name].options(**given)
         values["adapter"] = options.model_dump()
         return values
 

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
@@ -122,8 +122,10 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
         result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters:
+        if self.disable_adapters or self.merged:
             return result
         for name in self.active_adapters:
             if name in self.hydralora_A:
@@ -227,7 +229,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the fixed updates of the adapters to the base weight."""
-        for name in adapter_names or self.active_adapters:
+        for name in check_adapters_to_merge(self, adapter_names):
             if name in self.hydralora_A:
                 weight = self.get_base_layer().weight
                 merged = weight.data + self._delta_for_base(name).to(weight.dtype)

@@ -34,7 +34,7 @@ class LoraOptions(Settings):
 class HeadOptions(LoraOptions):
     """A LoRA with several heads."""
 
-    num_experts: int = Field(4, ge=1, le=64, description="Heads B beside each other")
+    num_experts: int = Field(4, ge=1, le=64, title="Experts", description="Heads B beside each other")
 
 
 class HydraOptions(HeadOptions):

@@ -29,7 +29,8 @@ from transformers import (
     set_seed,
 )
 
-from hydralora.base import STARTER, choose_device
+from hydralora.base import choose_device
+from hydralora.base_folder import STARTER
 from hydralora.samples import GENERATORS, make_corpus
 from hydralora.starter_text import Document, document
 

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
+from hydralora.base_folder import name_base
 from hydralora.config import parse_config
 from hydralora.errors import UserError
 from jobs.chats import Chats
@@ -196,6 +197,7 @@ class Store:
         """Queue a training run with a checked configuration."""
         corpus = self.ready_corpus(corpus_id)
         checked = parse_config(config)
+        checked = checked.model_copy(update={"base": name_base(checked.base)})
         clustering = self.latest_clustering(corpus_id, finished=True)
         with Session(self.write_engine) as session, session.begin():
             row = Runs(name=clean_name(name or f"{checked.method} on {corpus.name}"), corpus_id=corpus_id,

@@ -111,12 +111,12 @@ def heatmap(
     if middle is not None:
         reach = max(float(np.nanmax(np.abs(array - middle))), 1e-6)
         scale = {"colorscale": "RdBu_r", "zmin": middle - reach, "zmax": middle + reach}
-    drawing = go.Figure(layout=_layout(max(230, 26 * len(y) + 120), xaxis={"tickangle": -45 if len(x) > 8 else 0},
-                                       yaxis={"autorange": "reversed"}))  # fmt: skip
+    drawing = go.Figure(layout=_layout(max(170, 30 * len(y) + (110 if len(x) > 8 else 70)),
+                                       xaxis={"tickangle": -45 if len(x) > 8 else 0, "automargin": True},
+                                       yaxis={"autorange": "reversed", "automargin": True}))  # fmt: skip
     drawing.add_heatmap(z=array.round(4).tolist(), x=list(x), y=list(y), customdata=ids, xgap=1, ygap=1,
                         colorbar={"title": {"text": label}, "thickness": 12},
                         hovertemplate="%{y}, %{x}<br>" + label + " %{z:.3f}<extra></extra>", **scale)  # fmt: skip
-    drawing.update_layout(margin={**MARGIN, "l": 90, "b": 90 if len(x) > 8 else 44})
     rows = [[name_, *map(float, row.round(4))] for name_, row in zip(y, array, strict=True)]
     return Figure(drawing, aid, name, ["", *x], rows)
 

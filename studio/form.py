@@ -40,7 +40,8 @@ def bound(info: FieldInfo, *names: str) -> float | None:
 def field_input(name: str, info: FieldInfo) -> gr.components.Component:
     """The input that suits a field's type."""
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    label = title(name) + (f" ({extra['unit']})" if "unit" in extra else "")
+    label = info.title or title(name)
+    label += f" ({extra['unit']})" if "unit" in extra and extra["unit"] != label.lower() else ""
     common: dict[str, Any] = {"label": label, "info": info.description, "min_width": 180, "elem_id": f"field-{name}"}
     default = info.get_default(call_default_factory=True)
     if info.annotation is bool:

@@ -116,7 +116,7 @@ def cluster_report(store: Store, clustering: Clustering | None) -> Markup:
     nmi = result["nmi"]
     label = "" if nmi is None else f" They agree with the corpus' own labels to {nmi:.2f} of 1 (NMI)."
     advice = cards.note("good", f"Suggested number of experts: {result['suggested_k']}", f"{result['reason']}{label} Clusters only suggest the number; they never reach the router.")
-    return cards.join(advice, Markup("<div style='height:10px'></div>"), cards.table(["Cluster", "Examples", "Words", "Typical example"], rows, caption=f"{result['k']} clusters, seed {result['seed']}", numbers=[1]))
+    return cards.join(advice, cards.table(["Cluster", "Examples", "Words", "Typical example"], rows, caption=f"{result['k']} clusters, seed {result['seed']}", numbers=[1]))
 
 
 def picked_rows(store: Store, corpus_id: int, points: list[dict[str, Any]]) -> Markup:
@@ -149,7 +149,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         with gr.Accordion("Rows", open=True):
             with gr.Row():
                 number = gr.Number(1, label="Page", precision=0, minimum=1, min_width=90, scale=0)
-                back, forth = gr.Button("◂ Previous", scale=0, min_width=110), gr.Button("Next ▸", scale=0, min_width=110)
+                back, forth = gr.Button("◂ Previous", scale=0, min_width=130), gr.Button("Next ▸", scale=0, min_width=110)
             rows = gr.HTML()
         with gr.Accordion("Clusters: what kinds of text are there?", open=True):
             with gr.Row():
@@ -157,11 +157,13 @@ def build(page: gr.Blocks, store: Store) -> None:
                 k = gr.Slider(1, 24, 4, step=1, label="Clusters k", interactive=False, min_width=180)
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90, scale=0)
                 cluster = gr.Button("Cluster", variant="primary", min_width=120, scale=0, elem_id="cluster")
-                train = gr.Button("Train on this corpus", min_width=160, scale=0)
+                train = gr.Button("Train on this corpus", min_width=200, scale=0)
             report = gr.HTML()
             with gr.Row():
-                chart = FigurePanel(height=300, min_width=320, elem_id="elbow")
-                plane = FigurePanel(height=460, min_width=320, elem_id="corpus-map")
+                with gr.Column(min_width=320):
+                    chart = FigurePanel(height=300, elem_id="elbow")
+                with gr.Column(min_width=320):
+                    plane = FigurePanel(height=460, elem_id="corpus-map")
             picked = gr.HTML()
         with gr.Accordion("Refused rows", open=False):
             refused = gr.HTML()

@@ -128,19 +128,25 @@ def build(page: gr.Blocks, store: Store) -> None:
             texts = gr.HTML()
             group = gr.Radio(GROUPS, value="cluster", label="Compare the gates with")
             with gr.Row():
-                panels["groups"] = FigurePanel(height=300, min_width=320, elem_id="gate-groups")
-                panels["agreement"] = FigurePanel(height=300, min_width=320)
+                with gr.Column(min_width=320):
+                    panels["groups"] = FigurePanel(height=300, elem_id="gate-groups")
+                with gr.Column(min_width=320):
+                    panels["agreement"] = FigurePanel(height=300)
             with gr.Row():
-                panels["distribution"] = FigurePanel(height=300, min_width=320, elem_id="gate-distribution")
-                panels["effective"] = FigurePanel(height=300, min_width=320)
+                with gr.Column(min_width=320):
+                    panels["distribution"] = FigurePanel(height=300, elem_id="gate-distribution")
+                with gr.Column(min_width=320):
+                    panels["effective"] = FigurePanel(height=300)
             panels["classes"] = FigurePanel(height=300)
             tokens = gr.HTML()
         with gr.Tab("Heads", id="heads"):
             head_state = gr.HTML()
             compare = gr.Radio(COMPARISONS, value="update_cosine", label="Compare")
             with gr.Row():
-                panels["grid"] = FigurePanel(height=320, min_width=320, elem_id="head-grid")
-                panels["heads"] = FigurePanel(height=320, min_width=320, elem_id="head-similarity")
+                with gr.Column(min_width=320):
+                    panels["grid"] = FigurePanel(height=320, elem_id="head-grid")
+                with gr.Column(min_width=320):
+                    panels["heads"] = FigurePanel(height=320, elem_id="head-similarity")
             panels["norms"] = FigurePanel(height=300)
         with gr.Tab("Map", id="map"):
             with gr.Row():

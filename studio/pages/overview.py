@@ -12,6 +12,8 @@ from studio.cards import Markup
 from studio.pages.common import EVENT, LIVE_SECONDS, TICK, eta, go_to, moment, shows_errors
 
 SAMPLE = "four-trades"
+JOB_WORDS = {"ingest": "Import", "cluster": "Clustering", "train": "Training", "routing": "Gates", "weights": "Heads",
+             "map": "Map", "serve": "Model server"}  # fmt: skip
 LEAD = "Upload a corpus, see its clusters, train with one click, and see which expert speaks."
 
 
@@ -53,8 +55,12 @@ def jobs_table(store: Store) -> Markup:
     jobs = store.queue.list(statuses=[s for s in JobStatus if s not in FINISHED], limit=20)
     if not jobs:
         return Markup("")
-    rows: list[list[object]] = [[f"{job.kind} {job.id}", cards.status(job.status), f"{job.progress:.0%}", job.progress_text, eta(job)] for job in jobs]
-    return cards.table(["Job", "Status", "", "Doing", ""], rows, caption="At work")
+    rows: list[list[object]] = []
+    for job in jobs:
+        ends = job.kind != "serve"  # the model server works until nobody asks any more
+        rows.append([f"{JOB_WORDS[job.kind]} (job {job.id})", cards.status(job.status), f"{job.progress:.0%}" if ends else "",
+                     job.progress_text, eta(job) if ends else ""])  # fmt: skip
+    return cards.table(["Job", "Status", "Progress", "Doing", "Time"], rows, caption="At work")
 
 
 def add_sample(store: Store, name: str = SAMPLE) -> int:

@@ -50,7 +50,7 @@ def gates_now(steps: list[Step]) -> Markup:
     rows = list(gates.values())
     means = [sum(row[e] for row in rows) / len(rows) for e in range(len(rows[0]))]
     parts = [cards.join(cards.dot(expert_colour(e), f"{expert_name(e)} {mean:.0%}"), Markup("&ensp;")) for e, mean in enumerate(means)]
-    return Markup(f"<p>Mean gate weights now: {cards.join(*parts)}</p>")
+    return Markup(f"<p class='hy-gates'>Mean gate weights now: {cards.join(*parts)}</p>")
 
 
 def settings_table(run: Run) -> Markup:
@@ -91,13 +91,16 @@ def build(page: gr.Blocks, store: Store) -> None:
             stop = gr.Button("Stop", variant="stop", min_width=120, scale=0, visible=False, elem_id="stop-run")
             resume = gr.Button("Resume", variant="primary", min_width=120, scale=0, visible=False, elem_id="resume-run")
         with gr.Row():
-            charts = {"loss": FigurePanel(height=300, min_width=320, elem_id="chart-loss")}
+            with gr.Column(min_width=320):
+                charts = {"loss": FigurePanel(height=300, elem_id="chart-loss")}
             with gr.Column(min_width=320):
                 charts["gates"] = FigurePanel(height=300, elem_id="chart-gates")
                 layer = gr.Dropdown([("mean of all layers", "")], value="", label="Layer", min_width=200)
         with gr.Accordion("Speed and learning rate", open=False), gr.Row():
-            charts["speed"] = FigurePanel(height=260, min_width=320)
-            charts["rate"] = FigurePanel(height=260, min_width=320)
+            with gr.Column(min_width=320):
+                charts["speed"] = FigurePanel(height=260)
+            with gr.Column(min_width=320):
+                charts["rate"] = FigurePanel(height=260)
         with gr.Accordion("Log", open=False):
             log = gr.HTML()
         with gr.Accordion("Settings", open=False):

@@ -43,11 +43,11 @@
     const system = make("textarea", { rows: 2, "aria-label": "System text" });
     const experts = make("div", {});
     const bars = make("div", { "aria-live": "off" });
-    const about = make("div", { class: "hy-field" });
+    const about = make("div", { class: "about" });
 
     const left = make("div", { class: "box side" }, make("h2", { textContent: "Conversations" }),
       make("button", { type: "button", class: "hy-btn", textContent: "+ New", onclick: () => newConversation() }), list);
-    const middle = make("div", { class: "box" }, make("div", { class: "hy-pair" }, field("Who answers", runSelect), field("Compare with", compare), field("Colours show", layerSelect)),
+    const middle = make("div", { class: "box" }, make("div", { class: "hy-picks" }, field("Who answers", runSelect), field("Compare with", compare), field("Colours show", layerSelect)),
       alertBox, thread, examples, make("div", { class: "hy-compose" }, input, send, stop));
     const settings = make("details", {}, make("summary", { textContent: "How answers are drawn" }),
       field("Temperature: 0 always takes the likeliest word", temperature), field("Top-p: only the likeliest words up to this share", topP),

@@ -99,6 +99,7 @@
       await window.Plotly.react(host, current.figure.data, paint(current.figure, element), { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage"], displayModeBar: "hover" });
       host.setAttribute("role", "img");
       host.setAttribute("aria-label", (current.aid || current.name || "figure"));
+      host.style.minHeight = "0";
       tools(current);
       if (!host._wired) {
         host._wired = true;

@@ -1,0 +1,130 @@
+"""What is wrong with this installation, and how to mend it. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sqlalchemy import text
+
+from hydralora.base_folder import STARTER
+from hydralora.errors import UserError
+from jobs.home import Home
+from jobs.store import Store
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn", "umap-learn", "gradio", "sqlalchemy", "plotly")
+DEVICE_PROBE = (
+    "import torch; n = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
+    "print('; '.join(torch.cuda.get_device_name(i) for i in range(n)) or f'CPU, {torch.get_num_threads()} threads')"
+)
+ENOUGH_DISK, ENOUGH_MEMORY = 2.0, 2.0  # GB
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    way_out: str = ""
+
+
+def examine(home: Path | None, port: int) -> list[Finding]:
+    """Look at everything; a check that breaks is itself a finding."""
+    findings = [_python(), *(_package(name) for name in PACKAGES), _device(), _starter(), _port(port)]
+    try:
+        place = Home(home)
+        findings += [_folder(place), _disk(place), _memory(), *_database(place)]
+    except UserError as error:
+        findings.append(Finding("folder", False, str(error), "Give another with --home."))
+    return findings
+
+
+def _python() -> Finding:
+    fits = (3, 11) <= sys.version_info[:2] < (3, 13)
+    return Finding("python", fits, f"{platform.python_version()} on {platform.system()}", "" if fits else "Use Python 3.11 or 3.12.")
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, version(name))
+    except PackageNotFoundError:
+        return Finding(name, False, "not installed", "Run `make run`, or pip install -r requirements.txt.")
+
+
+def _device() -> Finding:
+    try:
+        answer = subprocess.run([sys.executable, "-c", DEVICE_PROBE], capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return Finding("device", False, "torch did not load within two minutes", "Close other programs and try again.")
+    if answer.returncode:
+        return Finding("device", False, (answer.stderr.strip().splitlines() or ["torch fails"])[-1], "Install the packages again: make clean, make run.")
+    return Finding("device", True, answer.stdout.strip())
+
+
+def _starter() -> Finding:
+    sums = STARTER / "SHA256SUMS"
+    if not sums.exists():
+        return Finding("starter model", False, "not there", "Get the project again, or make it: make starter.")
+    for line in sums.read_text("utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        file = STARTER / Path(name).name
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            return Finding("starter model", False, f"{file.name} is not as shipped", "Get the project again, or make it: make starter.")
+    return Finding("starter model", True, "whole")
+
+
+def _port(port: int) -> Finding:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return Finding(f"port {port}", False, error.strerror or str(error), "The studio may be running already; else `python app.py --port` another.")
+    return Finding(f"port {port}", True, "free")
+
+
+def _folder(home: Home) -> Finding:
+    private = not (home.root.stat().st_mode & 0o077) if os.name == "posix" else True
+    way_out = "" if private else f"Others can read it: chmod 700 {home.root}"
+    return Finding("folder", private, str(home.root), way_out)
+
+
+def _disk(home: Home) -> Finding:
+    free = shutil.disk_usage(home.root).free / 1e9
+    return Finding("disk", free > ENOUGH_DISK, f"{free:.1f} GB free", "" if free > ENOUGH_DISK else "Delete old runs, or choose another --home.")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available / 1e9
+    return Finding("memory", free > ENOUGH_MEMORY, f"{free:.1f} GB free", "" if free > ENOUGH_MEMORY else "Close other programs; use a small base and batch.")
+
+
+def _database(home: Home) -> list[Finding]:
+    try:
+        store = Store(home)
+    except UserError as error:
+        return [Finding("database", False, str(error), "Move the file away; a new one is made.")]
+    findings = []
+    if store.engine.dialect.name == "sqlite":
+        with store.engine.connect() as connection:
+            state = str(connection.execute(text("PRAGMA quick_check")).scalar())
+        findings.append(Finding("database", state == "ok", state, "" if state == "ok" else "Restore a copy of studio.db."))
+    else:
+        findings.append(Finding("database", True, store.engine.dialect.name))
+    workers = store.queue.workers()
+    words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
+    return [*findings, Finding("worker", True, words)]
+
+

@@ -1,0 +1,103 @@
+"""A configuration in hand is a valid one; a wrong one is refused in plain sentences."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from hydralora.config import PRESETS, TrainConfig, parse_config
+from hydralora.errors import UserError
+from hydralora.methods import METHODS
+
+
+def test_defaults_are_written_out():
+    config = parse_config({})
+    assert config.method == "hydralora" and config.base == "starter"
+    assert config.adapter == METHODS["hydralora"].options().model_dump()
+    assert config.train == TrainConfig()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_fills_in_its_own_options(method):
+    config = parse_config({"method": method})
+    assert config.adapter == METHODS[method].options().model_dump()
+
+
+def test_a_stored_configuration_comes_back_unchanged():
+    config = parse_config({"adapter": {"rank": 2, "targets": ["q_proj"]}, "train": {"seed": 7}})
+    assert parse_config(json.loads(json.dumps(config.model_dump()))) == config
+
+
+def test_given_values_are_kept():
+    config = parse_config({"method": "lora", "adapter": {"rank": 2}, "train": {"max_steps": 3}})
+    assert (config.adapter["rank"], config.train.max_steps) == (2, 3)
+
+
+def test_an_unknown_method_is_refused_with_the_ones_there_are():
+    with pytest.raises(UserError) as error:
+        parse_config({"method": "hydra"})
+    assert str(error.value) == f"Method 'hydra' is unknown. Choose one of: {', '.join(METHODS)}."
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"adapter": {"ranks": 4}}, "ranks"),
+        ({"method": "ia3", "adapter": {"rank": 4}}, "rank"),
+        ({"train": {"steps": 4}}, "train.steps"),
+        ({"colour": "red"}, "colour"),
+    ],
+    ids=str,
+)
+def test_an_unknown_setting_is_refused_by_name(values, name):
+    with pytest.raises(UserError, match=rf"`{name}` is not a setting") as error:
+        parse_config(values)
+    assert "\n" not in str(error.value)
+
+
+WRONG = [
+    ({"adapter": {"rank": 0}}, ["`rank`: ", "greater than or equal to 1", "got 0."]),
+    ({"adapter": {"rank": "wide"}}, ["`rank`: ", "valid integer", "got 'wide'."]),
+    ({"adapter": {"router_input": "y"}}, ["`router_input`: ", "'x' or 'Ax'", "got 'y'."]),
+    ({"train": {"max_steps": 0}}, ["`train.max_steps`: ", "greater than or equal to 1", "got 0."]),
+    ({"train": {"learning_rate": 2}}, ["`train.learning_rate`: ", "less than or equal to 1", "got 2."]),
+    ({"train": {"held_out_fraction": 0.95}}, ["`train.held_out_fraction`: ", "got 0.95."]),
+    ({"train": {"dtype": "float16"}}, ["`train.dtype`: ", "got 'float16'."]),
+    ({"train": 5}, ["`train`: ", "got 5."]),
+    ({"adapter": 5}, ["`adapter`", "got 5."]),
+    ({"method": ["lora"]}, ["Method '['lora']' is unknown."]),
+    ({"base": ""}, ["`base`: ", "at least 1 character", "got ''."]),
+]
+
+
+@pytest.mark.parametrize(("values", "parts"), WRONG, ids=[str(case[0]) for case in WRONG])
+def test_a_wrong_value_is_refused_with_name_rule_and_value(values, parts):
+    with pytest.raises(UserError) as error:
+        parse_config(values)
+    message = str(error.value)
+    assert all(part in message for part in parts), message
+    assert "\n" not in message and message.endswith(".")
+
+
+def test_two_mistakes_are_named_together():
+    with pytest.raises(UserError) as error:
+        parse_config({"train": {"max_steps": 0, "batch_size": 0}})
+    assert "`train.max_steps`" in str(error.value) and "`train.batch_size`" in str(error.value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_settings(name):
+    purpose, values = PRESETS[name]
+    assert purpose and TrainConfig(**values).max_steps == values["max_steps"]
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        parse_config({}).train.seed = 5
+
+
+@pytest.mark.parametrize("options", [TrainConfig, *(m.options for m in METHODS.values())])
+def test_every_setting_is_described(options):
+    assert all(field.description for field in options.model_fields.values())

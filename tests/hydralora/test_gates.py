@@ -1,0 +1,206 @@
+"""Gate weights that are read are the ones that were used; changing them does what the formula says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from hydralora import GateCapture, HydraLoraConfig, override_experts
+from hydralora.errors import AdapterError
+from hydralora.gates import gate_layers
+from tests.hydralora.conftest import randomise
+
+TARGETS = ["q_proj", "down_proj"]
+
+
+def make_adapted(model: Any, **settings: Any) -> Any:
+    config = HydraLoraConfig(
+        **{"r": 4, "num_experts": 3, "target_modules": TARGETS, "task_type": "CAUSAL_LM", **settings}
+    )
+    return randomise(get_peft_model(model, config)).eval()
+
+
+@pytest.fixture
+def adapted(tiny: Any) -> Any:
+    return make_adapted(tiny)
+
+
+def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=ids).logits
+
+
+def capture(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    with GateCapture(model) as context:
+        logits(model, ids)
+        return context.take()
+
+
+def gates_by_hand(model: Any, ids: torch.Tensor, router_input: str) -> torch.Tensor:
+    """Softmax of the router's product with what each layer received, seen from outside by hooks."""
+    seen: dict[str, torch.Tensor] = {}
+    layers = gate_layers(model)
+    hooks = [layer.register_forward_pre_hook(lambda m, args: seen.__setitem__(m.name, args[0]))
+             for layer in layers.values()]  # fmt: skip
+    with torch.no_grad():
+        model(input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    found = []
+    for name, layer in layers.items():
+        x = seen[name]
+        if router_input == "Ax":
+            x = x @ layer.hydralora_A["default"].weight.T
+        found.append(torch.softmax(x @ layer.hydralora_router["default"].weight.T, -1))
+    return torch.stack(found).detach()
+
+
+@pytest.mark.parametrize("router_input", ["x", "Ax"])
+def test_captured_gates_are_the_gates_of_the_formula(tiny, ids, router_input):
+    model = make_adapted(tiny, router_input=router_input)
+    found = capture(model, ids)
+    assert found.shape == (4, 2, 7, 3) and found.dtype == torch.float32
+    torch.testing.assert_close(found, gates_by_hand(model, ids, router_input), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_are_named_in_model_order(adapted):
+    assert GateCapture(adapted).names == [
+        "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj",
+        "model.layers.1.self_attn.q_proj", "model.layers.1.mlp.down_proj",
+    ]  # fmt: skip
+
+
+def test_captured_gates_change_with_the_token(adapted, ids):
+    found = capture(adapted, ids)
+    assert found.std(2).min() > 0
+
+
+def test_capture_leaves_outputs_unchanged(adapted, ids):
+    before = logits(adapted, ids)
+    with GateCapture(adapted):
+        assert torch.equal(logits(adapted, ids), before)
+    assert torch.equal(logits(adapted, ids), before)
+
+
+def test_captured_gates_hold_no_gradient_and_do_not_change_it(adapted, ids):
+    adapted(input_ids=ids, labels=ids).loss.backward()
+    plain = {n: w.grad.clone() for n, w in adapted.named_parameters() if w.grad is not None}
+    adapted.zero_grad()
+    with GateCapture(adapted) as context:
+        adapted(input_ids=ids, labels=ids).loss.backward()
+        assert not context.take().requires_grad
+    again = {n: w.grad for n, w in adapted.named_parameters() if w.grad is not None}
+    assert all(torch.equal(again[name], plain[name]) for name in plain)
+
+
+def test_nothing_is_kept_after_the_context(adapted, ids):
+    with GateCapture(adapted):
+        logits(adapted, ids)
+    logits(adapted, ids)
+    layers = gate_layers(adapted).values()
+    assert all(layer.captured is None and not layer.capture for layer in layers)
+
+
+def test_gates_can_be_taken_once_for_each_forward_pass(adapted, ids):
+    with GateCapture(adapted) as context:
+        logits(adapted, ids)
+        context.take()
+        with pytest.raises(AdapterError, match="Run the model inside the context first"):
+            context.take()
+
+
+def test_a_disabled_capture_records_nothing(adapted, ids):
+    with GateCapture(adapted, enabled=False) as context:
+        logits(adapted, ids)
+        assert context.names == []
+
+
+def test_an_adapter_without_router_has_no_layers_to_capture(tiny):
+    assert GateCapture(make_adapted(tiny, combine="mean")).names == []
+
+
+def scale_heads(model: Any, factors: dict[str, dict[int, float]]) -> None:
+    """Multiply head weights: what changing a gate weight must equal."""
+    for name, layer in gate_layers(model).items():
+        weight = layer.hydralora_B["default"].weight
+        heads = weight.data.view(weight.shape[0], 3, -1)
+        for expert, factor in factors.get(name, {}).items():
+            heads[:, expert] *= factor
+
+
+@pytest.mark.parametrize("factors", [{1: 0.0}, {0: 2.0}, {0: 0.5, 2: -1.0}, {}], ids=str)
+def test_a_factor_equals_the_same_factor_on_the_head(adapted, ids, factors):
+    with override_experts(adapted, factors):
+        result = logits(adapted, ids)
+    scale_heads(adapted, dict.fromkeys(gate_layers(adapted), factors))
+    torch.testing.assert_close(result, logits(adapted, ids), rtol=1e-5, atol=1e-5)
+
+
+def test_muting_every_expert_gives_the_base(adapted, load_tiny, ids):
+    with override_experts(adapted, {0: 0.0, 1: 0.0, 2: 0.0}):
+        result = logits(adapted, ids)
+    torch.testing.assert_close(result, logits(load_tiny(), ids), rtol=0, atol=0)
+
+
+def test_a_factor_can_be_given_for_one_layer_only(adapted, ids):
+    factors = {"model.layers.1.mlp.down_proj": {1: 3.0}}
+    with override_experts(adapted, factors):
+        result = logits(adapted, ids)
+    scale_heads(adapted, factors)
+    torch.testing.assert_close(result, logits(adapted, ids), rtol=1e-5, atol=1e-5)
+
+
+def test_a_forced_expert_speaks_alone_with_weight_one(adapted, ids):
+    with override_experts(adapted, {}, force=2):
+        forced, gates = logits(adapted, ids), capture(adapted, ids)
+    assert torch.equal(gates, torch.tensor([0.0, 0.0, 1.0]).expand_as(gates))
+    for layer in gate_layers(adapted).values():
+        layer.hydralora_router["default"].weight.data.zero_()
+    scale_heads(adapted, {name: {0: 0.0, 1: 0.0, 2: 3.0} for name in gate_layers(adapted)})
+    torch.testing.assert_close(forced, logits(adapted, ids), rtol=1e-5, atol=1e-5)
+
+
+def test_captured_gates_include_the_override(adapted, ids):
+    before = capture(adapted, ids)
+    with override_experts(adapted, {1: 0.0}):
+        muted = capture(adapted, ids)
+    assert muted[..., 1].abs().max() == 0
+    torch.testing.assert_close(muted[0, ..., 0], before[0, ..., 0])
+
+
+def test_the_override_ends_with_its_context_even_after_an_error(adapted, ids):
+    before = logits(adapted, ids)
+    with pytest.raises(RuntimeError), override_experts(adapted, {0: 0.0}, force=1):
+        raise RuntimeError("in mid-answer")
+    assert torch.equal(logits(adapted, ids), before)
+
+
+@pytest.mark.parametrize(("factors", "force"), [({3: 0.0}, None), ({-1: 1.0}, None), ({}, 3)])
+def test_an_expert_that_does_not_exist_is_refused(adapted, ids, factors, force):
+    before = logits(adapted, ids)
+    with pytest.raises(AdapterError, match=r"`expert` must be between 0 and 2, got (3|-1)\."):
+        with override_experts(adapted, factors, force=force):
+            pass
+    assert torch.equal(logits(adapted, ids), before)
+
+
+def test_a_layer_that_does_not_exist_is_refused(adapted):
+    with pytest.raises(AdapterError, match="Layer 'nowhere' has no experts here. Known: model.layers.0"):
+        with override_experts(adapted, {"nowhere": {0: 1.0}}):
+            pass
+
+
+def test_an_adapter_without_router_cannot_be_overridden(tiny):
+    with pytest.raises(AdapterError, match="has no router"):
+        with override_experts(make_adapted(tiny, combine="sum"), {0: 0.0}):
+            pass
+
+
+def test_only_the_active_adapter_is_captured(adapted, ids):
+    adapted.add_adapter("pair", HydraLoraConfig(r=2, num_experts=2, target_modules=["v_proj"]))
+    assert capture(adapted, ids).shape == (4, 2, 7, 3)
+    adapted.set_adapter("pair")
+    assert capture(adapted, ids).shape == (2, 2, 7, 2)

@@ -1,0 +1,301 @@
+"""The method as PEFT sees it: build, save, load elsewhere, switch, delete, many architectures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForCausalLM, set_seed
+
+import hydralora
+from hydralora import HydraLoraConfig
+from hydralora.adapt import find_targets
+from hydralora.errors import AdapterError
+from tests.hydralora.conftest import randomise
+
+TARGETS = ["q_proj", "v_proj", "up_proj"]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40,
+         "intermediate_size": 24, "max_position_embeddings": 32}  # fmt: skip
+TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+ARCHITECTURES = {
+    "Llama": {**SIZES, **TOKENS},
+    "Qwen2": {**SIZES, **TOKENS, "num_key_value_heads": 1},
+    "Qwen3": {**SIZES, **TOKENS, "num_key_value_heads": 1, "head_dim": 8},
+    "Mistral": {**SIZES, **TOKENS, "num_key_value_heads": 1},
+    "Phi": {**SIZES, **TOKENS},
+    "Phi3": {**SIZES, **TOKENS},
+    "Gemma": {**SIZES, **TOKENS, "num_key_value_heads": 1, "head_dim": 8},
+    "GPTNeoX": {**SIZES, **TOKENS},
+    "GPT2": {**TOKENS, "vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32},
+    "OPT": {**TOKENS, "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "ffn_dim": 24,
+            "num_attention_heads": 2, "max_position_embeddings": 32, "word_embed_proj_dim": 16},
+}  # fmt: skip
+
+
+def make_config(**settings: Any) -> HydraLoraConfig:
+    values = {"r": 8, "num_experts": 4, "lora_alpha": 16, "target_modules": TARGETS,
+              "task_type": "CAUSAL_LM"}  # fmt: skip
+    return HydraLoraConfig(**{**values, **settings})
+
+
+def make_model(name: str) -> Any:
+    set_seed(0)
+    config = getattr(transformers, f"{name}Config")(**ARCHITECTURES[name])
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture
+def adapted(tiny: Any) -> Any:
+    """The tiny Llama with random heads and routers in six layers."""
+    return randomise(get_peft_model(tiny, make_config())).eval()
+
+
+def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=ids).logits
+
+
+def test_state_dict_has_exactly_the_expected_keys_and_shapes(adapted, tmp_path):
+    adapted.save_pretrained(tmp_path)
+    saved = {k: tuple(v.shape) for k, v in load_file(tmp_path / "adapter_model.safetensors").items()}
+    expected = {}
+    for block in (0, 1):
+        for part, out in (("self_attn.q_proj", 32), ("self_attn.v_proj", 32), ("mlp.up_proj", 48)):
+            stem = f"base_model.model.model.layers.{block}.{part}.hydralora_"
+            expected[f"{stem}A.weight"] = (8, 32)
+            expected[f"{stem}B.weight"] = (out, 4 * 8)
+            expected[f"{stem}router.weight"] = (4, 32)
+    assert saved == expected
+
+
+def test_only_safetensors_and_texts_are_written(adapted, tmp_path):
+    adapted.save_pretrained(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+
+
+def test_only_adapter_weights_are_trained(adapted):
+    trained = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
+    assert len(trained) == 18 and all("hydralora_" in name for name in trained)
+
+
+LOAD = """
+import sys
+{imports}
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+model = PeftModel.from_pretrained(base, sys.argv[2]).eval()
+ids = torch.load(sys.argv[3], weights_only=True)
+with torch.inference_mode():
+    torch.save(model(input_ids=ids).logits, sys.argv[4])
+"""
+
+
+@pytest.mark.parametrize("imports", ["import peft\nimport hydralora", "import hydralora\nimport peft"])
+def test_a_fresh_process_loads_the_adapter_exactly(adapted, base_folder, ids, tmp_path, imports):
+    adapted.save_pretrained(tmp_path / "adapter")
+    torch.save(ids, tmp_path / "ids.pt")
+    files = [base_folder, tmp_path / "adapter", tmp_path / "ids.pt", tmp_path / "logits.pt"]
+    command = [sys.executable, "-c", LOAD.format(imports=imports), *map(str, files)]
+    root = Path(hydralora.__file__).parent.parent
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    there = torch.load(tmp_path / "logits.pt", weights_only=True)
+    torch.testing.assert_close(there, logits(adapted, ids), rtol=0, atol=1e-6)
+
+
+def test_importing_hydralora_loads_neither_torch_nor_peft():
+    code = "import sys, hydralora; sys.exit(any(name in sys.modules for name in ('torch', 'peft')))"
+    root = Path(hydralora.__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_saved_and_loaded_logits_are_equal_bit_for_bit(adapted, load_tiny, ids, tmp_path):
+    adapted.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(load_tiny(), tmp_path).eval()
+    assert torch.equal(logits(loaded, ids), logits(adapted, ids))
+
+
+def test_a_saved_configuration_comes_back_unchanged(tmp_path):
+    config = make_config(router_input="Ax", balance_weight=0.1, head_mask=[2], rank_pattern={"q_proj": 2})
+    config.save_pretrained(tmp_path)
+    assert HydraLoraConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+
+
+def test_a_new_adapter_leaves_the_logits_of_the_base(tiny, ids):
+    before = logits(tiny, ids)
+    assert torch.equal(logits(get_peft_model(tiny, make_config()).eval(), ids), before)
+
+
+def test_a_disabled_adapter_gives_the_logits_of_the_base(adapted, load_tiny, ids):
+    with adapted.disable_adapter():
+        disabled = logits(adapted, ids)
+    assert torch.equal(disabled, logits(load_tiny(), ids))
+    assert not torch.equal(disabled, logits(adapted, ids))
+
+
+def test_several_adapters_live_beside_each_other(adapted, ids):
+    first = logits(adapted, ids)
+    adapted.add_adapter("second", make_config(r=4, num_experts=2, target_modules=["q_proj", "k_proj"]))
+    assert torch.equal(logits(adapted, ids), first)
+    adapted.set_adapter("second")
+    randomise(adapted, seed=5)
+    second = logits(adapted, ids)
+    adapted.set_adapter("default")
+    assert torch.equal(logits(adapted, ids), first) and not torch.equal(first, second)
+
+
+def test_each_adapter_of_several_is_saved_and_loaded_on_its_own(adapted, load_tiny, ids, tmp_path):
+    adapted.add_adapter("second", make_config(r=4, num_experts=2))
+    adapted.set_adapter("second")
+    second = logits(randomise(adapted, seed=5), ids)
+    adapted.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(load_tiny(), tmp_path / "second").eval()
+    assert torch.equal(logits(loaded, ids), second)
+
+
+def test_deleting_an_adapter_leaves_the_other_as_it_was(adapted, ids):
+    first = logits(adapted, ids)
+    adapted.add_adapter("second", make_config(r=4))
+    adapted.delete_adapter("second")
+    assert torch.equal(logits(adapted, ids), first)
+    assert not any("second" in name for name, _ in adapted.named_parameters())
+
+
+def test_unloading_gives_the_base_back(adapted, load_tiny, ids):
+    base = adapted.unload()
+    assert torch.equal(logits(base, ids), logits(load_tiny(), ids))
+    assert not any("hydralora" in name for name, _ in base.named_parameters())
+
+
+@pytest.mark.parametrize("how", ["merge_adapter", "merge_and_unload"])
+def test_merging_a_routed_adapter_is_refused_and_changes_nothing(adapted, ids, how):
+    before = logits(adapted, ids)
+    with pytest.raises(AdapterError, match="routed per token, so no single weight equals it"):
+        getattr(adapted, how)()
+    assert torch.equal(logits(adapted, ids), before)
+
+
+def test_fixed_combinations_merge_to_the_same_logits(tiny, ids):
+    adapted = randomise(get_peft_model(tiny, make_config(combine="mean", shared_a=False))).eval()
+    before = logits(adapted, ids)
+    merged = adapted.merge_and_unload()
+    torch.testing.assert_close(logits(merged, ids), before, rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_target_is_refused_by_name(tiny):
+    with pytest.raises(ValueError, match="no_such_layer"):
+        get_peft_model(tiny, make_config(target_modules=["no_such_layer"]))
+
+
+def test_a_target_that_is_not_linear_is_refused_by_name(tiny):
+    with pytest.raises(AdapterError, match="'model.embed_tokens' is a Embedding; only linear layers"):
+        get_peft_model(tiny, make_config(target_modules=["embed_tokens"]))
+
+
+def test_a_rank_too_large_names_the_layer(tiny):
+    with pytest.raises(AdapterError, match=r"layers.0.self_attn.q_proj.*between 1 and 32.*got 64\."):
+        get_peft_model(tiny, make_config(r=64))
+
+
+WRONG = [
+    ({"r": 0}, "`r` must be at least 1, got 0."),
+    ({"num_experts": 0}, "`num_experts` must be at least 1, got 0."),
+    ({"lora_dropout": 1.0}, r"`lora_dropout` must be in \[0, 1\), got 1.0."),
+    ({"combine": "vote"}, "`combine` must be one of router, mean, sum, got 'vote'."),
+    ({"router_init": "zero"}, "never breaks their symmetry"),
+    ({"head_mask": [4]}, r"some but not all of the heads 0..3, got \[4\]."),
+    ({"head_mask": [0, 1, 2, 3]}, "some but not all of the heads"),
+]
+
+
+@pytest.mark.parametrize(("settings", "sentence"), WRONG, ids=[str(w[0]) for w in WRONG])
+def test_a_wrong_setting_is_refused_in_a_sentence(settings, sentence):
+    with pytest.raises(AdapterError, match=sentence):
+        make_config(**settings)
+
+
+def test_rank_and_alpha_can_differ_by_layer(tiny):
+    pattern = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.v_proj": 4.0}}
+    layers = {x.name: x for x in get_peft_model(tiny, make_config(**pattern)).base_model.routed_layers()}
+    assert layers["model.layers.0.self_attn.q_proj"].r["default"] == 2
+    assert layers["model.layers.0.self_attn.v_proj"].scaling["default"] == 2.0
+    assert layers["model.layers.1.self_attn.v_proj"].scaling["default"] == 0.5
+
+
+def test_auxiliary_loss_is_the_weighted_mean_of_the_layers(tiny, ids):
+    adapted = randomise(get_peft_model(tiny, make_config(balance_weight=0.5))).train()
+    adapted(input_ids=ids)
+    balances = [layer.balance for layer in adapted.base_model.routed_layers()]
+    torch.testing.assert_close(adapted.base_model.auxiliary_loss(), 0.5 * torch.stack(balances).mean())
+
+
+def test_there_is_no_auxiliary_loss_unless_asked_for(adapted, ids):
+    adapted.train()(input_ids=ids)
+    assert adapted.base_model.auxiliary_loss() is None
+
+
+def test_gradient_checkpointing_of_the_model_gives_the_same_gradients(tiny, ids):
+    adapted = randomise(get_peft_model(tiny, make_config())).train()
+    adapted(input_ids=ids, labels=ids).loss.backward()
+    plain = {n: w.grad.clone() for n, w in adapted.named_parameters() if w.grad is not None}
+    adapted.zero_grad()
+    adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    adapted(input_ids=ids, labels=ids).loss.backward()
+    again = {n: w.grad for n, w in adapted.named_parameters() if w.grad is not None}
+    assert plain.keys() == again.keys()
+    assert all(torch.equal(again[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_linear_layer_in_the_blocks_learns(name):
+    model = make_model(name)
+    targets = find_targets(model)
+    adapted = randomise(get_peft_model(model, make_config(r=2, target_modules=targets)))
+    tokens = torch.randint(3, 40, (2, 6))
+    adapted(input_ids=tokens, labels=tokens).loss.backward()
+    silent = [n for n, w in adapted.named_parameters() if w.requires_grad and not w.grad.abs().sum()]
+    assert silent == [] and len(adapted.base_model.routed_layers()) >= 2 * len(targets)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_new_adapter_is_the_base_in_every_architecture(name):
+    model, tokens = make_model(name), torch.randint(3, 40, (2, 6))
+    before = logits(model, tokens)
+    adapted = get_peft_model(model, make_config(r=2, target_modules=find_targets(model))).eval()
+    assert torch.equal(logits(adapted, tokens), before)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_output_layer_and_embeddings_are_never_targets(name):
+    found = set(find_targets(make_model(name)))
+    assert not found & {"lm_head", "embed_out", "embed_tokens", "wte", "embed_in"}
+
+
+def test_encoder_decoder_models_work_too():
+    set_seed(0)
+    config = transformers.T5Config(
+        vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, pad_token_id=0,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    model = transformers.T5ForConditionalGeneration(config)
+    settings = {"r": 2, "target_modules": find_targets(model), "task_type": "SEQ_2_SEQ_LM"}
+    adapted = randomise(get_peft_model(model, make_config(**settings)))
+    tokens = torch.randint(3, 40, (2, 6))
+    adapted(input_ids=tokens, labels=tokens).loss.backward()
+    assert all(w.grad.abs().sum() > 0 for w in adapted.parameters() if w.requires_grad)
+
+
+def test_a_model_without_blocks_has_no_targets():
+    with pytest.raises(AdapterError, match="Sequential has no linear layer inside numbered blocks"):
+        find_targets(nn.Sequential(nn.ReLU(), nn.Tanh()))
