@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,13 @@ def _read_bytes(path: Path, head: bytes) -> bytes:
             data = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
         raise CorpusError(f"{path.name} is a damaged gzip file: {error}. Pack it again.") from error
-    if len(data) > MAX_BYTES:
-        raise CorpusError(
-            f"{path.name} is larger than {MAX_BYTES // 1024**3} GiB unpacked. Split it into parts."
-        )
+    _check_size(len(data), path.name)
     return data
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > MAX_BYTES:
+        raise CorpusError(f"{name} is larger than {MAX_BYTES // 1024**3} GiB unpacked. Split it into parts.")
 
 
 def _decode(data: bytes, name: str) -> tuple[str, str]:
@@ -245,9 +248,15 @@ def _open_json(text: str, name: str) -> Table:
 
 
 def _is_lines(text: str) -> bool:
-    lines = [line for line in text.split("\n", 3)[:2] if line.strip()]
+    """One object on each line: the first two lines, or, where line 1 is broken, the next two."""
+    lines = [found[0] for found in islice(re.finditer(r"\S[^\n]*", text), 3)]
+    alone = [_is_object(line) for line in lines]
+    return len(lines) > 1 and (alone[0] or alone[1:] == [True, True])
+
+
+def _is_object(line: str) -> bool:
     try:
-        return len(lines) == 2 and isinstance(json.loads(lines[0]), dict)
+        return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
 
@@ -333,6 +342,8 @@ def _open_parquet(path: Path) -> Table:
         names = _class_names(file.schema_arrow)
         if file.metadata.num_rows == 0 or not columns:
             raise CorpusError(f"{path.name} holds no rows. Choose a file with at least two rows.")
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        _check_size(sum(group.total_byte_size for group in groups), path.name)
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{path.name} is a damaged Parquet file: {_line(error)}") from error
     return Table("parquet", _parquet_rows(file, names, path.name), columns)

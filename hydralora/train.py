@@ -165,7 +165,7 @@ def seal_checkpoint(folder: Path) -> None:
 def last_checkpoint(run_folder: Path) -> Path | None:
     """The newest checkpoint that is complete and unchanged since we wrote it, or None."""
     folders = (run_folder / "checkpoints").glob("checkpoint-*")
-    for folder in sorted(folders, key=lambda f: int(f.name.rsplit("-", 1)[1]), reverse=True):
+    for folder in sorted(folders, key=_step_of, reverse=True):
         try:
             files = json.loads((folder / COMPLETE).read_text("utf-8"))["files"]
             if all(_file_hash(folder / name) == digest for name, digest in files.items()):
@@ -173,6 +173,10 @@ def last_checkpoint(run_folder: Path) -> Path | None:
         except (OSError, ValueError, KeyError):
             continue  # cut short while it was written; an older one is looked for
     return None
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def _file_hash(path: Path) -> str:
@@ -237,8 +241,12 @@ def train_adapter(
     checkpoint = last_checkpoint(run_folder) if resume else None
     before = _held_out_loss(trainer, held_out_rows) if checkpoint is None else None
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    step = trainer.state.global_step
+    begin = _step_of(checkpoint) if checkpoint else 0
+    if checkpoint and begin >= config.train.max_steps:  # only keeping the adapter was missed
+        model.load_adapter(str(checkpoint), model.active_adapter, is_trainable=True)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    step = max(begin, trainer.state.global_step)
     if reporter.stopped and step < config.train.max_steps:
         raise StoppedError(f"Stopped at step {step:,}; a checkpoint is kept and can be resumed.")
     report(1.0, "Saving the adapter")
@@ -250,7 +258,7 @@ def train_adapter(
         "train_examples": len(train_rows), "held_out_examples": len(held_out_ids),
         "skipped_examples": skipped, "trainable": counts.trainable, "router": counts.router,
         "total": counts.total, "seconds": time.perf_counter() - started,
-        "resumed_from": int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else None,
+        "resumed_from": begin if checkpoint else None,
     }  # fmt: skip
     save_adapter(model, run_folder / "adapter", {
         "config": config.model_dump(), "base_fingerprint": base_mark, "summary": summary,

@@ -201,8 +201,8 @@ def head_similarity(layers: list[dict[str, Any]], index: int, what: str) -> Figu
     chance = found[words[2]]
     aid = (f"{short_layer(found['name'])}: {words[0]}. Random heads of this shape stay below {chance:.2f} in 99 of 100 "
            "draws; 1 is the same direction.")  # fmt: skip
-    low = 0.0 if what == "overlap" else -1.0
-    return heatmap(found[what], experts, experts, aid=aid, name=f"heads-{what}", low=low, high=1.0, label=words[1])
+    middle = None if what == "overlap" else 0.0
+    return heatmap(found[what], experts, experts, aid=aid, name=f"heads-{what}", middle=middle, label=words[1])
 
 
 def similarity_by_layer(layers: list[dict[str, Any]]) -> Figure:

@@ -20,7 +20,7 @@ HEAD = """
 
 def studio_theme() -> gr.themes.Base:
     """Quiet neutrals with one accent; subdued text is dark enough for WCAG AA."""
-    fonts = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 600, 700)), "system-ui", "sans-serif")
+    fonts = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif")
     mono = (gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "monospace")
     return gr.themes.Base(
         primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=mono, radius_size="md", text_size="md"

@@ -171,7 +171,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         kinds: tuple[tuple[str, dict[str, Any]], ...] = (("routing", {}), ("weights", {}), ("map", given))
         return {kind: ask(store, run, kind, params, again=retry) for kind, params in kinds}
 
-    def draw(run_id: int | None, layer_: int | None, group_: str, compare_: str, which_: str, layout_: str,
+    def draw(run_id: int | None, layer_: str | None, group_: str, compare_: str, which_: str, layout_: str,
              seed_: float, known: str, retry: bool = False) -> tuple[Any, ...]:  # fmt: skip
         runs = finished_runs(store)
         run = next((r for r in runs if r.id == run_id), None)
@@ -184,20 +184,23 @@ def build(page: gr.Blocks, store: Store) -> None:
         now = repr((run_id, layer_, group_, compare_, which_, layout_, seed_, jobs))
         if now == known:
             return tuple([gr.skip()] * len(live))
-        return show(run, found, layer_ or 0, group_, compare_, now)
+        return show(run, found, layer_ or "", group_, compare_, now)
 
-    def show(run: Run, found: dict[str, Analysis | None], layer_: int, group_: str, compare_: str, now: str) -> tuple[Any, ...]:
+    def show(run: Run, found: dict[str, Analysis | None], layer_: str, group_: str, compare_: str, now: str) -> tuple[Any, ...]:
         routing, weights, plane = found["routing"], found["weights"], found["map"]
         gates = result_of(store, routing, "routing.json")
         heads = result_of(store, weights, "weights.json")
-        names = gates["layers"] if gates else [h["name"] for h in heads["layers"]] if heads else []
-        place = min(max(int(layer_), 0), max(0, len(names) - 1))
+        head_names = [h["name"] for h in heads["layers"]] if heads else []
+        names = gates["layers"] if gates else head_names
+        chosen_layer = layer_ if layer_ in names else names[0] if names else ""
+        place = names.index(chosen_layer) if names else 0
+        head_place = head_names.index(chosen_layer) if chosen_layer in head_names else 0
         failed = any(a and a.job and a.job.is_finished and a.job.status != JobStatus.SUCCEEDED for a in found.values())
         views = {
             "layers": source(routing, "layers"), "groups": source(routing, "groups", group=group_),
             "agreement": source(routing, "agreement", group=group_), "distribution": source(routing, "distribution", layer=place),
             "effective": source(routing, "effective"), "classes": source(routing, "classes"),
-            "grid": source(weights, "layers"), "heads": source(weights, "heads", layer=place, what=compare_),
+            "grid": source(weights, "layers"), "heads": source(weights, "heads", layer=head_place, what=compare_),
             "norms": source(weights, "norms"), "map": source(plane, "map"),
         }  # fmt: skip
         title = METHODS[run.config["method"]].title
@@ -205,7 +208,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         return (
             state_of(routing, no_router), routing_cards(gates) if gates else "", favourites(gates) if gates else "",
             state_of(weights, "Nothing to compare."), state_of(plane, "Nothing to place."), gr.update(visible=failed),
-            gr.Dropdown(choices=[(short_layer(n), i) for i, n in enumerate(names)], value=place) if names else gr.skip(),
+            gr.Dropdown(choices=[(short_layer(n), n) for n in names], value=chosen_layer) if names else gr.skip(),
             *[views[name] for name in panels], now,
         )  # fmt: skip
 
@@ -238,11 +241,14 @@ def build(page: gr.Blocks, store: Store) -> None:
         whole = isinstance(cell, list) and len(cell) == 2 and all(isinstance(i, int) for i in cell)
         if not whole or gates is None or not (0 <= cell[0] < len(gates["layers"]) and 0 <= cell[1] < gates["experts"]):
             return gr.skip(), gr.skip()
-        return cell_texts(gates, *cell), cell[0]
+        return cell_texts(gates, *cell), gates["layers"][cell[0]]
 
-    def open_layer(event: gr.EventData) -> Any:
+    @shows_errors
+    def open_layer(run_id: int | None, event: gr.EventData) -> Any:
         index = picked(event)
-        return index if isinstance(index, int) and index >= 0 else gr.skip()
+        heads = result_of(store, store.find_analysis(run_id or 0, "weights", {}), "weights.json")
+        inside = heads is not None and isinstance(index, int) and 0 <= index < len(heads["layers"])
+        return heads["layers"][index]["name"] if heads and inside else gr.skip()
 
     panels["layers"].select(open_cell, chosen, [texts, layer], **TICK).then(shown, [*picks, stamp], live, **TICK)
-    panels["grid"].select(open_layer, None, layer, **TICK).then(shown, [*picks, stamp], live, **TICK)
+    panels["grid"].select(open_layer, chosen, layer, **TICK).then(shown, [*picks, stamp], live, **TICK)

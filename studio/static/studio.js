@@ -96,7 +96,7 @@
       if (!window.Plotly) return say("The plotting script did not load. The table below holds the numbers.");
       if (my !== turn) return;
       if (!host._fullLayout) host.replaceChildren();
-      await window.Plotly.react(host, current.figure.data, paint(current.figure, element), { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage"], displayModeBar: "hover" });
+      await window.Plotly.react(host, current.figure.data, paint(current.figure, element), { responsive: true, displaylogo: false, showSendToCloud: false, showEditInChartStudio: false, modeBarButtonsToRemove: ["toImage", "sendChartToCloud"], displayModeBar: "hover" });
       host.setAttribute("role", "img");
       host.setAttribute("aria-label", (current.aid || current.name || "figure"));
       host.style.minHeight = "0";

@@ -1,0 +1,107 @@
+"""Pages at rest: rubbish uploads, hostile text, dark mode, phone width, keyboard."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Studio, Trouble
+
+pytestmark = pytest.mark.browser
+PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat")
+ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>{{7*7}}${7*7}"
+
+
+def upload(page: Page, studio: Studio, file: Path) -> None:
+    page.goto(studio.address + "/corpora")
+    page.locator("#corpus-files input[type=file]").set_input_files(file)
+    expect(page.locator("#corpus-files").get_by_text(file.name.split(".")[0])).to_be_visible()
+    page.locator("#add-corpus").click()
+    page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
+
+
+RUBBISH = {
+    "empty.csv": b"",
+    "binary.csv": bytes(range(256)) * 40,
+    "broken.jsonl": b'{"prompt": "a", "answer": "b"}\n{"prompt": \n',
+    "no-columns.jsonl": b'{"id": 1}\n{"id": 2}\n',
+    "line.jsonl": b'{"text": "' + b"a" * 1_000_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_a_rubbish_file_gives_one_plain_sentence(page: Page, studio: Studio, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(RUBBISH[name])
+    upload(page, studio, file)
+    note = page.locator(".hy-note.bad")
+    expect(note).to_be_visible()
+    words = note.inner_text()
+    assert "Traceback" not in words and "Error:" not in words
+    assert len(words) < 600
+
+
+def test_hostile_text_is_shown_and_never_run(page: Page, studio: Studio, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{ATTACK} {i}", "answer": f"{ATTACK} {i}", "label": ATTACK} for i in range(40)]
+    file = tmp_path / "attack.jsonl.gz"
+    file.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    upload(page, studio, file)
+    expect(page.get_by_text("onerror").first).to_be_visible()
+    page.locator("#cluster").click()
+    expect(page.get_by_text("Suggested number of experts")).to_be_visible(timeout=120_000)
+    page.goto(studio.address + "/new-run")
+    page.goto(studio.address + "/chat")
+    page.get_by_label("Message").fill(ATTACK)
+    assert page.title() != "owned"
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_hostile_name_is_shown_and_never_run(page: Page, studio: Studio, tmp_path: Path) -> None:
+    file = tmp_path / "plain.csv"
+    file.write_text("question,answer\n" + "".join(f"what is {i},it is {i}\n" for i in range(30)), "utf-8")
+    page.goto(studio.address + "/corpora")
+    page.locator("#corpus-files input[type=file]").set_input_files(file)
+    page.get_by_label("Name").fill(ATTACK[:70])
+    page.locator("#add-corpus").click()
+    page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
+    expect(page.get_by_role("heading", name=re.compile("img src"))).to_be_visible()
+    assert page.title() != "owned"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme: str) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme=theme)  # type: ignore[arg-type]
+    opened, trouble = context.new_page(), Trouble()
+    trouble.watch(opened, studio.address)
+    for path in PAGES:
+        opened.goto(studio.address + path)
+        expect(opened.locator("h1").first).to_be_visible(timeout=60_000)
+        opened.wait_for_timeout(400)
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 390, path
+        dark = opened.evaluate("document.body.classList.contains('dark')")
+        assert dark == (theme == "dark"), path
+    context.close()
+    assert trouble.errors == [] and trouble.foreign == []
+
+
+@pytest.mark.parametrize("address", ["/corpora?corpus=999", "/run?run=999", "/run?run=abc", "/inspect?run=999", "/chat?conversation=999"])
+def test_an_address_of_nothing_says_so(page: Page, studio: Studio, address: str) -> None:
+    page.goto(studio.address + address)
+    expect(page.locator("h1").first).to_be_visible()
+    expect(page.locator(".hy-empty, .hy-note").first).to_be_visible()
+
+
+def test_the_sample_is_reached_by_keyboard_alone(page: Page, studio: Studio) -> None:
+    page.goto(studio.address)
+    expect(page.locator("#use-sample")).to_be_visible()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "use-sample":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))

@@ -1,0 +1,200 @@
+"""The whole thread as a user walks it: upload, cluster, train, inspect, chat. The tests run in order."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from jobs.home import Home
+from jobs.store import Store
+from tests.browser.conftest import PROJECT, Studio, wait_until
+
+pytestmark = pytest.mark.browser
+REAL = PROJECT.parent / "shared" / "data" / "gsm8k" / "train.jsonl"
+SAMPLE = PROJECT / "data" / "corpora" / "four-trades" / "four-trades.jsonl"
+
+
+@pytest.fixture(scope="module")
+def store(studio: Studio) -> Store:
+    return Store(Home(studio.home))
+
+
+def figure(page: Page, name: str) -> None:
+    """Wait until a figure is drawn."""
+    expect(page.locator(f"#{name} .main-svg").first).to_be_visible(timeout=120_000)
+
+
+def test_an_empty_studio_says_where_to_begin(page: Page, studio: Studio) -> None:
+    page.goto(studio.address)
+    expect(page.get_by_text("No runs yet")).to_be_visible()
+    expect(page.locator("#use-sample")).to_be_enabled()
+
+
+def test_a_file_is_uploaded_and_described(page: Page, studio: Studio, tmp_path: Path) -> None:
+    source = REAL if REAL.exists() else SAMPLE
+    part = tmp_path / "questions.jsonl"
+    part.write_text("".join(source.read_text("utf-8").splitlines(keepends=True)[:600]), "utf-8")
+    page.goto(studio.address + "/corpora")
+    page.locator("#corpus-files input[type=file]").set_input_files(part)
+    expect(page.locator("#corpus-files").get_by_text("questions")).to_be_visible()
+    page.locator("#add-corpus").click()
+    page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
+    expect(page.get_by_text("question and answer")).to_be_visible()
+    expect(page.get_by_text("Page 1 of 60")).to_be_visible()
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("Page 2 of 60")).to_be_visible()
+
+
+def test_the_sample_is_clustered_and_a_loop_shows_its_rows(page: Page, studio: Studio) -> None:
+    page.goto(studio.address)
+    page.locator("#use-sample").click()
+    page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
+    expect(page.get_by_text("duplicates")).to_be_visible()
+    page.locator("#cluster").click()
+    figure(page, "corpus-map")
+    expect(page.get_by_text("Suggested number of experts: 4")).to_be_visible()
+    plane = page.locator("#corpus-map .nsewdrag")
+    plane.evaluate("node => node.scrollIntoView({block: 'center'})")
+    box = plane.bounding_box()
+    assert box is not None
+    corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99), (0.01, 0.05)]
+    points = [(box["x"] + a * box["width"], box["y"] + b * box["height"]) for a, b in corners]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=6)
+    page.mouse.up()
+    expect(page.get_by_text(re.compile(r"examples in the loop"))).to_be_visible()
+
+
+def test_a_run_is_started_with_one_click_and_survives_reload_and_a_killed_web_process(
+    page: Page, studio: Studio, store: Store
+) -> None:
+    page.goto(studio.address + "/new-run?corpus=2")
+    expect(page.get_by_text("suggested number of experts: 4")).to_be_visible()
+    page.locator("#field-max_steps input").fill("60")
+    page.locator("#start-run").click()
+    page.wait_for_url(re.compile(r"run\?run=\d+"))
+    figure(page, "chart-loss")
+    page.reload()
+    figure(page, "chart-loss")
+    page.goto("about:blank")
+    studio.kill()
+    wait_until(lambda: store.run(1).job is not None and store.run(1).job.is_finished, 240)  # type: ignore[union-attr]
+    assert store.run(1).status == "succeeded"
+    assert [s.step for s in store.steps(1) if "loss" in s.numbers] == list(range(1, 61))
+    studio.start()
+    page.goto(studio.address + "/runs/1")
+    expect(page.get_by_text("It took")).to_be_visible()
+    expect(page.get_by_text("60 of 60")).to_be_visible()
+    figure(page, "chart-gates")
+
+
+def test_two_tabs_show_the_same_run(page: Page, studio: Studio) -> None:
+    other = page.context.new_page()
+    for tab in (page, other):
+        tab.goto(studio.address + "/run?run=1")
+        expect(tab.get_by_text("60 of 60")).to_be_visible()
+
+
+def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> None:
+    page.goto(studio.address + "/inspect?run=1")
+    figure(page, "gate-layers")
+    figure(page, "gate-groups")
+    figure(page, "gate-distribution")
+    cells = page.locator("#gate-layers .nsewdrag")
+    cells.evaluate("node => node.scrollIntoView({block: 'center'})")
+    box = cells.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    expect(page.get_by_text("the examples with the highest mean gate")).to_be_visible()
+    page.get_by_role("tab", name="Heads").click()
+    figure(page, "head-grid")
+    figure(page, "head-similarity")
+    page.get_by_role("tab", name="Map").click()
+    for layout in ("PCA", "t-SNE", "UMAP"):
+        page.get_by_label(layout).click()
+        expect(page.locator("#matrix-map .aid")).to_contain_text(layout, timeout=120_000)
+    expect(page.get_by_text("Share chart")).to_have_count(0)
+
+
+def test_the_picture_of_the_gates_shows_the_stored_numbers(studio: Studio, store: Store) -> None:
+    analysis = store.find_analysis(1, "routing")
+    assert analysis is not None
+    stored = json.loads((store.home.analysis(analysis.id) / "routing.json").read_text("utf-8"))
+    shown = httpx.get(f"{studio.address}/ui/figures/analyses/{analysis.id}/layers").json()
+    drawn = shown["figure"]["data"][0]["z"]
+    wanted = [[row[e] for row in stored["mean"]] for e in range(stored["experts"])]
+    assert np.allclose(drawn, wanted, atol=1e-4)
+
+
+def test_the_chat_streams_and_every_token_names_its_leading_expert(page: Page, studio: Studio) -> None:
+    page.goto(studio.address + "/chat?run=1")
+    page.locator(".hy-examples button").first.click()
+    expect(page.locator(".tok").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("button", name="Answer again")).to_be_visible(timeout=90_000)
+    token = page.locator(".tok[data-expert]").first
+    token.focus()
+    expect(page.locator(".hy-gate")).to_have_count(4)
+    label = token.get_attribute("aria-label") or ""
+    shares = {name: int(value) for name, value in re.findall(r"(E\d) (\d+) %", label)}
+    assert abs(sum(shares.values()) - 100) <= 2
+    assert token.get_attribute("data-expert") == max(shares, key=lambda name: shares[name])
+
+
+def test_a_conversation_is_there_again_after_a_reload(page: Page, studio: Studio) -> None:
+    page.goto(studio.address + "/chat?run=1&conversation=1")
+    expect(page.locator(".hy-msg.assistant .tok").first).to_be_visible()
+    page.reload()
+    expect(page.locator(".hy-msg.assistant .tok").first).to_be_visible()
+
+
+def test_muting_an_expert_changes_who_speaks(page: Page, studio: Studio) -> None:
+    page.goto(studio.address + "/chat?run=1&conversation=1")
+    page.get_by_label("Let one expert speak alone").select_option("1")
+    page.get_by_role("button", name="Answer again").first.click()
+    expect(page.get_by_text("only E2 · ")).to_be_visible(timeout=60_000)
+    forced = page.locator(".hy-msg.assistant").last.locator(".tok")
+    for expert in forced.evaluate_all("nodes => nodes.map(n => n.dataset.expert)"):
+        assert expert == "E2"
+
+
+def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) -> None:
+    page.goto(studio.address + "/new-run?again=1")
+    page.locator("#field-max_steps input").fill("150")
+    page.locator("#start-run").click()
+    page.wait_for_url(re.compile(r"run\?run=2"))
+    figure(page, "chart-loss")
+    page.locator("#stop-run").click()
+    expect(page.get_by_text("It was stopped.")).to_be_visible(timeout=90_000)
+    reached = max(s.step for s in store.steps(2))
+    assert 0 < reached < 150
+    page.locator("#resume-run").click()
+    expect(page.get_by_text("150 of 150")).to_be_visible(timeout=240_000)
+    expect(page.get_by_text("It took")).to_be_visible()
+    assert [s.step for s in store.steps(2) if "loss" in s.numbers] == list(range(1, 151))
+
+
+def test_a_run_on_a_base_that_is_not_there_is_refused_with_a_sentence(page: Page, studio: Studio) -> None:
+    page.goto(studio.address + "/new-run?corpus=2")
+    page.locator("#run-base input").fill("nowhere")
+    page.keyboard.press("Enter")
+    page.locator("#start-run").click()
+    expect(page.get_by_text("Base model 'nowhere' is unknown")).to_be_visible()
+
+
+def test_a_run_is_deleted_only_after_the_box_is_ticked(page: Page, studio: Studio, store: Store) -> None:
+    page.goto(studio.address + "/run?run=2")
+    page.get_by_role("button", name="Rename or delete").click()
+    page.locator("#delete-run").click()
+    expect(page.get_by_text("Tick “Yes, delete it for good” first.")).to_be_visible()
+    page.get_by_label("Yes, delete it for good").check()
+    page.locator("#delete-run").click()
+    page.wait_for_url(studio.address + "/")
+    assert [run.id for run in store.runs()] == [1]
