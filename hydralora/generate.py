@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList, set_seed
 from transformers.generation.streamers import BaseStreamer
@@ -134,7 +136,8 @@ class ChatModel:
                 self.model.load_adapter(adapter, adapter_name=name)
             else:
                 self.model = PeftModel.from_pretrained(self.base, adapter, adapter_name=name)
-        except (RuntimeError, ValueError, OSError, KeyError) as error:
+        except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
+            self._clear_away(name)
             raise AdapterError(
                 f"The adapter in {adapter.parent.name} does not fit base '{self.base_name}': "
                 f"{str(error).splitlines()[0][:200]}"
@@ -152,7 +155,23 @@ class ChatModel:
                 f"This adapter was trained on another base model ({facts['config']['base']}) than "
                 f"the one loaded ({self.base_name}). Choose the run's own base."
             )
-        return PeftConfig.from_pretrained(adapter)
+        try:
+            return PeftConfig.from_pretrained(str(adapter))
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise AdapterError(
+                f"The adapter in {adapter.parent.name} has no readable adapter_config.json. Save it again."
+            ) from error
+
+    def _clear_away(self, name: str) -> None:
+        """Take off what a failed loading has left in the model."""
+        if isinstance(self.model, PeftModel):
+            if name in self.model.peft_config:
+                self.model.delete_adapter(name)
+            return
+        for path, module in list(self.base.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                parent, _, last = path.rpartition(".")
+                setattr(self.base.get_submodule(parent), last, module.get_base_layer())
 
     def _fits_beside(self, config: PeftConfig) -> bool:
         kinds = {type(c) for c in self.model.peft_config.values()}

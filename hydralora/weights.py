@@ -16,6 +16,7 @@ Products ``B A`` and column spaces do not change under ``Q``.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ def read_modules(adapter: Path) -> Iterator[Module]:
     path = adapter / "adapter_model.safetensors"
     if not path.exists():
         raise AdapterError(f"{adapter.name} holds no adapter_model.safetensors. Save the adapter again.")
+    experts = _count_experts(adapter)
     try:
         with safe_open(path, framework="pt") as file:
             keys = set(file.keys())
@@ -73,7 +75,7 @@ def read_modules(adapter: Path) -> Iterator[Module]:
                     "nothing to compare here; its losses and answers can still be seen."
                 )
             for name, key in sorted(pairs, key=lambda pair: _natural(pair[0])):
-                yield _module(name, key, file)
+                yield _module(name, key, file, experts)
     except SafetensorError as error:
         raise AdapterError(f"The adapter file is damaged: {error}. Save the adapter again.") from error
 
@@ -82,17 +84,20 @@ def _natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _module(name: str, key: str, file: Any) -> Module:
+def _count_experts(adapter: Path) -> int:
+    """Heads of each layer, from the adapter's configuration; methods with one head do not say."""
+    try:
+        return int(json.loads((adapter / "adapter_config.json").read_text("utf-8")).get("num_experts", 1))
+    except (OSError, ValueError, TypeError) as error:
+        raise AdapterError(
+            f"{adapter.name} has no readable adapter_config.json. Save the adapter again."
+        ) from error
+
+
+def _module(name: str, key: str, file: Any, experts: int) -> Module:
     a = file.get_tensor(key).float()
     b = file.get_tensor(key.replace("hydralora_A", "hydralora_B").replace("lora_A", "lora_B")).float()
-    rank = a.shape[0]
-    experts = b.shape[1] // rank
-    if experts == 0:  # several A stacked beside heads of a smaller rank
-        experts, rank = a.shape[0] // b.shape[1], b.shape[1]
-    if b.shape[1] == a.shape[0] and f"{key.replace('hydralora_A', 'hydralora_router')}" in file.keys():
-        router = file.get_tensor(key.replace("hydralora_A", "hydralora_router"))
-        if router.shape[0] > 1:  # one A for each head: A stacked (N r, in), B (out, N r)
-            experts, rank = router.shape[0], a.shape[0] // router.shape[0]
+    rank = b.shape[1] // experts
     heads = b.reshape(b.shape[0], experts, rank).permute(1, 0, 2).contiguous()
     return Module(name, a, heads, shared_a=a.shape[0] == rank)
 

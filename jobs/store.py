@@ -30,7 +30,7 @@ from jobs.status import FINISHED, JobStatus
 from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Metrics, Runs, Settings
 
 NAME_LIMIT = 80
-ANALYSES = ("routing", "weights", "map")
+ANALYSES = ("routing", "weights", "map", "answers")
 
 
 class Store:

@@ -94,6 +94,18 @@ def draw_map(job: Job) -> dict[str, Any]:
     return {"sentence": result["sentence"], "stability": result["stability"]}
 
 
+def answers(job: Job) -> dict[str, Any]:
+    """Compare the answers of base and tuned model on held-out questions."""
+    from hydralora.evaluate import compare_answers
+
+    result = compare_answers(
+        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        job.home.analysis(job.payload["analysis_id"]), report=job.report, should_stop=job.should_stop,
+    )  # fmt: skip
+    scores = {name: found["exact_match"] for name, found in result["scores"].items()}
+    return {"sentence": result["sentence"], "exact_match": scores}
+
+
 def serve(job: Job) -> dict[str, Any]:
     """Hold a base model in memory and answer the chat until nobody asks any more."""
     from jobs.model_server import serve as answer
@@ -104,5 +116,5 @@ def serve(job: Job) -> dict[str, Any]:
 
 TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "ingest": ingest, "cluster": cluster, "train": train, "routing": routing, "weights": weights,
-    "map": draw_map, "serve": serve,
+    "map": draw_map, "answers": answers, "serve": serve,
 }  # fmt: skip

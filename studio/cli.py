@@ -35,6 +35,7 @@ from studio.doctor import examine
 
 FAILED, WRONG, STOPPED, INTERRUPTED = 1, 2, 3, 130
 POLL_SECONDS = 0.3
+LOOKS = ("answers", "routing", "weights")  # what `inspect` measures
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Hydra Studio on the command line.", pretty_exceptions_enable=False)
 corpora_app = typer.Typer(no_args_is_help=True, help="Corpora: add, list, show, cluster, delete.")
@@ -335,20 +336,20 @@ def delete_run(run_id: int, yes: Yes = False) -> None:
 
 @app.command("inspect")
 def inspect_run(run_id: int, as_json: AsJson = False) -> None:
-    """Measure how a run's experts are used, and how alike its heads are."""
+    """Compare answers before and after, measure how the experts are used and how alike the heads are."""
     store = Studio.store()
     answer: dict[str, Any] = {"run_id": run_id}
     start_worker(store.home)
-    for kind, file in (("routing", "routing.json"), ("weights", "weights.json")):
+    for kind in LOOKS:
         analysis = store.analyse(run_id, kind)
         done = wait_for(store, analysis.job, f"Analysis: {kind}")
         if done.status != JobStatus.SUCCEEDED:
             answer[kind] = {"error": done.error or done.status}
             continue
-        answer[kind] = json.loads((store.home.analysis(analysis.id) / file).read_text("utf-8"))
+        answer[kind] = json.loads((store.home.analysis(analysis.id) / f"{kind}.json").read_text("utf-8"))
 
     def lines() -> None:
-        for kind in ("routing", "weights"):
+        for kind in LOOKS:
             out.print(answer[kind].get("error") or answer[kind]["sentence"])
         for name, group in answer["routing"].get("groups", {}).items():
             out.print(f"{name}: {group['sentence']}")
@@ -358,7 +359,7 @@ def inspect_run(run_id: int, as_json: AsJson = False) -> None:
             print_table(["layer", *experts], rows)
 
     show(answer, as_json, lines)
-    if "error" in answer["weights"] and "error" in answer["routing"]:
+    if all("error" in answer[kind] for kind in LOOKS):
         raise typer.Exit(FAILED)
 
 

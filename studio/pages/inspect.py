@@ -28,6 +28,7 @@ from studio.pages.common import (
 from studio.palette import expert_colour, expert_name
 from studio.widgets import FigurePanel, figure
 
+SHOWN_ANSWERS = 40
 LEAD = "Do the experts differ, and does the router choose? Every picture comes with what chance alone would give."
 LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]
 MATRICES = [("heads B", "B"), ("matrices A", "A")]
@@ -96,6 +97,20 @@ def routing_cards(found: dict[str, Any]) -> Markup:
     return cards.cards(parts)
 
 
+def answers_table(found: dict[str, Any]) -> Markup:
+    """Scores by kind, then wanted, base and tuned answers beside each other."""
+    scores = found["scores"]
+    kinds = [[name, f"{scores['base']['by_label'][name]:.0%}", f"{share:.0%}"] for name, share in scores["tuned"]["by_label"].items()]
+    rows: list[list[object]] = []
+    for row, hit in list(zip(found["rows"], scores["tuned"]["hits"], strict=True))[:SHOWN_ANSWERS]:
+        texts = (cards.long_text(row[name] or "(nothing)", 400) for name in ("prompt", "wanted", "base", "tuned"))
+        rows.append([*texts, Markup("✓") if hit else ""])
+    return cards.join(
+        cards.table(["Kind", "Base", "Tuned"], list(kinds), caption="Word-for-word right, by kind", numbers=[1, 2]),
+        cards.table(["Question", "Wanted", "Base", "Tuned", "Right"], rows, caption=f"The first {len(rows)} of {found['examples']:,} held-out questions"),
+    )  # fmt: skip
+
+
 def favourites(found: dict[str, Any]) -> Markup:
     """The tokens each expert is weighed up for."""
     rows: list[list[object]] = []
@@ -121,6 +136,9 @@ def build(page: gr.Blocks, store: Store) -> None:
         chosen = gr.Dropdown([], label="Run", min_width=260, elem_id="inspect-run")
         layer = gr.Dropdown([], label="Layer", min_width=200, elem_id="inspect-layer")
     with gr.Tabs():
+        with gr.Tab("Answers", id="answers"):
+            answer_state = gr.HTML()
+            answer_rows = gr.HTML(elem_id="answers")
         with gr.Tab("Gates", id="gates"):
             gate_state = gr.HTML()
             gate_facts = gr.HTML()
@@ -158,17 +176,19 @@ def build(page: gr.Blocks, store: Store) -> None:
     again = gr.Button("Try the failed analyses again", visible=False)
 
     picks = [chosen, layer, group, compare, which, layout, seed]
-    live = [gate_state, gate_facts, tokens, head_state, map_state, again, layer, *panels.values(), stamp]
+    live = [answer_state, answer_rows, gate_state, gate_facts, tokens, head_state, map_state, again, layer, *panels.values(), stamp]
 
     def blank(body: Markup) -> tuple[Any, ...]:
         empty = figure(None, "Choose a run.")
-        return (body, "", "", "", "", gr.update(visible=False), gr.skip(), *[empty] * len(panels), "none")
+        return (body, "", body, "", "", "", "", gr.update(visible=False), gr.skip(), *[empty] * len(panels), "none")
 
     def look(run: Run, wanted: dict[str, Any], *, retry: bool = False) -> dict[str, Analysis | None]:
         given = {"which": wanted["which"], "layout": wanted["layout"], "seed": int(wanted["seed"] or 0)}
         if given["which"] not in dict(MATRICES).values() or given["layout"] not in dict(LAYOUTS).values():
             raise UserError("That map does not exist.")
-        kinds: tuple[tuple[str, dict[str, Any]], ...] = (("routing", {}), ("weights", {}), ("map", given))
+        kinds: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("answers", {}), ("routing", {}), ("weights", {}), ("map", given),
+        )  # fmt: skip
         return {kind: ask(store, run, kind, params, again=retry) for kind, params in kinds}
 
     def draw(run_id: int | None, layer_: str | None, group_: str, compare_: str, which_: str, layout_: str,
@@ -188,6 +208,7 @@ def build(page: gr.Blocks, store: Store) -> None:
 
     def show(run: Run, found: dict[str, Analysis | None], layer_: str, group_: str, compare_: str, now: str) -> tuple[Any, ...]:
         routing, weights, plane = found["routing"], found["weights"], found["map"]
+        compared = result_of(store, found["answers"], "answers.json")
         gates = result_of(store, routing, "routing.json")
         heads = result_of(store, weights, "weights.json")
         head_names = [h["name"] for h in heads["layers"]] if heads else []
@@ -206,6 +227,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         title = METHODS[run.config["method"]].title
         no_router = f"{title} has no router, so there are no gate weights. Its matrices are under Heads and Map."
         return (
+            state_of(found["answers"], "Nothing to compare."), answers_table(compared) if compared else "",
             state_of(routing, no_router), routing_cards(gates) if gates else "", favourites(gates) if gates else "",
             state_of(weights, "Nothing to compare."), state_of(plane, "Nothing to place."), gr.update(visible=failed),
             gr.Dropdown(choices=[(short_layer(n), n) for n in names], value=chosen_layer) if names else gr.skip(),

@@ -13,7 +13,7 @@ from studio.pages.common import EVENT, LIVE_SECONDS, TICK, eta, go_to, moment, s
 
 SAMPLE = "four-trades"
 JOB_WORDS = {"ingest": "Import", "cluster": "Clustering", "train": "Training", "routing": "Gates", "weights": "Heads",
-             "map": "Map", "serve": "Model server"}  # fmt: skip
+             "map": "Map", "answers": "Answers", "serve": "Model server"}  # fmt: skip
 LEAD = "Upload a corpus, see its clusters, train with one click, and see which expert speaks."
 
 

@@ -105,6 +105,8 @@ def test_two_tabs_show_the_same_run(page: Page, studio: Studio) -> None:
 
 def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> None:
     page.goto(studio.address + "/inspect?run=1")
+    expect(page.get_by_text("Word-for-word right on 240 held-out questions")).to_be_visible(timeout=120_000)
+    page.get_by_role("tab", name="Gates").click()
     figure(page, "gate-layers")
     figure(page, "gate-groups")
     figure(page, "gate-distribution")
@@ -183,6 +185,7 @@ def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) 
 
 def test_a_run_on_a_base_that_is_not_there_is_refused_with_a_sentence(page: Page, studio: Studio) -> None:
     page.goto(studio.address + "/new-run?corpus=2")
+    expect(page.get_by_text("suggested number of experts: 4")).to_be_visible()
     page.locator("#run-base input").fill("nowhere")
     page.keyboard.press("Enter")
     page.locator("#start-run").click()

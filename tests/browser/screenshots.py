@@ -1,0 +1,111 @@
+"""Take the pictures of README and docs from a real session: ``make screenshots``.
+
+Starts a studio on an empty folder, walks the whole thread on the sample corpus, and writes
+``docs/screenshots/*.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.browser.conftest import PROJECT, Studio
+from tests.setup import find_chromium
+
+FOLDER = PROJECT / "docs" / "screenshots"
+LONG = 600_000  # ms a training may take
+
+
+def shoot(page: Page, name: str, *, full: bool = True) -> None:
+    """One picture, after figures have settled."""
+    page.mouse.move(2, 2)
+    page.wait_for_timeout(1_500)
+    page.screenshot(path=FOLDER / f"{name}.png", full_page=full)
+    print(name, flush=True)
+
+
+def walk(page: Page, address: str, steps: int | None) -> None:
+    """Upload, cluster, train, inspect, chat."""
+    page.goto(address)
+    expect(page.get_by_text("No runs yet")).to_be_visible()
+    shoot(page, "overview-empty", full=False)
+    page.locator("#use-sample").click()
+    page.wait_for_url(re.compile(r"corpora\?corpus="))
+    expect(page.get_by_text("duplicates")).to_be_visible()
+    page.locator("#cluster").click()
+    expect(page.locator("#corpus-map .main-svg").first).to_be_visible(timeout=120_000)
+    shoot(page, "corpora")
+    page.get_by_role("button", name="Train on this corpus").click()
+    expect(page.get_by_text("suggested number of experts: 4")).to_be_visible()
+    if steps:
+        page.locator("#field-max_steps input").fill(str(steps))
+    shoot(page, "new-run")
+    page.locator("#start-run").click()
+    page.wait_for_url(re.compile(r"run\?run="))
+    expect(page.locator("#chart-gates .main-svg").first).to_be_visible(timeout=120_000)
+    page.wait_for_timeout(12_000)
+    shoot(page, "run-live")
+    expect(page.get_by_text("It took")).to_be_visible(timeout=LONG)
+    shoot(page, "run")
+    look(page, address)
+
+
+def look(page: Page, address: str) -> None:
+    """The pages that show what was learnt."""
+    page.goto(address + "/inspect?run=1")
+    expect(page.get_by_text("Word-for-word right on")).to_be_visible(timeout=180_000)
+    shoot(page, "inspect-answers", full=False)
+    for tab, panel in (("Gates", "gate-layers"), ("Heads", "head-similarity")):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.locator(f"#{panel} .main-svg").first).to_be_visible(timeout=120_000)
+        shoot(page, f"inspect-{tab.lower()}")
+    page.get_by_role("tab", name="Map").click()
+    page.get_by_label("t-SNE").click()
+    expect(page.locator("#matrix-map .aid")).to_contain_text("t-SNE", timeout=120_000)
+    shoot(page, "inspect-map")
+    page.goto(address + "/chat?run=1")
+    for index in (0, 2):
+        page.locator(".hy-examples button").nth(index).click()
+        page.wait_for_timeout(1_000)
+        expect(page.locator(".hy-msg.assistant").last.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
+    page.locator(".hy-msg.assistant").last.locator(".tok").nth(1).focus()
+    shoot(page, "chat", full=False)
+    page.goto(address)
+    expect(page.get_by_text("done").first).to_be_visible()
+    shoot(page, "overview", full=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, help="shorter training than the preset, to try this script")
+    options = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    studio = Studio(Path(tempfile.mkdtemp()))
+    studio.start()
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1280, "height": 860})
+            page.set_default_timeout(60_000)
+            walk(page, studio.address, options.steps)
+            dark = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="dark")
+            for path, name in (("/inspect?run=1", "dark-inspect"), ("/chat?conversation=1", "dark-chat")):
+                dark.goto(studio.address + path)
+                dark.wait_for_timeout(3_000)
+                shoot(dark, name, full=False)
+            phone = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+            for path, name in (("/run?run=1", "phone-run"), ("/chat?conversation=1", "phone-chat")):
+                phone.goto(studio.address + path)
+                phone.wait_for_timeout(3_000)
+                shoot(phone, name, full=False)
+            browser.close()
+    finally:
+        studio.end()
+
+
+if __name__ == "__main__":
+    main()

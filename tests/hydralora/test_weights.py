@@ -1,0 +1,207 @@
+"""Figures of the matrices equal their definitions, and random heads are called random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hydralora import add_adapter
+from hydralora.errors import AdapterError
+from hydralora.weights import Module, compare_heads, read_modules, summarise_heads
+from tests.hydralora.conftest import make_llama, randomise
+from tests.hydralora.planted import EXPERTS, OUT, RANK, WIDE, random_heads, write_adapter
+
+
+def make_module(seed: int = 0, shared_a: bool = True) -> Module:
+    generator = torch.Generator().manual_seed(seed)
+    rows = RANK if shared_a else RANK * EXPERTS
+    heads = torch.randn(EXPERTS, OUT, RANK, generator=generator)
+    return Module("model.layers.3.mlp.up_proj", torch.randn(rows, WIDE, generator=generator), heads, shared_a)
+
+
+def updates(module: Module) -> torch.Tensor:
+    """``B_i A_i`` of every expert, ``(N, out, in)``."""
+    a = module.a if module.shared_a else module.a.view(EXPERTS, RANK, WIDE)
+    return module.heads @ a
+
+
+def cosines(matrices: torch.Tensor) -> torch.Tensor:
+    flat = torch.nn.functional.normalize(matrices.flatten(1), dim=1)
+    return flat @ flat.T
+
+
+def close(found: Any, expected: torch.Tensor, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(torch.tensor(found).float(), expected.float(), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("method", ["hydralora", "lora_moe", "lora_split", "r_lora", "lora"])
+def test_matrices_read_from_a_file_are_those_of_the_layers(method, tiny, tmp_path):
+    options = {"rank": 4} if method == "lora" else {"rank": 4, "num_experts": 3}
+    model = randomise(add_adapter(tiny, method, options))
+    model.save_pretrained(tmp_path)
+    heads, shared = (1, True) if method == "lora" else (3, method in ("hydralora", "r_lora"))
+    found = list(read_modules(tmp_path))
+    assert len(found) == 14
+    for module in found:
+        layer = model.get_base_model().get_submodule(module.name)
+        a, b = (getattr(layer, f"{'lora' if method == 'lora' else 'hydralora'}_{x}").default.weight for x in "AB")
+        assert torch.equal(module.a, a) and module.shared_a is shared
+        assert torch.equal(module.heads, b.view(-1, heads, 4).permute(1, 0, 2))
+
+
+def test_layers_come_in_model_order_with_number_and_kind(tmp_path):
+    names = [f"model.layers.{i}.mlp.up_proj" for i in (10, 9, 0)]
+    write_adapter(tmp_path, {name: torch.randn(2, 5, 2) for name in names})
+    found = list(read_modules(tmp_path))
+    assert [module.layer for module in found] == [0, 9, 10]
+    assert {module.kind for module in found} == {"up_proj"}
+
+
+@pytest.mark.parametrize("shared_a", [True, False])
+def test_cosines_equal_those_of_the_matrices_themselves(shared_a):
+    module = make_module(shared_a=shared_a)
+    figures = compare_heads(module)
+    close(figures.head_cosine, cosines(module.heads))
+    close(figures.update_cosine, cosines(updates(module)))
+    close(figures.update_norm, updates(module).flatten(1).norm(dim=1), atol=1e-3)
+
+
+@pytest.mark.parametrize("shared_a", [True, False])
+def test_effective_rank_equals_the_entropy_of_the_singular_values(shared_a):
+    module = make_module(shared_a=shared_a)
+    values = torch.linalg.svdvals(updates(module))
+    share = values / values.sum(1, keepdim=True)
+    entropy = -(share * share.clamp(min=1e-12).log()).sum(1)
+    close(compare_heads(module).effective_rank, entropy.exp(), atol=1e-3)
+
+
+def test_overlap_equals_the_mean_squared_cosine_of_the_principal_angles():
+    module = make_module()
+    q = torch.linalg.qr(module.heads).Q
+    expected = torch.stack([torch.stack([torch.linalg.svdvals(a.T @ b).square().mean() for b in q]) for a in q])
+    close(compare_heads(module).overlap, expected)
+
+
+def test_overlap_is_one_with_itself_symmetric_and_at_most_one():
+    overlap = torch.tensor(compare_heads(make_module()).overlap)
+    close(overlap.diagonal().tolist(), torch.ones(EXPERTS))
+    close(overlap.tolist(), overlap.T)
+    assert 0 <= overlap.min() and overlap.max() <= 1 + 1e-6
+
+
+def test_heads_in_orthogonal_spaces_do_not_overlap():
+    q = torch.linalg.qr(torch.randn(OUT, 2 * RANK)).Q
+    figures = compare_heads(Module("m", torch.randn(RANK, WIDE), torch.stack([q[:, :RANK], q[:, RANK:]])))
+    close([figures.overlap[0][1], figures.update_cosine[0][1]], torch.zeros(2))
+
+
+def test_identical_heads_have_cosine_and_overlap_one():
+    module = make_module()
+    module.heads = module.heads[:1].expand(EXPERTS, -1, -1).contiguous()
+    figures = compare_heads(module)
+    for matrix in (figures.head_cosine, figures.update_cosine, figures.overlap):
+        close(matrix, torch.ones(EXPERTS, EXPERTS))
+
+
+def test_opposite_heads_have_cosine_minus_one_and_overlap_one():
+    module = make_module()
+    module.heads = torch.stack([module.heads[0], -2 * module.heads[0]])
+    figures = compare_heads(module)
+    assert figures.update_cosine[0][1] == pytest.approx(-1, abs=1e-6)
+    assert figures.overlap[0][1] == pytest.approx(1, abs=1e-5)
+
+
+def test_writing_the_same_adapter_in_another_basis_changes_no_comparison():
+    module, q = make_module(), torch.randn(RANK, RANK) + 2 * torch.eye(RANK)
+    other = Module(module.name, torch.linalg.solve(q, module.a), module.heads @ q)
+    first, second = compare_heads(module), compare_heads(other)
+    for name in ("update_cosine", "overlap", "update_norm", "effective_rank"):
+        close(getattr(second, name), torch.tensor(getattr(first, name)), atol=1e-3)
+
+
+def test_a_head_of_low_rank_is_measured_without_nan():
+    module = make_module()
+    module.heads[0, :, 1:] = 0.0
+    figures = compare_heads(module)
+    assert figures.effective_rank[0] == pytest.approx(1.0, abs=1e-4)
+    assert torch.isfinite(torch.tensor(figures.overlap)).all()
+
+
+def test_untrained_heads_are_called_untrained(load_tiny, tmp_path):
+    add_adapter(load_tiny(), "hydralora", {"rank": 4}).save_pretrained(tmp_path)
+    figures = [compare_heads(module) for module in read_modules(tmp_path)]
+    assert not any(f.trained for f in figures)
+    assert summarise_heads(figures).startswith("Some heads are still zero")
+    assert all(value == 0 for f in figures for row in f.update_cosine for value in row)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_heads_stay_at_chance_level(seed, tmp_path):
+    write_adapter(tmp_path, random_heads(seed), seed=seed)
+    figures = [compare_heads(module) for module in read_modules(tmp_path)]
+    overlaps = [f.overlap[i][j] > f.chance_overlap for f in figures for i in range(EXPERTS) for j in range(i)]
+    assert sum(overlaps) <= 0.05 * len(overlaps) + 1
+    assert summarise_heads(figures).startswith("No structure beyond chance")
+
+
+def test_related_heads_are_called_related_and_copies_copies(tmp_path):
+    write_adapter(tmp_path / "related", random_heads(0, by_layer=1.0))
+    write_adapter(tmp_path / "copies", random_heads(0, by_layer=10.0))
+    related, copies = ([compare_heads(m) for m in read_modules(tmp_path / name)] for name in ("related", "copies"))
+    assert summarise_heads(related).startswith("The updates of the heads are related but not the same")
+    assert summarise_heads(copies).startswith("The heads have become copies of each other")
+
+
+def test_one_head_has_nothing_to_be_compared_with(tiny, tmp_path):
+    randomise(add_adapter(tiny, "lora", {"rank": 4})).save_pretrained(tmp_path)
+    figures = [compare_heads(module) for module in read_modules(tmp_path)]
+    assert summarise_heads(figures).startswith("One head in each layer")
+
+
+def test_the_chance_level_holds_for_wide_layers():
+    generator = torch.Generator().manual_seed(0)
+    above = 0
+    for _ in range(40):
+        heads = torch.randn(2, 2048, RANK, generator=generator)
+        figures = compare_heads(Module("m", torch.randn(RANK, 2048, generator=generator), heads))
+        above += abs(figures.head_cosine[0][1]) > figures.chance_cosine
+        above += figures.overlap[0][1] > figures.chance_overlap
+    assert above <= 4  # of 80, where 1 % are expected
+
+
+def test_the_same_seed_gives_the_same_chance_level():
+    assert compare_heads(make_module(), seed=2) == compare_heads(make_module(), seed=2)
+
+
+def test_a_method_without_matrices_is_refused_plainly(tokenizer, tmp_path):
+    add_adapter(make_llama(len(tokenizer)), "prompt_tuning", {"virtual_tokens": 3}).save_pretrained(tmp_path)
+    with pytest.raises(AdapterError, match="This adapter has no A and B matrices"):
+        list(read_modules(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_missing_or_damaged_file_is_refused_plainly(part, tmp_path):
+    write_adapter(tmp_path, random_heads(0))
+    (tmp_path / part).write_bytes((tmp_path / part).read_bytes()[:10])
+    with pytest.raises(AdapterError, match="damaged|no readable"):
+        list(read_modules(tmp_path))
+    (tmp_path / part).unlink()
+    with pytest.raises(AdapterError, match=rf"holds no {part}|no readable {part}"):
+        list(read_modules(tmp_path))
+
+
+def test_pickled_weights_are_not_read(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=r"holds no adapter_model\.safetensors"):
+        list(read_modules(tmp_path))
+
+
+def test_names_without_a_block_number_have_layer_minus_one(tmp_path):
+    save_file({"head.hydralora_A.weight": torch.ones(2, 4), "head.hydralora_B.weight": torch.ones(3, 2)},
+              tmp_path / "adapter_model.safetensors")  # fmt: skip
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (module,) = read_modules(tmp_path)
+    assert (module.name, module.layer, module.kind, module.heads.shape) == ("head", -1, "head", (1, 3, 2))
