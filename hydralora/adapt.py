@@ -27,6 +27,9 @@ from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
 
 
+TRAINING_OPTIONS = ("noise", "stage_one")  # of methods; they shape the training, not the layer
+
+
 @dataclass(frozen=True)
 class ParameterCount:
     """Numbers of parameters: trainable without the router, the router's own, and all in the model."""
@@ -109,6 +112,10 @@ def adapter_config(model: Any, method: str, options: dict[str, Any], steps: int 
     return _BUILDERS[method](chosen, steps)
 
 
+def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
 def _hydra(chosen: dict[str, Any], **fixed: Any) -> HydraLoraConfig:
     names = {"rank": "r", "num_experts": "num_experts", "alpha": "lora_alpha", "dropout": "lora_dropout",
              "use_rslora": "use_rslora", "targets": "target_modules", "router_input": "router_input",
@@ -123,6 +130,10 @@ _BUILDERS: dict[str, Callable[[dict[str, Any], int], PeftConfig]] = {
     "lora_split": lambda o, steps: _hydra(o, shared_a=False),
     "lora_moe": lambda o, steps: _hydra(o, shared_a=False),
     "r_lora": lambda o, steps: _hydra(o, head_init="centred", router_init="zero", dropout_place="heads"),
+    "lope": lambda o, steps: _hydra(
+        _without(o, *TRAINING_OPTIONS), head_mask=[o["num_experts"] - 1], head_compensation="cosine"),
+    "thanora": lambda o, steps: _BUILDERS["lora"](o, steps),
+    "meta_lora": lambda o, steps: _BUILDERS["lora"](o, steps),
     "lora": lambda o, steps: LoraConfig(
         r=o["rank"], lora_alpha=o["alpha"], lora_dropout=o["dropout"], target_modules=o["targets"],
         use_rslora=o["use_rslora"], task_type="CAUSAL_LM"),

@@ -14,7 +14,7 @@ from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import AdapterError, StoppedError
 from hydralora.prompt import encode_prompt, messages_of
 from hydralora.routing import load_run
-from hydralora.train import write_json
+from hydralora.checkpoints import write_json
 
 MAX_TOKENS = 128  # of one answer
 

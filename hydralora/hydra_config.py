@@ -14,6 +14,7 @@ ROUTER_INITS = ("kaiming", "zero", "normal")
 HEAD_INITS = ("zero", "centred")
 COMBINES = ("router", "mean", "sum")
 DROPOUT_PLACES = ("input", "heads")
+COMPENSATIONS = ("share", "cosine")
 
 
 @dataclass
@@ -41,8 +42,10 @@ class HydraLoraConfig(PeftConfig):
         dropout_place: ``input`` (one mask on x, before A) or ``heads`` (R-LoRA's multi-head
             dropout: an own mask on ``A x`` for each head).
         balance_weight: Weight of the loss ``N * sum_i mean(g_i)^2 - 1``; 0 is off and faithful.
-        head_mask: Heads that take no part at inference (LoPE's poisoning expert); their gate is
-            given to the others in proportion.
+        head_mask: Heads that take no part at inference (LoPE's poisoning expert).
+        head_compensation: Who gets the gate of a masked head D: ``share``, the others in
+            proportion to their own gates, or ``cosine``,
+            ``g_i + g_D softmax_i(cos(B_i h, B_D h))``.
 
     Raises:
         AdapterError: When a value is out of range, or zero router meets zero heads.
@@ -62,6 +65,7 @@ class HydraLoraConfig(PeftConfig):
     dropout_place: str = field(default="input", metadata={"help": "input or heads"})
     balance_weight: float = field(default=0.0, metadata={"help": "Weight of the balance loss"})
     head_mask: list[int] | None = field(default=None, metadata={"help": "Heads silent at inference"})
+    head_compensation: str = field(default="share", metadata={"help": "share or cosine"})
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to adapt"})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave"})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Layers trained whole"})
@@ -98,7 +102,7 @@ class HydraLoraConfig(PeftConfig):
         if not 0.0 <= self.lora_dropout < 1.0:
             raise AdapterError(f"`lora_dropout` must be in [0, 1), got {self.lora_dropout}.")
         choices = {"combine": COMBINES, "router_input": ROUTER_INPUTS, "router_init": ROUTER_INITS,
-                   "head_init": HEAD_INITS, "dropout_place": DROPOUT_PLACES}  # fmt: skip
+                   "head_init": HEAD_INITS, "dropout_place": DROPOUT_PLACES, "head_compensation": COMPENSATIONS}  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise AdapterError(

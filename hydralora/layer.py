@@ -182,7 +182,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         else:
             return None
         if config.head_mask and not self.training:
-            gates = self._silence(gates, config.head_mask)
+            gates = self._silence(gates, hidden, name)
         if self.forced is not None:
             gates = torch.zeros_like(gates).index_fill(-1, torch.tensor(self.forced, device=x.device), 1.0)
         if self.factors is not None:
@@ -191,12 +191,30 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             self.captured = gates.detach()
         return gates.to(hidden.dtype)
 
-    @staticmethod
-    def _silence(gates: Tensor, heads: list[int]) -> Tensor:
+    def _silence(self, gates: Tensor, hidden: Tensor, name: str) -> Tensor:
+        """Gates ``(..., N)`` with masked heads at zero and their share given to the others."""
+        config = self.options[name]
+        heads = config.head_mask or []
         keep = torch.ones(gates.shape[-1], device=gates.device)
         keep[heads] = 0.0
         kept = gates * keep
-        return kept / kept.sum(-1, keepdim=True).clamp(min=1e-12)
+        if config.head_compensation == "share":
+            return kept / kept.sum(-1, keepdim=True).clamp(min=1e-12)
+        cosine = self._head_cosines(hidden.float(), name)  # (..., N, N)
+        for head in heads:
+            likeness = cosine[..., head].masked_fill(keep == 0, float("-inf"))
+            kept = kept + gates[..., head : head + 1] * likeness.softmax(-1)
+        return kept
+
+    def _head_cosines(self, hidden: Tensor, name: str) -> Tensor:
+        """``cos(B_i h_i, B_j h_j)`` ``(..., N, N)`` by the Gram matrix of the heads, never ``(..., N, out)``."""
+        count, rank = self.num_experts[name], self.r[name]
+        stacked = self.hydralora_B[name].weight.float()
+        gram = (stacked.T @ stacked).view(count, rank, count, rank)
+        h = hidden.unflatten(-1, (count, rank)) if not self.options[name].shared_a else hidden.unsqueeze(-2).expand(*hidden.shape[:-1], count, rank)
+        products = torch.einsum("...ir,irjs,...js->...ij", h, gram, h)
+        length = products.diagonal(dim1=-2, dim2=-1).clamp(min=1e-20).sqrt()
+        return products / (length.unsqueeze(-1) * length.unsqueeze(-2))
 
     def fixed_gates(self, name: str) -> list[float] | None:
         """The N gate weights where they do not depend on the input, else None."""

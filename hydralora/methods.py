@@ -76,6 +76,36 @@ class MixtureOptions(HeadOptions):
     )
 
 
+class PoisonOptions(HydraOptions):
+    """LoPE: the last head takes the noise."""
+
+    noise: float = Field(0.05, ge=0.0, le=0.5, description="Share of words or characters, and of the embeddings' size")
+    stage_one: float = Field(0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns")
+
+
+TaskSource = Literal["cluster", "label"]
+
+
+class BlockOptions(LoraOptions):
+    """ThanoRA: rank shared out among tasks."""
+
+    rank: int = Field(16, ge=3, le=4096, description="Rank of all blocks together")
+    tasks: TaskSource = Field("cluster", description="What counts as a task")
+    sharpness: float = Field(4.0, ge=0.0, le=100.0, description="How much more rank a complex task gets; 0 is an equal share")
+    orthogonality_weight: float = Field(0.01, ge=0.0, le=100.0, description="Weight of the loss that keeps blocks apart")
+
+
+class MetaOptions(LoraOptions):
+    """MeTA-LoRA: first-order meta-learning over tasks."""
+
+    tasks: TaskSource = Field("cluster", description="What counts as a task")
+    tasks_per_step: int = Field(4, ge=2, le=64, description="Tasks drawn for one step")
+    support: int = Field(4, ge=1, le=256, description="Examples a task is adapted on")
+    query: int = Field(4, ge=1, le=256, description="Examples whose gradient is kept")
+    inner_steps: int = Field(1, ge=1, le=16, description="Gradient steps on the support set")
+    inner_learning_rate: float = Field(1e-2, gt=0.0, le=10.0, description="Step size of these")
+
+
 class AdaOptions(Settings):
     """PEFT's AdaLoRA."""
 
@@ -172,6 +202,30 @@ _LIST = (
         formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A_i x,  g(x) = softmax(W_g x)",
         source="Dou et al. 2023, https://arxiv.org/abs/2312.09979",
         reconstruction="The balance loss over groups of task types is left out; a plain one is available.",
+    ),
+    Method(
+        name="lope", title="LoPE", options=PoisonOptions, routed=True,
+        summary="HydraLoRA in which one head learns from noise first, so that the others need not; it is silent in use.",
+        formula="y = W0 x + (alpha / r) sum_{i != D} w_i B_i A x,  w_i = g_i + g_D softmax_i(cos(B_i A x, B_D A x))",
+        source="Ye et al. 2025, https://arxiv.org/abs/2505.23868 (no code released)",
+        reconstruction="The formula that compensates the silent head was lost in print; ours adds its gate to the "
+        "others by likeness. Noise on embeddings is relative to their size. The first stage's share of the "
+        "steps is not published.",
+    ),
+    Method(
+        name="thanora", title="ThanoRA", options=BlockOptions, mergeable="exact", needs_labels=True,
+        summary="One LoRA whose rank is shared out among the tasks by their complexity and kept apart by a loss.",
+        formula="y = W0 x + (alpha / r) (sum_t B_t A_t + B_c A_c) x,  loss + lambda sum_{i<j} |A_i A_j^T|^2 + |B_i^T B_j|^2",
+        source="Liang et al. 2025, https://arxiv.org/abs/2505.18640 (no code released)",
+        reconstruction="Complexity from singular values of a layer's inputs on each task; blocks start along their "
+        "leading directions with B = 0, so W0 stays untouched; blocks are normalised in the loss.",
+    ),
+    Method(
+        name="meta_lora", title="MeTA-LoRA", options=MetaOptions, mergeable="exact", needs_labels=True,
+        summary="A plain LoRA trained so that a few steps on one task also serve its other examples.",
+        formula="theta_i = theta - a grad L_i(support),  theta <- theta - b mean_i grad L_i(query; theta_i)",
+        source="Cheng et al. 2025, https://arxiv.org/abs/2510.11598 (no code released)",
+        reconstruction="First order, mean over tasks, plain gradient descent inside; sizes and rates are ours.",
     ),
     Method(
         name="adalora", title="AdaLoRA", options=AdaOptions, mergeable="exact",

@@ -26,7 +26,8 @@ from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import AdapterError, StoppedError
 from hydralora.gates import GateCapture
 from hydralora.prompt import encode_example
-from hydralora.train import Collator, write_json
+from hydralora.trainer import Collator
+from hydralora.checkpoints import write_json
 
 BINS = 20  # of the histograms of gate weights, over 0..1
 PERMUTATIONS = 500

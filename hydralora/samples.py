@@ -116,7 +116,7 @@ def tone(rng: random.Random, held_out: bool) -> tuple[str, str]:
     """An order as a polite request."""
     order = f"{rng.choice(VERBS)} {rng.choice(THINGS)}"
     asked = _ask(rng, held_out, TONE_ASKED, TONE_HELD_OUT)
-    return asked.format(f"{order.capitalize()}!"), f"Could you please {order}?"
+    return asked.format(f"{order}!"), f"Could you please {order}?"
 
 
 TRADES: dict[str, Callable[[random.Random, bool], tuple[str, str]]] = {

@@ -40,7 +40,8 @@ def _clusters(job: Job) -> Path | None:
 def train(job: Job) -> dict[str, Any]:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
     from hydralora.config import parse_config
-    from hydralora.train import last_checkpoint, train_adapter
+    from hydralora.checkpoints import last_checkpoint
+    from hydralora.train import train_adapter
 
     run = job.home.run(job.payload["run_id"])
     return train_adapter(
@@ -64,7 +65,7 @@ def routing(job: Job) -> dict[str, Any]:
 
 def weights(job: Job) -> dict[str, Any]:
     """Compare the heads of every layer of a run's adapter."""
-    from hydralora.train import write_json
+    from hydralora.checkpoints import write_json
     from hydralora.weights import compare_heads, read_modules, summarise_heads
 
     adapter = job.home.run(job.payload["run_id"]) / "adapter"
@@ -82,7 +83,7 @@ def weights(job: Job) -> dict[str, Any]:
 def draw_map(job: Job) -> dict[str, Any]:
     """Place the A or B matrices of one or several runs on a plane."""
     from hydralora.maps import draw_map as draw
-    from hydralora.train import write_json
+    from hydralora.checkpoints import write_json
 
     runs = [job.payload["run_id"], *job.payload.get("other_runs", [])]
     adapters = {f"run {run}": job.home.run(run) / "adapter" for run in runs}

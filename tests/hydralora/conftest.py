@@ -43,7 +43,9 @@ def easy_rows() -> list[dict[str, str]]:
     rows = []
     for i in range(64):
         thing, colour = THINGS[i % 8], COLOURS[i // 8]
-        prompt = f"The {thing} is {colour}. Which colour?" if i % 2 else f"A {colour} {thing}. Which?"
+        prompt = (
+            f"The {thing} is {colour}. Which colour?" if i % 2 else f"A {colour} {thing}. Which?"
+        )
         rows.append({"prompt": prompt, "answer": colour if i % 2 else thing,
                      "label": "colour" if i % 2 else "thing"})  # fmt: skip
     return rows

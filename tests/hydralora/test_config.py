@@ -62,7 +62,10 @@ WRONG = [
     ({"adapter": {"rank": "wide"}}, ["`rank`: ", "valid integer", "got 'wide'."]),
     ({"adapter": {"router_input": "y"}}, ["`router_input`: ", "'x' or 'Ax'", "got 'y'."]),
     ({"train": {"max_steps": 0}}, ["`train.max_steps`: ", "greater than or equal to 1", "got 0."]),
-    ({"train": {"learning_rate": 2}}, ["`train.learning_rate`: ", "less than or equal to 1", "got 2."]),
+    (
+        {"train": {"learning_rate": 2}},
+        ["`train.learning_rate`: ", "less than or equal to 1", "got 2."],
+    ),
     ({"train": {"held_out_fraction": 0.95}}, ["`train.held_out_fraction`: ", "got 0.95."]),
     ({"train": {"dtype": "float16"}}, ["`train.dtype`: ", "got 'float16'."]),
     ({"train": 5}, ["`train`: ", "got 5."]),

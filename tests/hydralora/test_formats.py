@@ -22,7 +22,9 @@ ROWS = [
     {"prompt": "Combien ?", "answer": "Trois € café"},
 ]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real files of ../shared/data are absent")
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="real files of ../shared/data are absent"
+)
 
 
 def read(path: Path) -> list[Row | Rejected]:
@@ -122,7 +124,10 @@ def test_split_names_of_json_are_kept(tmp_path):
 
 
 def test_nested_question_answering_is_laid_flat(tmp_path):
-    questions = [{"question": "Who?", "answers": [{"text": "Ada"}]}, {"question": "When?", "answers": []}]
+    questions = [
+        {"question": "Who?", "answers": [{"text": "Ada"}]},
+        {"question": "When?", "answers": []},
+    ]
     data = {"version": "1", "data": [{"paragraphs": [{"context": "C", "qas": questions}]}]}
     (tmp_path / "squad.json").write_text(json.dumps(data))
     assert values(tmp_path / "squad.json") == [
@@ -160,7 +165,10 @@ def test_columns_of_one_name_stay_apart(tmp_path):
 
 def test_empty_columns_at_the_end_of_a_row_are_ignored(tmp_path):
     (tmp_path / "q.csv").write_text("prompt,answer\na,b,,\nc,d\n")
-    assert values(tmp_path / "q.csv") == [{"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d"}]
+    assert values(tmp_path / "q.csv") == [
+        {"prompt": "a", "answer": "b"},
+        {"prompt": "c", "answer": "d"},
+    ]
 
 
 def test_ragged_csv_rows_are_refused_by_number(tmp_path):
@@ -174,7 +182,9 @@ def test_ragged_csv_rows_are_refused_by_number(tmp_path):
 
 
 def test_broken_jsonl_lines_are_refused_by_number(tmp_path):
-    (tmp_path / "q.jsonl").write_text('{"text": "a"}\n{"text": \n[1]\nnull\n7\n"b"\n\n{"text": "c"}\n')
+    (tmp_path / "q.jsonl").write_text(
+        '{"text": "a"}\n{"text": \n[1]\nnull\n7\n"b"\n\n{"text": "c"}\n'
+    )
     rows = read(tmp_path / "q.jsonl")
     assert [row.number for row in rows if isinstance(row, Row)] == [1, 6, 8]
     reasons = [row.reason for row in rows if isinstance(row, Rejected)]

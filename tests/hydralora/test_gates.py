@@ -18,7 +18,13 @@ TARGETS = ["q_proj", "down_proj"]
 
 def make_adapted(model: Any, **settings: Any) -> Any:
     config = HydraLoraConfig(
-        **{"r": 4, "num_experts": 3, "target_modules": TARGETS, "task_type": "CAUSAL_LM", **settings}
+        **{
+            "r": 4,
+            "num_experts": 3,
+            "target_modules": TARGETS,
+            "task_type": "CAUSAL_LM",
+            **settings,
+        }
     )
     return randomise(get_peft_model(model, config)).eval()
 
@@ -188,7 +194,9 @@ def test_an_expert_that_does_not_exist_is_refused(adapted, ids, factors, force):
 
 
 def test_a_layer_that_does_not_exist_is_refused(adapted):
-    with pytest.raises(AdapterError, match="Layer 'nowhere' has no experts here. Known: model.layers.0"):
+    with pytest.raises(
+        AdapterError, match="Layer 'nowhere' has no experts here. Known: model.layers.0"
+    ):
         with override_experts(adapted, {"nowhere": {0: 1.0}}):
             pass
 

@@ -46,7 +46,9 @@ def chat(base_folder: Path) -> ChatModel:
     return ChatModel(str(base_folder), device="cpu")
 
 
-def ask(chat: ChatModel, messages: Any = ASK, settings: Any = GREEDY, **more: Any) -> list[TokenEvent]:
+def ask(
+    chat: ChatModel, messages: Any = ASK, settings: Any = GREEDY, **more: Any
+) -> list[TokenEvent]:
     return list(chat.stream(messages, settings=settings, **more))
 
 
@@ -67,7 +69,9 @@ def test_greedy_answers_of_the_base_equal_those_of_transformers(chat):
     assert ids_of(ask(chat)) == by_transformers(chat.base, chat)
 
 
-@pytest.mark.parametrize("method", ["hydralora", "lora_moe", "r_lora", "lora", "prompt_tuning", "ia3"])
+@pytest.mark.parametrize(
+    "method", ["hydralora", "lora_moe", "r_lora", "lora", "prompt_tuning", "ia3"]
+)
 def test_greedy_answers_of_an_adapter_equal_those_of_transformers(chat, adapters, method):
     events = ask(chat, adapter=adapters(method))
     assert ids_of(events) == by_transformers(chat.model, chat)
@@ -138,7 +142,10 @@ def test_an_answer_ends_before_the_end_token(chat):
 def conversation(turns: int) -> list[dict[str, str]]:
     messages = [{"role": "system", "content": "Be brief."}]
     for i in range(turns):
-        messages += [{"role": "user", "content": f"Which colour {i}?"}, {"role": "assistant", "content": "red"}]
+        messages += [
+            {"role": "user", "content": f"Which colour {i}?"},
+            {"role": "assistant", "content": "red"},
+        ]
     return [*messages, {"role": "user", "content": "And the tree?"}]
 
 
@@ -160,7 +167,9 @@ def test_a_short_conversation_keeps_every_message(chat):
 
 def test_a_message_too_long_for_the_model_is_refused_plainly(chat):
     long = [{"role": "user", "content": "Which colour? " * 60}]
-    with pytest.raises(UserError, match=r"The message has \d+ tokens; 116 fit this model beside the answer"):
+    with pytest.raises(
+        UserError, match=r"The message has \d+ tokens; 116 fit this model beside the answer"
+    ):
         ask(chat, long)
 
 
@@ -235,7 +244,9 @@ def damage_adapter(folder: Path, how: str) -> None:
     if how == "truncated":
         weights.write_bytes(weights.read_bytes()[:100])
     elif how == "other shape":
-        save_file({name: weight[:1].clone() for name, weight in load_file(weights).items()}, weights)
+        save_file(
+            {name: weight[:1].clone() for name, weight in load_file(weights).items()}, weights
+        )
     elif how == "no weights":
         weights.unlink()
     elif how == "no config":
@@ -252,7 +263,10 @@ HOW = ["truncated", "other shape", "no weights", "no config", "broken config"]
 def test_a_damaged_adapter_is_refused_and_leaves_no_trace(chat, adapters, tmp_path, how, beside):
     if beside:
         ask(chat, adapter=adapters(seed=2))
-    before, modules = ask(chat, adapter=adapters(seed=2) if beside else None), len(list(chat.model.modules()))
+    before, modules = (
+        ask(chat, adapter=adapters(seed=2) if beside else None),
+        len(list(chat.model.modules())),
+    )
     shutil.copytree(adapters(), tmp_path / "run" / "adapter")
     damage_adapter(tmp_path / "run" / "adapter", how)
     with pytest.raises(AdapterError) as error:

@@ -19,7 +19,9 @@ def make_module(seed: int = 0, shared_a: bool = True) -> Module:
     generator = torch.Generator().manual_seed(seed)
     rows = RANK if shared_a else RANK * EXPERTS
     heads = torch.randn(EXPERTS, OUT, RANK, generator=generator)
-    return Module("model.layers.3.mlp.up_proj", torch.randn(rows, WIDE, generator=generator), heads, shared_a)
+    return Module(
+        "model.layers.3.mlp.up_proj", torch.randn(rows, WIDE, generator=generator), heads, shared_a
+    )
 
 
 def updates(module: Module) -> torch.Tensor:
@@ -47,7 +49,10 @@ def test_matrices_read_from_a_file_are_those_of_the_layers(method, tiny, tmp_pat
     assert len(found) == 14
     for module in found:
         layer = model.get_base_model().get_submodule(module.name)
-        a, b = (getattr(layer, f"{'lora' if method == 'lora' else 'hydralora'}_{x}").default.weight for x in "AB")
+        a, b = (
+            getattr(layer, f"{'lora' if method == 'lora' else 'hydralora'}_{x}").default.weight
+            for x in "AB"
+        )
         assert torch.equal(module.a, a) and module.shared_a is shared
         assert torch.equal(module.heads, b.view(-1, heads, 4).permute(1, 0, 2))
 
@@ -81,7 +86,9 @@ def test_effective_rank_equals_the_entropy_of_the_singular_values(shared_a):
 def test_overlap_equals_the_mean_squared_cosine_of_the_principal_angles():
     module = make_module()
     q = torch.linalg.qr(module.heads).Q
-    expected = torch.stack([torch.stack([torch.linalg.svdvals(a.T @ b).square().mean() for b in q]) for a in q])
+    expected = torch.stack(
+        [torch.stack([torch.linalg.svdvals(a.T @ b).square().mean() for b in q]) for a in q]
+    )
     close(compare_heads(module).overlap, expected)
 
 
@@ -94,7 +101,9 @@ def test_overlap_is_one_with_itself_symmetric_and_at_most_one():
 
 def test_heads_in_orthogonal_spaces_do_not_overlap():
     q = torch.linalg.qr(torch.randn(OUT, 2 * RANK)).Q
-    figures = compare_heads(Module("m", torch.randn(RANK, WIDE), torch.stack([q[:, :RANK], q[:, RANK:]])))
+    figures = compare_heads(
+        Module("m", torch.randn(RANK, WIDE), torch.stack([q[:, :RANK], q[:, RANK:]]))
+    )
     close([figures.overlap[0][1], figures.update_cosine[0][1]], torch.zeros(2))
 
 
@@ -132,32 +141,69 @@ def test_a_head_of_low_rank_is_measured_without_nan():
 
 def test_untrained_heads_are_called_untrained(load_tiny, tmp_path):
     add_adapter(load_tiny(), "hydralora", {"rank": 4}).save_pretrained(tmp_path)
-    figures = [compare_heads(module) for module in read_modules(tmp_path)]
+    figures = figures_of(tmp_path)
     assert not any(f.trained for f in figures)
     assert summarise_heads(figures).startswith("Some heads are still zero")
     assert all(value == 0 for f in figures for row in f.update_cosine for value in row)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_random_heads_stay_at_chance_level(seed, tmp_path):
-    write_adapter(tmp_path, random_heads(seed), seed=seed)
-    figures = [compare_heads(module) for module in read_modules(tmp_path)]
-    overlaps = [f.overlap[i][j] > f.chance_overlap for f in figures for i in range(EXPERTS) for j in range(i)]
-    assert sum(overlaps) <= 0.05 * len(overlaps) + 1
+def figures_of(folder: Any) -> list[Any]:
+    return [compare_heads(module) for module in read_modules(folder)]
+
+
+def pairs_above(figures: list[Any], what: str, chance: str, share: float = 1.0) -> float:
+    """Share of pairs of heads above ``share`` of the 99 % chance level."""
+    above = [abs(getattr(f, what)[i][j]) > share * getattr(f, chance)
+             for f in figures for i in range(EXPERTS) for j in range(i)]  # fmt: skip
+    return sum(above) / len(above)
+
+
+unfit_level = pytest.mark.xfail(
+    reason="the chance level of updates is drawn as if A were even and shared"
+)
+
+
+@pytest.mark.parametrize(
+    "directions", [RANK, pytest.param(1, marks=unfit_level)], ids=["even A", "A of one direction"]
+)
+def test_random_heads_stay_at_chance_level(directions, tmp_path):
+    figures = []
+    for seed in range(10):  # 360 pairs
+        heads = random_heads(seed)
+        a = torch.randn(RANK, WIDE, generator=torch.Generator().manual_seed(seed))
+        a[directions:] *= 0.05
+        figures += figures_of(write_adapter(tmp_path / str(seed), heads, dict.fromkeys(heads, a)))
+    assert pairs_above(figures, "update_cosine", "chance_cosine") < 0.03
+    assert (
+        pairs_above(figures, "update_cosine", "chance_cosine", share=0.65) > 0.02
+    )  # and not far below
+    assert pairs_above(figures, "overlap", "chance_overlap") < 0.03
+    assert summarise_heads(figures).startswith("No structure beyond chance")
+
+
+@unfit_level
+def test_random_heads_with_an_a_each_stay_at_chance_level():
+    figures = [compare_heads(make_module(seed, shared_a=False)) for seed in range(60)]
+    assert pairs_above(figures, "update_cosine", "chance_cosine") < 0.03
+    assert (
+        pairs_above(figures, "update_cosine", "chance_cosine", share=0.65) > 0.02
+    )  # and not far below
     assert summarise_heads(figures).startswith("No structure beyond chance")
 
 
 def test_related_heads_are_called_related_and_copies_copies(tmp_path):
     write_adapter(tmp_path / "related", random_heads(0, by_layer=1.0))
     write_adapter(tmp_path / "copies", random_heads(0, by_layer=10.0))
-    related, copies = ([compare_heads(m) for m in read_modules(tmp_path / name)] for name in ("related", "copies"))
-    assert summarise_heads(related).startswith("The updates of the heads are related but not the same")
+    related, copies = (figures_of(tmp_path / name) for name in ("related", "copies"))
+    assert summarise_heads(related).startswith(
+        "The updates of the heads are related but not the same"
+    )
     assert summarise_heads(copies).startswith("The heads have become copies of each other")
 
 
 def test_one_head_has_nothing_to_be_compared_with(tiny, tmp_path):
     randomise(add_adapter(tiny, "lora", {"rank": 4})).save_pretrained(tmp_path)
-    figures = [compare_heads(module) for module in read_modules(tmp_path)]
+    figures = figures_of(tmp_path)
     assert summarise_heads(figures).startswith("One head in each layer")
 
 
@@ -167,7 +213,7 @@ def test_the_chance_level_holds_for_wide_layers():
     for _ in range(40):
         heads = torch.randn(2, 2048, RANK, generator=generator)
         figures = compare_heads(Module("m", torch.randn(RANK, 2048, generator=generator), heads))
-        above += abs(figures.head_cosine[0][1]) > figures.chance_cosine
+        above += abs(figures.update_cosine[0][1]) > figures.chance_cosine
         above += figures.overlap[0][1] > figures.chance_overlap
     assert above <= 4  # of 80, where 1 % are expected
 
@@ -177,7 +223,9 @@ def test_the_same_seed_gives_the_same_chance_level():
 
 
 def test_a_method_without_matrices_is_refused_plainly(tokenizer, tmp_path):
-    add_adapter(make_llama(len(tokenizer)), "prompt_tuning", {"virtual_tokens": 3}).save_pretrained(tmp_path)
+    add_adapter(make_llama(len(tokenizer)), "prompt_tuning", {"virtual_tokens": 3}).save_pretrained(
+        tmp_path
+    )
     with pytest.raises(AdapterError, match="This adapter has no A and B matrices"):
         list(read_modules(tmp_path))
 
@@ -204,4 +252,9 @@ def test_names_without_a_block_number_have_layer_minus_one(tmp_path):
               tmp_path / "adapter_model.safetensors")  # fmt: skip
     (tmp_path / "adapter_config.json").write_text("{}")
     (module,) = read_modules(tmp_path)
-    assert (module.name, module.layer, module.kind, module.heads.shape) == ("head", -1, "head", (1, 3, 2))
+    assert (module.name, module.layer, module.kind, module.heads.shape) == (
+        "head",
+        -1,
+        "head",
+        (1, 3, 2),
+    )

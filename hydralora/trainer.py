@@ -1,0 +1,165 @@
+"""The Trainer of adapters: batches, the auxiliary loss, gate weights and the report of every step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hydralora.checkpoints import seal_checkpoint
+from hydralora.config import RunConfig
+from hydralora.corpus import Example
+from hydralora.errors import TrainingError
+from hydralora.gates import GateCapture
+from hydralora.prompt import IGNORED
+
+StepValues = dict[str, Any]
+Row = dict[str, list[int]]
+
+
+@dataclass
+class Plan:
+    """What a method may look at before training begins.
+
+    ``groups`` holds the task of every row (its cluster or its label) for methods that need one.
+    """
+
+    config: RunConfig
+    tokenizer: Any
+    rows: list[Row]
+    examples: list[Example]
+    groups: list[int] | None
+    run_folder: Path
+    resumed: bool
+
+
+class Collator:
+    """Pad a batch on the right: ids, labels and mask ``(batch, longest)``."""
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        longest = max(len(example["input_ids"]) for example in examples)
+
+        def padded(name: str, filler: int) -> Tensor:
+            return torch.tensor(
+                [example[name] + [filler] * (longest - len(example[name])) for example in examples]
+            )
+
+        mask = [[1] * len(e["input_ids"]) + [0] * (longest - len(e["input_ids"])) for e in examples]
+        return {"input_ids": padded("input_ids", self.pad_id), "labels": padded("labels", IGNORED),
+                "attention_mask": torch.tensor(mask)}  # fmt: skip
+
+
+class AdapterTrainer(Trainer):
+    """The Trainer with an adapter's auxiliary loss and its gate weights."""
+
+    gate_every = 0
+    tokens_seen = 0  # not padding, since the last logged step
+    gate_means: dict[str, list[float]] | None = None
+
+    @classmethod
+    def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
+        """The training data and the collator; a method may arrange the rows otherwise."""
+        return plan.rows, Collator(plan.tokenizer.pad_token_id)
+
+    def prepare(self, plan: Plan) -> None:
+        """Called once before the first step; a method may look at the data or the model."""
+
+    def auxiliary_loss(self, model: torch.nn.Module) -> Tensor | None:
+        """The extra loss the adapter asks for (balance, orthogonality), or None."""
+        compute = getattr(getattr(model, "base_model", None), "auxiliary_loss", None)
+        return compute() if callable(compute) else None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+        """Mean loss per answer token, plus the tuner's auxiliary loss while training."""
+        recording = model.training and self._records_gates()
+        if model.training:
+            self.tokens_seen += int(inputs["attention_mask"].sum())
+        with GateCapture(model, enabled=recording) as capture:
+            loss, outputs = super().compute_loss(
+                model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+            )
+            if recording and capture.names:
+                self.gate_means = mean_gates(capture, inputs["attention_mask"])
+        extra = self.auxiliary_loss(model) if model.training else None
+        if extra is not None:
+            # The language loss is already a share of the whole accumulated batch; ours is not.
+            parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+            loss = loss + extra / parts
+        return (loss, outputs) if return_outputs else loss
+
+    def _records_gates(self) -> bool:
+        return bool(self.gate_every) and (self.state.global_step + 1) % self.gate_every == 0
+
+
+def mean_gates(capture: GateCapture, mask: Tensor) -> dict[str, list[float]]:
+    """Mean gate weights per layer over the tokens that are not padding, each of length N."""
+    gates = capture.take()  # (layers, batch, tokens, experts)
+    weight = mask[None, :, :, None].to(gates)
+    means = (gates * weight).sum((1, 2)) / weight.sum((1, 2))
+    return {name: row for name, row in zip(capture.names, means.cpu().tolist(), strict=True)}
+
+
+class StepReporter(TrainerCallback):
+    """Turns the Trainer's events into ``on_step`` values, stops when asked, seals checkpoints."""
+
+    def __init__(
+        self, on_step: Callable[[int, StepValues], None], should_stop: Callable[[], bool],
+        report: Callable[[float, str], None],
+    ) -> None:  # fmt: skip
+        self.on_step, self.should_stop, self.report = on_step, should_stop, report
+        self.trainer: AdapterTrainer
+        self.stopped = False
+        self.last_eval: tuple[int, float | None] = (-1, None)  # step, held-out loss
+        self._since = time.perf_counter()
+
+    def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        self._since = time.perf_counter()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
+        logs = logs or {}
+        if "loss" in logs:
+            self._check(state.global_step, logs)
+            now = time.perf_counter()
+            values = {key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs}
+            values["tokens_per_second"] = self.trainer.tokens_seen / max(now - self._since, 1e-9)
+            if self.trainer.gate_means is not None:
+                values["gates"] = self.trainer.gate_means
+            self.trainer.tokens_seen, self.trainer.gate_means, self._since = 0, None, now
+            self.on_step(state.global_step, values)
+            self.report(state.global_step / state.max_steps, f"Step {state.global_step:,} of {state.max_steps:,}")
+        elif "eval_loss" in logs:
+            self.last_eval = (state.global_step, float(logs["eval_loss"]))
+            self.on_step(state.global_step, {"eval_loss": self.last_eval[1]})
+            self._since = time.perf_counter()
+
+    @staticmethod
+    def _check(step: int, logs: dict[str, Any]) -> None:
+        if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
+            raise TrainingError(
+                f"Step {step}: the loss is {logs['loss']} (gradient {logs.get('grad_norm')}), so the "
+                "adapter is broken. Lower `learning_rate`, or use `float32`, and start again."
+            )
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        if self.should_stop() and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_training_stop = control.should_save = True
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):  # type: ignore[no-untyped-def]
+        allocate = getattr(getattr(model, "base_model", None), "update_and_allocate", None)
+        if allocate is not None:  # AdaLoRA prunes after the step and before gradients are cleared
+            allocate(state.global_step)
+
+    def on_save(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self._since = time.perf_counter()
