@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench starter samples screenshots clean
+.PHONY: run test check bench starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -24,6 +24,10 @@ bench: $(VENV)/.test-ready
 
 starter: $(VENV)/.run-ready
 	$(BIN)/python -m hydralora.starter $(ARGS)
+
+starter-table: $(VENV)/.run-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_starter --json build/starter.json
 
 samples: $(VENV)/.run-ready
 	$(BIN)/python -m hydralora.samples $(ARGS)

@@ -7,6 +7,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -57,6 +58,11 @@ def migrate(url: str) -> None:
     config.attributes["url"] = url
     try:
         command.upgrade(config, "head")
+    except CommandError as error:
+        raise UserError(
+            f"The database {url} was made by a newer version of the studio. Update the studio, or choose "
+            "another folder with --home."
+        ) from error
     except (OperationalError, DatabaseError) as error:
         raise UserError(
             f"The database {url} cannot be opened: {str(error.orig).splitlines()[0]}. "

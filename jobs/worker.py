@@ -289,6 +289,11 @@ def main() -> int:
     options = parser.parse_args()
     home = Home(options.home)
     lock = hold_lock(home)
+    for _ in range(5):  # somebody who only looks holds it for a moment
+        if lock is not None:
+            break
+        time.sleep(0.1)
+        lock = hold_lock(home)
     if lock is None:
         print(f"A worker is already running for {home.root}.")
         return 0

@@ -130,12 +130,18 @@ class Answers:
             self.live.pop(message_id, None)
 
     def follow(self, message_id: int) -> Iterator[str]:
-        """Lines of JSON from the first token on; a finished answer comes at once."""
+        """Lines of JSON from the first token on; a finished answer comes at once.
+
+        Raises:
+            UserError: When there is no such answer; before the first line, so it can be told.
+        """
         live = self.live.get(message_id)
         if live is None:
-            message = self.store.chats.message(message_id)
-            yield _line({"whole": message_view(message)})
-            return
+            return iter([_line({"whole": message_view(self.store.chats.message(message_id))})])
+        return self._lines(live)
+
+    @staticmethod
+    def _lines(live: Live) -> Iterator[str]:
         sent = 0
         while True:
             with live.bell:

@@ -10,10 +10,11 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Request
+from fastapi import Path as InPath
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from hydralora.errors import UserError
@@ -23,6 +24,8 @@ from studio import figures
 from studio.figures import Figure
 
 ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "run.json", "README.md"}
+LARGEST_ID = 2**53  # what both the database and a browser count exactly
+Id = Annotated[int, InPath(ge=0, le=LARGEST_ID)]
 
 
 def figure_router(store: Store) -> APIRouter:
@@ -30,7 +33,7 @@ def figure_router(store: Store) -> APIRouter:
     router = APIRouter(prefix="/ui")
 
     @router.get("/figures/clusterings/{clustering_id}/{view}")
-    def clustering(clustering_id: int, view: str) -> Response:
+    def clustering(clustering_id: Id, view: str) -> Response:
         found = store.clustering(clustering_id)
         if found.result is None:
             raise UserError("This clustering is not finished yet.")
@@ -41,29 +44,29 @@ def figure_router(store: Store) -> APIRouter:
         return _reply(figures.corpus_map(cluster, x, y, found.result["words"]))
 
     @router.get("/figures/runs/{run_id}/{view}")
-    def run(run_id: int, view: str, layer: str = "") -> Response:
-        steps = store.steps(run_id)
+    def run(run_id: Id, view: str, layer: str = "") -> Response:
+        steps = store.steps(store.run(run_id).id)
         if not steps:
             return JSONResponse({"empty": "The first numbers appear with the first step."})
         return _run_view(steps, view, layer)
 
     @router.get("/figures/analyses/{analysis_id}/{view}")
-    def analysis(analysis_id: int, view: str, layer: int = 0, what: str = "update_cosine", group: str = "cluster") -> Response:
+    def analysis(analysis_id: Id, view: str, layer: int = 0, what: str = "update_cosine", group: str = "cluster") -> Response:
         found = store.analysis(analysis_id)
         if found.job is None or found.job.status != "succeeded":
             raise UserError("This analysis is not finished yet.")
         return _analysis_view(store, found, view, layer, what, group)
 
     @router.get("/runs/{run_id}/adapter.zip")
-    def adapter(run_id: int) -> Response:
+    def adapter(run_id: Id) -> Response:
         run = store.run(run_id)
         if run.summary is None:
             raise UserError(f"Run {run_id} is not finished ({run.status}), so there is no adapter to download yet.")
         return _zip(store.home.run(run_id) / "adapter", f"run-{run_id}-adapter.zip")
 
     @router.get("/runs/{run_id}/metrics.csv")
-    def metrics(run_id: int) -> Response:
-        steps = store.steps(run_id)
+    def metrics(run_id: Id) -> Response:
+        steps = store.steps(store.run(run_id).id)
         names = list(dict.fromkeys(name for step in steps for name in step.numbers))
         lines = [",".join(["step", *names])]
         lines += [",".join(str(value) for value in [step.step, *[step.numbers.get(n, "") for n in names]]) for step in steps]
@@ -93,6 +96,8 @@ def _run_view(steps: list[Any], view: str, layer: str) -> Response:
     if view == "rate":
         lines = {"learning rate": column("learning_rate")}
         return _reply(figures.curve(numbers, lines, y="learning rate", name="learning-rate", aid="The planned learning rate at each step."))
+    if view != "gates":
+        raise UserError(f"There is no view called '{view}' here.")
     routed = [(step.step, step.gates) for step in steps if step.gates]
     if not routed:
         return JSONResponse({"empty": "No gate weights: this method has no router, or none was recorded yet."})
@@ -130,6 +135,7 @@ def _analysis_view(store: Store, found: Analysis, view: str, layer: int, what: s
         )
         if missing:
             reason = "Cluster the corpus first." if group == "cluster" else "This corpus has no label column."
+            reason = routing["groups"].get(group, {}).get("sentence", reason)
             return JSONResponse({"empty": f"There is nothing to compare the gates with. {reason}"})
     if view not in views or (view == "heads" and what not in ("update_cosine", "head_cosine", "overlap")):
         raise UserError(f"There is no view called '{view}' here.")
@@ -147,6 +153,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _zip(folder: Path, name: str) -> Response:
+    if not folder.is_dir():
+        raise UserError("The adapter's files are no longer there. Train the run again.")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.iterdir()):

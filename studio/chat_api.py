@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from studio.answers import Answers, message_view
+from studio.api import LARGEST_ID, Id
 from studio.palette import EXPERT_COLOURS, expert_name
 
 
@@ -16,8 +17,8 @@ class Variant(BaseModel):
     """What is to answer, and how."""
 
     model_config = ConfigDict(extra="forbid")
-    run_id: int | None = None
-    base_of: int | None = Field(None, description="Answer with the untuned base of this run")
+    run_id: int | None = Field(None, le=LARGEST_ID)
+    base_of: int | None = Field(None, le=LARGEST_ID, description="Answer with the untuned base of this run")
     step: int | None = None
     settings: dict[str, float | int] = Field(default_factory=dict)
     factors: dict[int, float] = Field(default_factory=dict)
@@ -29,7 +30,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     text: str = ""
-    question_id: int | None = None
+    question_id: int | None = Field(None, le=LARGEST_ID)
     variants: list[Variant] = Field(min_length=1, max_length=3)
 
 
@@ -54,7 +55,7 @@ def chat_router(answers: Answers) -> APIRouter:
                 "colours": EXPERT_COLOURS, "names": [expert_name(i) for i in range(64)]}  # fmt: skip
 
     @router.get("/examples/{run_id}")
-    def examples(run_id: int) -> list[str]:
+    def examples(run_id: Id) -> list[str]:
         """Prompts from the run's corpus, one or two of each cluster."""
         from hydralora.corpus import Corpus
 
@@ -71,42 +72,42 @@ def chat_router(answers: Answers) -> APIRouter:
         return vars(store.chats.create())
 
     @router.get("/conversations/{conversation_id}")
-    def show(conversation_id: int) -> dict[str, Any]:
+    def show(conversation_id: Id) -> dict[str, Any]:
         messages = [message_view(message) for message in store.chats.messages(conversation_id)]
         return {**vars(store.chats.get(conversation_id)), "messages": messages}
 
     @router.post("/conversations/{conversation_id}")
-    def change(conversation_id: int, change: Change) -> dict[str, bool]:
+    def change(conversation_id: Id, change: Change) -> dict[str, bool]:
         store.chats.change(conversation_id, title=change.title, system=change.system)
         return {"ok": True}
 
     @router.delete("/conversations/{conversation_id}")
-    def delete(conversation_id: int) -> dict[str, bool]:
+    def delete(conversation_id: Id) -> dict[str, bool]:
         store.chats.delete(conversation_id)
         return {"ok": True}
 
     @router.post("/conversations/{conversation_id}/ask")
-    def ask(conversation_id: int, question: Question) -> dict[str, Any]:
+    def ask(conversation_id: Id, question: Question) -> dict[str, Any]:
         variants = [variant.model_dump(exclude_none=True) for variant in question.variants]
         return answers.ask(conversation_id, question.text, variants, question.question_id)
 
     @router.post("/messages/{message_id}/cut")
-    def cut(message_id: int) -> dict[str, Any]:
+    def cut(message_id: Id) -> dict[str, Any]:
         return {"text": store.chats.cut_from(message_id).text}
 
     @router.get("/answers/{message_id}")
-    def follow(message_id: int) -> StreamingResponse:
+    def follow(message_id: Id) -> StreamingResponse:
         # "identity" keeps the compressor from holding single tokens back.
         headers = {"Content-Encoding": "identity", "Cache-Control": "no-store"}
         return StreamingResponse(answers.follow(message_id), media_type="application/x-ndjson", headers=headers)
 
     @router.post("/answers/{message_id}/stop")
-    def stop(message_id: int) -> dict[str, bool]:
+    def stop(message_id: Id) -> dict[str, bool]:
         answers.stop(message_id)
         return {"ok": True}
 
     @router.get("/conversations/{conversation_id}/export.md")
-    def export_markdown(conversation_id: int) -> PlainTextResponse:
+    def export_markdown(conversation_id: Id) -> PlainTextResponse:
         conversation = store.chats.get(conversation_id)
         parts = [f"# {conversation.title}\n"]
         for message in store.chats.messages(conversation_id, tokens=False):
@@ -115,7 +116,7 @@ def chat_router(answers: Answers) -> APIRouter:
         return PlainTextResponse("\n".join(parts), headers=_attachment(conversation_id, "md"))
 
     @router.get("/conversations/{conversation_id}/export.json")
-    def export_json(conversation_id: int) -> JSONResponse:
+    def export_json(conversation_id: Id) -> JSONResponse:
         return JSONResponse(show(conversation_id), headers=_attachment(conversation_id, "json"))
 
     return router

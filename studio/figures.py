@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def heatmap(
     values: Sequence[Sequence[float]], x: Sequence[str], y: Sequence[str], *, aid: str, name: str,
     low: float = 0.0, high: float = 1.0, middle: float | None = None, ids: Any = None, label: str = "gate",
 ) -> Figure:  # fmt: skip
-    """A matrix of numbers; ``middle`` makes the colours diverge around it."""
+    """A matrix of numbers; ``middle`` makes the colours diverge around it. Names are drawn as they are written."""
     array = np.array(values, dtype=float)
     scale: dict[str, Any] = {"colorscale": "Cividis", "zmin": low, "zmax": high}
     if middle is not None:
@@ -114,7 +115,7 @@ def heatmap(
     drawing = go.Figure(layout=_layout(max(170, 30 * len(y) + (110 if len(x) > 8 else 70)),
                                        xaxis={"tickangle": -45 if len(x) > 8 else 0, "automargin": True},
                                        yaxis={"autorange": "reversed", "automargin": True}))  # fmt: skip
-    drawing.add_heatmap(z=array.round(4).tolist(), x=list(x), y=list(y), customdata=ids, xgap=1, ygap=1,
+    drawing.add_heatmap(z=array.round(4).tolist(), x=[escape(name_) for name_ in x], y=[escape(name_) for name_ in y], customdata=ids, xgap=1, ygap=1,
                         colorbar={"title": {"text": label}, "thickness": 12},
                         hovertemplate="%{y}, %{x}<br>" + label + " %{z:.3f}<extra></extra>", **scale)  # fmt: skip
     rows = [[name_, *map(float, row.round(4))] for name_, row in zip(y, array, strict=True)]

@@ -85,7 +85,7 @@ def create_app(home: Home, *, hosts: list[str] | None = None, keep_worker: bool 
         return gr.mount_gradio_app(
             app, build_pages(store), path="/", theme=studio_theme(), css_paths=[CSS], head=HEAD, run_history=False,
             show_error=False, footer_links=[], max_file_size=MAX_UPLOAD, enable_monitoring=False, ssr_mode=False,
-            allowed_paths=[], blocked_paths=[str(home.root / "studio.db"), str(home.server)],
+            allowed_paths=[], app_kwargs={"openapi_url": None}, blocked_paths=[str(home.root / "studio.db"), str(home.server)],
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,13 @@ THINGS = ("door", "tree", "boat", "lamp", "book", "shoe", "bird", "cup")
 
 
 def pytest_configure() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread again after each test: UMAP raises the number for the whole process."""
+    yield
     torch.set_num_threads(1)
 
 

@@ -81,7 +81,7 @@ def test_roles_without_a_header_follow_from_position():
 
 
 def test_columns_that_fit_no_role_are_named():
-    with pytest.raises(CorpusError, match="found: width, height. Say which column is the prompt"):
+    with pytest.raises(CorpusError, match=r"found: width, height. Say which column is the prompt"):
         detect([{"width": 1, "height": 2}])
 
 
@@ -208,7 +208,7 @@ def test_a_bad_file_gives_one_plain_sentence_and_leaves_nothing(name, tmp_path):
 
 def test_a_bad_second_file_undoes_the_first(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"")
-    with pytest.raises(CorpusError, match="b.csv is empty"):
+    with pytest.raises(CorpusError, match=r"b.csv is empty"):
         import_corpus(
             [write_lines(tmp_path / "a.jsonl", pairs(9)), tmp_path / "b.csv"], tmp_path / "c"
         )
@@ -236,7 +236,7 @@ def test_given_roles_are_used_and_wrong_ones_refused(tmp_path):
     )
     import_corpus([source], tmp_path / "corpus", roles=Roles(("right",), "left"))
     assert Corpus(tmp_path / "corpus").page(0, 1) == [Example("r0", "l0", row=1, source="a.jsonl")]
-    with pytest.raises(CorpusError, match="a.jsonl has no column `middle`; it has: left, right"):
+    with pytest.raises(CorpusError, match=r"a.jsonl has no column `middle`; it has: left, right"):
         import_corpus([source], tmp_path / "other", roles=Roles(("middle",), "left"))
 
 

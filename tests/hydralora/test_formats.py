@@ -236,14 +236,14 @@ def test_a_bad_file_is_refused_in_one_plain_sentence(name, tmp_path):
 
 def test_a_parquet_file_without_rows_is_refused(tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "q.parquet")
-    with pytest.raises(CorpusError, match="q.parquet holds no rows"):
+    with pytest.raises(CorpusError, match=r"q.parquet holds no rows"):
         open_table(tmp_path / "q.parquet")
 
 
 def test_a_file_that_unpacks_beyond_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "MAX_BYTES", 1000)
     (tmp_path / "bomb.txt.gz").write_bytes(gzip.compress(b"a" * 1001))
-    with pytest.raises(CorpusError, match="bomb.txt.gz is larger than"):
+    with pytest.raises(CorpusError, match=r"bomb.txt.gz is larger than"):
         open_table(tmp_path / "bomb.txt.gz")
 
 
@@ -252,7 +252,7 @@ def test_a_parquet_file_that_unpacks_beyond_the_limit_is_refused(tmp_path, monke
     table = pa.table({"text": ["a" * 5000, "b" * 5000]})
     pq.write_table(table, tmp_path / "bomb.parquet", use_dictionary=False)
     assert (tmp_path / "bomb.parquet").stat().st_size < 5000
-    with pytest.raises(CorpusError, match="bomb.parquet is larger than"):
+    with pytest.raises(CorpusError, match=r"bomb.parquet is larger than"):
         open_table(tmp_path / "bomb.parquet")
 
 

@@ -154,14 +154,14 @@ def test_targets_choose_the_layers(tiny):
 @pytest.mark.parametrize("method", ["hydralora", "lora", "ia3"])
 def test_an_unknown_target_is_refused_with_the_ones_there_are(tiny, method):
     with pytest.raises(
-        AdapterError, match="No layer is called 'w1'. This model has: q_proj, k_proj"
+        AdapterError, match=r"No layer is called 'w1'. This model has: q_proj, k_proj"
     ):
         build(tiny, method, targets=["w1"], **({} if method == "ia3" else {"rank": 2}))
 
 
 def test_an_unknown_method_is_refused_with_the_ones_there_are(tiny):
     with pytest.raises(
-        AdapterError, match="Method 'hydra' is unknown. Choose one of: hydralora, lora"
+        AdapterError, match=r"Method 'hydra' is unknown. Choose one of: hydralora, lora"
     ):
         add_adapter(tiny, "hydra")
 

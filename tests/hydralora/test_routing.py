@@ -204,7 +204,7 @@ def test_random_gates_stay_inside_the_band():
 
 def test_variance_share_equals_its_definition():
     gates, labels = planted_gates(1.0)
-    names, index = np.unique(labels, return_inverse=True)
+    _, index = np.unique(labels, return_inverse=True)
     grand = gates.mean(0)
     total = ((gates - grand) ** 2).sum((0, 2))
     between = sum(

@@ -363,11 +363,9 @@ LOSSY = {"adalora": "PEFT saves the pruned weights alone, which do not fit the u
      for name in METHODS if name != "hydralora"],
 )  # fmt: skip
 def test_every_method_resumes_where_it_stopped(method, base_folder, easy_corpus, tmp_path):
-    config, steps, whole = (
-        make_config(base_folder, method, {}, save_every=0),
-        Recorder(),
-        Recorder(),
-    )
+    adapter = {"tasks": "label"} if "tasks" in METHODS[method].options.model_fields else {}
+    config = make_config(base_folder, method, adapter, save_every=0)
+    steps, whole = Recorder(), Recorder()
     train_adapter(config, easy_corpus, tmp_path / "whole", on_step=whole)
     with pytest.raises(StoppedError):
         train_adapter(
@@ -411,7 +409,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_no_adapter(
     weights = load_file(tmp_path / "broken" / "model.safetensors")
     weights["model.norm.weight"] *= math.nan
     save_file(weights, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
-    with pytest.raises(TrainingError, match="Step 1: the loss is nan.*Lower `learning_rate`"):
+    with pytest.raises(TrainingError, match=r"Step 1: the loss is nan.*Lower `learning_rate`"):
         train_adapter(
             make_config(tmp_path / "broken", held_out_fraction=0.0), easy_corpus, tmp_path / "run"
         )
@@ -419,7 +417,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_no_adapter(
 
 
 def test_a_missing_base_is_refused_before_anything_is_written(easy_corpus, tmp_path):
-    with pytest.raises(BaseModelError, match="is unknown. Use 'starter', a folder"):
+    with pytest.raises(BaseModelError, match=r"is unknown. Use 'starter', a folder"):
         train_adapter(make_config(tmp_path / "nowhere"), easy_corpus, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -208,7 +208,7 @@ def test_an_unknown_target_is_refused_by_name(tiny):
 
 def test_a_target_that_is_not_linear_is_refused_by_name(tiny):
     with pytest.raises(
-        AdapterError, match="'model.embed_tokens' is a Embedding; only linear layers"
+        AdapterError, match=r"'model.embed_tokens' is a Embedding; only linear layers"
     ):
         get_peft_model(tiny, make_config(target_modules=["embed_tokens"]))
 

@@ -1,0 +1,64 @@
+"""Tasks that behave well and badly, for tests of the worker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from hydralora.errors import StoppedError, UserError
+from jobs.child import Job
+
+
+def _work(job: Job) -> dict[str, Any]:
+    do, payload = job.payload["do"], job.payload
+    job.report(0.1, "under way")
+    if do == "refuse":
+        raise UserError("Row 3: `answer` is empty. Fill it.")
+    if do == "bug":
+        raise KeyError("something nobody thought of")
+    if do == "memory":
+        raise MemoryError
+    if do == "disk":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if do == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if do == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if do == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if do == "parent":
+        child = subprocess.Popen([sys.executable, "-c", "import signal,time; signal.signal(15, 1); time.sleep(600)"])
+        (job.folder / "grandchild").write_text(str(child.pid))
+    if do in ("deaf", "parent", "wait"):
+        _wait(job, deaf=do == "deaf")
+    if do == "steps":
+        _steps(job, payload)
+    return {"done": do}
+
+
+def _wait(job: Job, *, deaf: bool) -> None:
+    while deaf or not job.should_stop():
+        time.sleep(0.02)
+    raise StoppedError("Stopped as asked.")
+
+
+def _steps(job: Job, payload: dict[str, Any]) -> None:
+    """Numbers for steps 1 to ``count``; dies at step ``dies_at`` of its first attempt."""
+    begin = 1
+    mark = job.home.root / "reached"
+    if mark.exists():
+        begin = int(mark.read_text()) + 1
+    for step in range(begin, payload["count"] + 1):
+        job.step(step, {"loss": 1.0 / step})
+        if step == payload.get("dies_at") and begin == 1:
+            mark.write_text(str(step - 2))  # its last checkpoint is older than its last step
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(payload.get("pause", 0.0))
+
+
+TASKS = {"map": _work, "train": _work}

@@ -1,0 +1,71 @@
+"""The database: migrations, write-ahead log, several openers at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from hydralora.errors import UserError
+from jobs.database import migrate, open_engine
+from jobs.home import Home
+from jobs.store import Store
+from jobs.tables import Base
+
+
+def test_migrations_lead_to_exactly_the_declared_tables(home: Home) -> None:
+    migrate(home.database_url)
+    with open_engine(home.database_url).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_migrating_twice_changes_nothing(home: Home) -> None:
+    migrate(home.database_url)
+    before = sorted(inspect(open_engine(home.database_url)).get_table_names())
+    migrate(home.database_url)
+    assert sorted(inspect(open_engine(home.database_url)).get_table_names()) == before
+
+
+def open_store(root: Path, found: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    """In a process of its own."""
+    try:
+        Store(Home(root)).queue.submit("cluster")
+        found.put("fine")
+    except Exception as error:
+        found.put(repr(error))
+
+
+def test_several_processes_may_open_a_new_database_at_once(home: Home) -> None:
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    crew = [context.Process(target=open_store, args=(home.root, found)) for _ in range(4)]
+    for process in crew:
+        process.start()
+    assert [found.get(timeout=120) for _ in crew] == ["fine"] * 4
+    for process in crew:
+        process.join()
+    assert len(Store(home).queue.list()) == 4
+
+
+@pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1)])
+def test_every_connection_has_the_settings_it_needs(store: Store, pragma: str, value: object) -> None:
+    with store.engine.connect() as connection:
+        assert connection.execute(text(f"PRAGMA {pragma}")).scalar() == value
+
+
+def test_a_file_that_is_no_database_is_refused_with_a_sentence(home: Home) -> None:
+    (home.root / "studio.db").write_bytes(b"this is not a database at all, not even close" * 100)
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store(home)
+
+
+def test_a_database_of_a_newer_program_is_refused_with_a_sentence(home: Home) -> None:
+    store = Store(home)
+    with store.write_engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UserError, match="newer"):
+        Store(home)

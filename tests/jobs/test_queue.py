@@ -1,0 +1,127 @@
+"""The queue: who gets a job, and whose writes count."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from hydralora.errors import UserError
+from jobs.home import Home
+from jobs.queue import Queue
+from jobs.status import JobStatus
+from jobs.store import Store
+
+
+def claim_all(root: Path, name: str, found: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    """In a process of its own: claim until nothing is left."""
+    queue = Store(Home(root)).queue
+    mine = []
+    while (job := queue.claim(name, "here", "light")) is not None:
+        mine.append(job.id)
+    found.put((name, mine))
+
+
+def test_eight_processes_never_claim_the_same_job(home: Home, queue: Queue) -> None:
+    wanted = {queue.submit("cluster").id for _ in range(60)}
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    crew = [context.Process(target=claim_all, args=(home.root, f"w{i}", found)) for i in range(8)]
+    for process in crew:
+        process.start()
+    claimed = [job for _ in crew for job in found.get(timeout=120)[1]]
+    for process in crew:
+        process.join()
+    assert sorted(claimed) == sorted(wanted)
+
+
+def test_the_oldest_job_is_claimed_first(queue: Queue) -> None:
+    first, second = queue.submit("cluster"), queue.submit("cluster")
+    claimed = [queue.claim("w", "here", "light") for _ in range(2)]
+    assert [job and job.id for job in claimed] == [first.id, second.id]
+
+
+def test_a_light_job_does_not_wait_behind_training(queue: Queue) -> None:
+    queue.submit("train")
+    light = queue.submit("cluster")
+    claimed = queue.claim("w", "here", "light")
+    assert claimed is not None and claimed.id == light.id
+
+
+def test_a_worker_that_lost_its_job_changes_nothing_more(queue: Queue) -> None:
+    queue.submit("cluster")
+    old = queue.claim("old", "here", "light")
+    assert old is not None
+    new = queue.adopt(old, "new")
+    assert new is not None and new.worker == "new"
+    assert not queue.renew(old, progress=0.9)
+    assert queue.get(old.id).progress == 0.0
+
+
+def test_only_one_worker_adopts_an_orphan(queue: Queue) -> None:
+    queue.submit("cluster")
+    orphan = queue.claim("dead", "here", "light")
+    assert orphan is not None
+    assert queue.adopt(orphan, "first") is not None
+    assert queue.adopt(orphan, "second") is None
+
+
+def test_a_finished_job_never_changes(store: Store, queue: Queue) -> None:
+    queue.submit("cluster")
+    job = queue.claim("w", "here", "light")
+    assert job is not None
+    assert store.finish(job, JobStatus.FAILED, time.time(), error="no")
+    assert not store.finish(job, JobStatus.STOPPED, time.time())
+    assert not queue.renew(job, progress=0.5)
+    assert queue.get(job.id).status == JobStatus.FAILED
+
+
+def test_a_stopped_waiting_job_is_never_claimed(queue: Queue) -> None:
+    job = queue.submit("cluster")
+    assert queue.stop(job.id).status == JobStatus.STOPPED
+    assert queue.claim("w", "here", "light") is None
+
+
+def test_stopping_a_running_job_only_asks(queue: Queue) -> None:
+    queue.submit("cluster")
+    job = queue.claim("w", "here", "light")
+    assert job is not None
+    assert queue.stop(job.id).status == JobStatus.STOPPING
+
+
+def test_a_finished_job_cannot_be_stopped(store: Store, queue: Queue) -> None:
+    queue.submit("cluster")
+    job = queue.claim("w", "here", "light")
+    assert job is not None
+    store.finish(job, JobStatus.FAILED, time.time())
+    with pytest.raises(UserError, match="already finished"):
+        queue.stop(job.id)
+
+
+def test_a_vanished_job_waits_longer_each_time_and_is_lost_after_the_last_attempt(queue: Queue) -> None:
+    queue.submit("cluster", max_attempts=2)
+    job = queue.claim("w", "here", "light")
+    assert job is not None
+    queue.give_back(job, "Its process vanished.")
+    assert queue.get(job.id).status == JobStatus.QUEUED
+    assert queue.claim("w", "here", "light") is None  # not before its pause is over
+    again = _claim_later(queue)
+    queue.give_back(again, "Its process vanished.")
+    lost = queue.get(job.id)
+    assert lost.status == JobStatus.LOST
+    assert "2 times" in (lost.error or "")
+
+
+def _claim_later(queue: Queue):  # type: ignore[no-untyped-def]
+    while True:
+        job = queue.claim("w", "here", "light")
+        if job is not None:
+            return job
+        time.sleep(0.1)
+
+
+def test_an_unknown_job_is_named(queue: Queue) -> None:
+    with pytest.raises(UserError, match="Job 77 does not exist"):
+        queue.get(77)

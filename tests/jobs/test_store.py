@@ -1,0 +1,171 @@
+"""The store: what appears together, what is refused, what names may be."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from hydralora.corpus import Corpus as Rows
+from hydralora.corpus import import_corpus
+from hydralora.errors import UserError
+from jobs.home import Home
+from jobs.status import JobStatus
+from jobs.store import Store, clean_name, safe_file_name
+
+
+def write_csv(folder: Path, rows: int = 20) -> Path:
+    path = folder / "talk.csv"
+    path.write_text("question,answer\n" + "".join(f"what is {i}?,it is {i}\n" for i in range(rows)), "utf-8")
+    return path
+
+
+def ready_corpus(store: Store, folder: Path) -> int:
+    """A corpus imported here, without a worker."""
+    file = write_csv(folder)
+    corpus = store.add_corpus("talk", [file])
+    report = import_corpus([file], store.home.corpus(corpus.id))
+    finish(store, "ingest", {"examples": report.examples, "rejected": 0, "format": "csv"})
+    return corpus.id
+
+
+def finish(store: Store, kind: str, result: dict[str, object]) -> None:
+    lane = {"ingest": "light", "cluster": "light", "train": "heavy", "weights": "light"}[kind]
+    job = store.queue.claim("w", "here", lane)
+    assert job is not None and job.kind == kind
+    assert store.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
+
+
+def finished_run(store: Store, folder: Path) -> int:
+    run = store.start_run(ready_corpus(store, folder), {"train": {"max_steps": 3}})
+    finish(store, "train", {"steps": 3, "held_out_loss": 1.0})
+    return run.id
+
+
+def test_a_corpus_and_its_import_appear_together(store: Store, tmp_path: Path) -> None:
+    corpus = store.add_corpus("talk", [write_csv(tmp_path)])
+    assert corpus.job is not None and corpus.job.status == JobStatus.QUEUED
+    assert [c.id for c in store.corpora()] == [corpus.id]
+
+
+def test_a_file_that_is_not_there_leaves_no_corpus_and_no_job(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        store.add_corpus("talk", [tmp_path / "nothing.csv"])
+    assert store.corpora() == [] and store.queue.list() == []
+    assert list(store.home.uploads.iterdir()) == []
+
+
+def test_the_users_own_file_stays_where_it_is(store: Store, tmp_path: Path) -> None:
+    file = write_csv(tmp_path)
+    store.add_corpus("talk", [file])
+    assert file.exists()
+
+
+def test_a_corpus_that_is_not_imported_yet_cannot_be_trained_on(store: Store, tmp_path: Path) -> None:
+    corpus = store.add_corpus("talk", [write_csv(tmp_path)])
+    with pytest.raises(UserError, match="not ready"):
+        store.start_run(corpus.id, {})
+
+
+def test_a_wrong_setting_leaves_no_run(store: Store, tmp_path: Path) -> None:
+    corpus = ready_corpus(store, tmp_path)
+    with pytest.raises(UserError, match="max_steps"):
+        store.start_run(corpus, {"train": {"max_steps": 0}})
+    with pytest.raises(UserError, match="unknown"):
+        store.start_run(corpus, {"base": "nowhere"})
+    assert store.runs() == []
+
+
+def test_a_corpus_in_use_is_not_deleted(store: Store, tmp_path: Path) -> None:
+    run = finished_run(store, tmp_path)
+    corpus = store.run(run).corpus_id
+    with pytest.raises(UserError, match="used by 1 run"):
+        store.delete_corpus(corpus)
+    store.delete_run(run)
+    store.delete_corpus(corpus)
+    assert store.corpora() == [] and not store.home.corpus(corpus).exists()
+
+
+def test_a_run_that_is_worked_on_is_not_deleted(store: Store, tmp_path: Path) -> None:
+    run = store.start_run(ready_corpus(store, tmp_path), {})
+    with pytest.raises(UserError, match="in use by job"):
+        store.delete_run(run.id)
+
+
+def test_a_finished_run_has_nothing_to_resume(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="finished all its steps"):
+        store.resume_run(finished_run(store, tmp_path))
+
+
+def test_the_same_analysis_is_computed_once(store: Store, tmp_path: Path) -> None:
+    run = finished_run(store, tmp_path)
+    first = store.analyse(run, "map", {"which": "B", "layout": "pca", "seed": 0})
+    again = store.analyse(run, "map", {"seed": 0, "layout": "pca", "which": "B"})
+    other = store.analyse(run, "map", {"which": "A", "layout": "pca", "seed": 0})
+    assert first.id == again.id != other.id
+
+
+def test_an_unfinished_run_cannot_be_looked_into(store: Store, tmp_path: Path) -> None:
+    run = store.start_run(ready_corpus(store, tmp_path), {})
+    with pytest.raises(UserError, match="not finished"):
+        store.analyse(run.id, "weights")
+
+
+def test_more_clusters_than_examples_are_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="between 1 and 20"):
+        store.add_clustering(ready_corpus(store, tmp_path), 21)
+
+
+def test_what_is_given_out_cannot_be_changed(store: Store, tmp_path: Path) -> None:
+    corpus = store.add_corpus("talk", [write_csv(tmp_path)])
+    with pytest.raises(FrozenInstanceError):
+        corpus.name = "other"  # type: ignore[misc]
+
+
+def test_steps_of_a_dead_attempt_are_not_taken(store: Store, tmp_path: Path) -> None:
+    run = store.start_run(ready_corpus(store, tmp_path), {})
+    job = store.queue.claim("w", "here", "heavy")
+    assert job is not None
+    store.queue.adopt(job, "other")
+    store.add_steps(job, [{"run_id": run.id, "step": 1, "values": {"loss": 1.0}}], 10)
+    assert store.steps(run.id) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("../../etc/passwd", "passwd"), ("C:\\secret\\a.csv", "a.csv"), ("a\x00b.csv", "a_b.csv"), ("..", "file"),
+     (".hidden", "hidden"), ("", "file")],
+)  # fmt: skip
+def test_an_uploaded_name_is_never_a_path(given: str, kept: str) -> None:
+    assert safe_file_name(given) == kept
+
+
+def test_a_very_long_name_keeps_its_ending() -> None:
+    assert safe_file_name("a" * 500 + ".jsonl").endswith(".jsonl")
+    assert len(safe_file_name("a" * 500 + ".jsonl")) <= 100
+
+
+@pytest.mark.parametrize("name", ["", "   ", "\x00\x01", "\u202e"])
+def test_an_empty_name_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="name is empty"):
+        clean_name(name)
+
+
+def test_a_page_of_a_large_corpus_reads_only_the_batches_it_lies_in(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "large.csv"
+    file.write_text("question,answer\n" + "".join(f"what is {i}?,it is {i}\n" for i in range(100_000)), "utf-8")
+    import_corpus([file], home.corpus(1))
+    rows, read = Rows(home.corpus(1)), []
+    inner = rows._reader
+
+    class Watched:
+        def get_batch(self, number: int) -> object:
+            read.append(number)
+            return inner.get_batch(number)
+
+    rows._reader = Watched()  # type: ignore[assignment]
+    page = rows.page(77_770, 10)
+    assert [example.answer for example in page] == [f"it is {i}" for i in range(77_770, 77_780)]
+    assert len(read) <= 2

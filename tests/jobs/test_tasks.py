@@ -1,0 +1,205 @@
+"""The real tasks in real processes, from a file to an answer. The tests run in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hydralora.errors import UserError
+from jobs.chat import ChatClient
+from jobs.home import Home
+from jobs.records import Job
+from jobs.status import JobStatus
+from jobs.store import Store
+from jobs.worker import start_worker
+from tests.hydralora.conftest import easy_rows, make_llama, make_tokenizer, write_lines
+from tests.jobs.conftest import end_home, wait_for
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder, tokenizer = tmp_path_factory.mktemp("base"), make_tokenizer()
+    make_llama(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    home = Home(tmp_path_factory.mktemp("home"))
+    store = Store(home)
+    start_worker(home)
+    yield store
+    end_home(home)
+
+
+def ended(store: Store, job: Job | None, seconds: float = 120.0) -> Job:
+    assert job is not None
+    wait_for(lambda: store.queue.get(job.id).is_finished, seconds)
+    return store.queue.get(job.id)
+
+
+def config(base: str, **train: Any) -> dict[str, Any]:
+    return {"base": base, "adapter": {"num_experts": 2, "rank": 4},
+            "train": {"batch_size": 8, "eval_every": 0, "gate_every": 2, "max_length": 96, **train}}  # fmt: skip
+
+
+def test_a_corpus_is_read(store: Store, tmp_path: Path) -> None:
+    corpus = store.add_corpus("easy", [write_lines(tmp_path / "easy.jsonl", easy_rows())])
+    assert ended(store, corpus.job).status == JobStatus.SUCCEEDED
+    assert store.corpus(corpus.id).examples == 64
+    assert not any(store.home.uploads.glob("corpus-1/*/nothing"))
+
+
+def test_it_is_clustered(store: Store) -> None:
+    clustering = store.add_clustering(1, 2)
+    assert ended(store, clustering.job).status == JobStatus.SUCCEEDED
+    result = store.clustering(clustering.id).result or {}
+    assert result["k"] == 2 and sum(result["sizes"]) == 64
+
+
+def test_a_run_is_trained(store: Store, base: str) -> None:
+    run = store.start_run(1, config(base, max_steps=8))
+    assert ended(store, run.job).status == JobStatus.SUCCEEDED
+    losses = [s.step for s in store.steps(run.id) if "loss" in s.numbers]
+    assert losses == list(range(1, 9))
+    gates = next(s.gates for s in store.steps(run.id) if s.gates)
+    assert all(abs(sum(row) - 1) < 1e-4 for row in gates.values())
+
+
+@pytest.mark.parametrize("kind", ["routing", "weights", "answers"])
+def test_it_is_looked_into(store: Store, kind: str) -> None:
+    analysis = store.analyse(1, kind)
+    done = ended(store, analysis.job)
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    assert (done.result or {})["sentence"]
+
+
+@pytest.mark.parametrize("layout", ["pca", "tsne", "umap"])
+def test_its_matrices_are_placed_on_a_map(store: Store, layout: str) -> None:
+    analysis = store.analyse(1, "map", {"which": "B", "layout": layout, "seed": 0})
+    done = ended(store, analysis.job)
+    assert done.status == JobStatus.SUCCEEDED, done.error
+
+
+def question(base: str, number: str, **more: Any) -> dict[str, Any]:
+    return {"request_id": number, "base": base, "run_id": 1, "messages": [{"role": "user", "content": "The door is red."}],
+            "settings": {"temperature": 0, "max_tokens": 6}, **more}  # fmt: skip
+
+
+def test_the_model_server_answers_with_gates(store: Store, base: str) -> None:
+    lines = list(ChatClient(store).ask(question(base, "a")))
+    tokens = [line for line in lines if "text" in line]
+    assert tokens and lines[-1]["done"] in ("end", "length")
+    for token in tokens:
+        assert all(abs(sum(row) - 1) < 0.01 for row in token["gates"])
+
+
+def test_an_answer_can_be_stopped(store: Store, base: str) -> None:
+    client, seen = ChatClient(store), []
+    settings = {"temperature": 1.0, "max_tokens": 90, "seed": 3}
+    for line in client.ask(question(base, "b", settings=settings)):
+        seen.append(line)
+        if "text" in line and len(seen) == 4:
+            threading.Thread(target=client.stop, args=("b",)).start()
+    assert seen[-1]["done"] in ("stopped", "end")
+    assert sum("text" in line for line in seen) < 90
+
+
+def test_a_killed_model_server_is_replaced(store: Store, base: str) -> None:
+    server = store.queue.list(kind="serve")[0]
+    os.killpg((server.process or {})["pid"], signal.SIGKILL)
+    wait_for(lambda: store.queue.get(server.id).is_finished)
+    lines = list(ChatClient(store).ask(question(base, "c")))
+    assert any("text" in line for line in lines)
+
+
+def test_a_question_to_a_run_without_adapter_is_refused(store: Store, base: str) -> None:
+    with pytest.raises(UserError, match="no adapter"):
+        list(ChatClient(store).ask(question(base, "d", run_id=99)))
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_with_every_step_once(store: Store, base: str) -> None:
+    run = store.start_run(1, config(base, max_steps=60, save_every=10))
+    wait_for(lambda: (store.home.run(run.id) / "checkpoints" / "checkpoint-20" / "complete.json").exists(), 120)
+    job = store.run(run.id).job
+    assert job is not None
+    os.killpg((job.process or {})["pid"], signal.SIGKILL)
+    done = ended(store, job)
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
+    assert [s.step for s in store.steps(run.id) if "loss" in s.numbers] == list(range(1, 61))
+    assert (store.run(run.id).summary or {})["resumed_from"] >= 20
+
+
+def test_a_stopped_run_keeps_a_checkpoint_and_resumes(store: Store, base: str) -> None:
+    run = store.start_run(1, config(base, max_steps=80))
+    wait_for(lambda: store.steps(run.id))
+    store.stop_run(run.id)
+    assert ended(store, store.run(run.id).job).status == JobStatus.STOPPED
+    reached = max(s.step for s in store.steps(run.id))
+    assert reached < 80
+    resumed = store.resume_run(run.id)
+    assert ended(store, resumed.job).status == JobStatus.SUCCEEDED
+    assert [s.step for s in store.steps(run.id) if "loss" in s.numbers] == list(range(1, 81))
+    assert (store.run(run.id).summary or {})["resumed_from"] == reached
+
+
+def test_a_rank_that_fits_no_layer_fails_with_layer_and_value(store: Store, base: str) -> None:
+    run = store.start_run(1, {**config(base, max_steps=2), "adapter": {"rank": 500}})
+    done = ended(store, run.job)
+    assert (done.status, done.error_kind) == (JobStatus.FAILED, "user")
+    assert "got 500" in (done.error or "") and "q_proj" in (done.error or "")
+
+
+def test_a_base_of_pickled_weights_is_refused_before_anything_is_queued(store: Store, base: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    before = len(store.runs())
+    with pytest.raises(UserError, match="pickled weights are never loaded"):
+        store.start_run(1, config(str(tmp_path), max_steps=2))
+    assert len(store.runs()) == before
+
+
+def test_rubbish_leaves_a_sentence_and_no_corpus_folder(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "rubbish.csv"
+    file.write_bytes(bytes(range(256)) * 40)
+    corpus = store.add_corpus("rubbish", [file])
+    done = ended(store, corpus.job)
+    assert done.status == JobStatus.FAILED and "rubbish.csv" in (done.error or "")
+    assert not store.home.corpus(corpus.id).exists()
+
+
+def test_a_full_disk_is_said_plainly_and_leaves_nothing_half(store: Store, tmp_path: Path) -> None:
+    """A file-size limit in the importing process stands for a full disk: writes fail the same way."""
+    import resource
+    import subprocess
+    import sys
+
+    file = tmp_path / "large.csv"
+    file.write_text("question,answer\n" + "".join(f"what is {i}?,{'it is ' * 40}{i}\n" for i in range(4_000)), "utf-8")
+    corpus = store.add_corpus("large", [file])
+    ended(store, corpus.job)
+    store.import_again(corpus.id, {"prompt": ["question"], "answer": "answer"})
+    ended(store, store.corpus(corpus.id).job)
+    folder = tmp_path / "job"
+    folder.mkdir()
+    import json
+
+    payload = {"corpus_id": 999, "files": [str(file)], "roles": None}
+    (folder / "spec.json").write_text(json.dumps({"kind": "ingest", "payload": payload, "home": str(store.home.root)}))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    subprocess.run([sys.executable, "-m", "jobs.child", str(folder)], preexec_fn=limit, cwd=Path(__file__).parents[2], check=False)
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["status"], result["error_kind"]) == ("failed", "disk")
+    assert not store.home.corpus(999).exists()

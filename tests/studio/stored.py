@@ -1,0 +1,148 @@
+"""Finished things in a store, as the worker leaves them: rows through the store, files in place."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hydralora.corpus import import_corpus
+from jobs.records import Analysis, Clustering, Corpus, Job, Run
+from jobs.status import FINISHED, JobStatus
+from jobs.store import Store
+
+CONFIG = {"base": "HuggingFaceTB/SmolLM2-135M", "method": "hydralora", "adapter": {"num_experts": 2}, "train": {"max_steps": 4}}
+SUMMARY = {"held_out_loss": 1.25, "held_out_loss_before": 2.5, "trainable": 100, "total": 2_000, "seconds": 3.0, "steps": 4}
+LAYERS = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"]
+
+
+class Stored:
+    """Fills a store the way the worker does, without a worker."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.home = store, store.home
+
+    def end(self, job: Job | None, result: dict[str, Any] | None = None, status: JobStatus = JobStatus.SUCCEEDED, **more: Any) -> None:
+        """Claim the oldest job of this job's lane, which must be it, and end it."""
+        assert job is not None
+        held = self.store.queue.claim("tests", "here", job.lane)
+        assert held is not None and held.id == job.id
+        assert self.store.finish(held, status, time.time(), result=result, **more)
+
+    def end_all(self) -> None:
+        """Stop what waits and end what a test has claimed."""
+        for job in self.store.queue.list(statuses=set(JobStatus) - FINISHED):
+            if job.status == JobStatus.QUEUED:
+                self.store.queue.stop(job.id)
+            else:
+                self.store.finish(job, JobStatus.FAILED, time.time())
+
+    def corpus(self, name: str = "Trades", rows: list[dict[str, str]] | None = None) -> Corpus:
+        """An imported corpus; four short questions where none are given."""
+        rows = rows or [{"prompt": f"question {i}", "answer": f"answer {i}"} for i in range(4)]
+        file = self.home.root / "given.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        corpus = self.store.add_corpus(name, [file])
+        report = import_corpus([file], self.home.corpus(corpus.id))
+        self.end(corpus.job, {"examples": report.examples, "rejected": report.rejected, "format": report.format})
+        return self.store.corpus(corpus.id)
+
+    def clustering(self, corpus: Corpus, words: list[list[str]] | None = None) -> Clustering:
+        """Two clusters of the corpus' examples."""
+        words = words or [["door"], ["boat"]]
+        count = corpus.examples or 0
+        row = self.store.add_clustering(corpus.id, 2)
+        cluster = np.arange(count) % 2
+        folder = self.home.clustering(row.id)
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"example": np.arange(count), "cluster": cluster, "x": np.arange(count) / 10, "y": -np.arange(count) / 10}),
+                       folder / "assignments.parquet")  # fmt: skip
+        self.end(row.job, clustering_result(words, np.bincount(cluster, minlength=2).tolist()))
+        return self.store.clustering(row.id)
+
+    def run(self, corpus: Corpus, name: str = "A run", *, finished: bool = True, status: JobStatus = JobStatus.SUCCEEDED, **config: Any) -> Run:
+        """A run: finished with a summary, or waiting in the queue."""
+        run = self.store.start_run(corpus.id, {**CONFIG, **config}, name=name)
+        if finished:
+            self.end(run.job, SUMMARY if status == JobStatus.SUCCEEDED else None, status)
+        return self.store.run(run.id)
+
+    def steps(self, run: Run, steps: list[dict[str, Any]]) -> None:
+        """Numbers of steps, as a job's metrics file holds them."""
+        items = [{"run_id": run.id, "step": number, "values": values} for number, values in enumerate(steps, 1)]
+        job = self.store.queue.get(run.job.id) if run.job else None
+        assert job is not None
+        self.store.add_steps(job, items, offset=1)
+
+    def adapter(self, run: Run, names: list[str]) -> Path:
+        """The folder of a run's adapter with files of these names."""
+        folder = self.home.run(run.id) / "adapter"
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).write_text(f"this is {name}", "utf-8")
+        return folder
+
+    def analysis(self, run: Run, kind: str, result: dict[str, Any], params: dict[str, Any] | None = None) -> Analysis:
+        """A finished analysis with its file."""
+        row = self.store.analyse(run.id, kind, params)
+        folder = self.home.analysis(row.id)
+        folder.mkdir(parents=True)
+        (folder / f"{kind}.json").write_text(json.dumps(result), "utf-8")
+        self.end(row.job, {"sentence": "Done."})
+        return self.store.analysis(row.id)
+
+
+def clustering_result(words: list[list[str]], sizes: list[int]) -> dict[str, Any]:
+    """What ``clusters.json`` holds, for ``len(words)`` clusters."""
+    return {
+        "k": len(words), "suggested_k": 2, "elbow_k": 3, "reason": "Two groups lie apart.", "seed": 0, "examples": sum(sizes),
+        "sizes": sizes, "words": words, "typical": [[index] for index in range(len(words))],
+        "inertia": {"1": 8.0, "2": 2.0, "3": 1.0}, "silhouette": {"1": 0.0, "2": 0.75, "3": 0.5},
+        "stability": {"1": 1.0, "2": 0.9, "3": 0.4}, "nmi": None, "terms": 10, "corpus_hash": "0",
+    }  # fmt: skip
+
+
+def routing_result(experts: int = 2, layers: list[str] | None = None, groups: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What ``routing.json`` holds, with gates that differ from cell to cell."""
+    layers = layers or LAYERS
+    raw = np.arange(1, len(layers) * experts + 1, dtype=float).reshape(len(layers), experts)
+    mean = (raw / raw.sum(1, keepdims=True)).round(5)
+    histogram = [[[0.0, 0.25, 0.75, 0.0]] * experts for _ in layers]
+    return {
+        "layers": layers, "experts": experts, "examples": 4, "tokens": 1_234, "mean": mean.tolist(), "histogram": histogram,
+        "effective_experts": [min(1.5, experts)] * len(layers), "dead": [], "dominant": [], "sentence": "They choose.",
+        "token_classes": {"names": ["digits"], "counts": [12], "mean": mean[:1].tolist()},
+        "favourites": [[] for _ in range(experts)], "cells": [[[0]] * experts for _ in layers], "texts": {"0": "text"},
+        "groups": groups if groups is not None else {"cluster": group_result(experts, len(layers))},
+    }  # fmt: skip
+
+
+def group_result(experts: int = 2, layers: int = 2) -> dict[str, Any]:
+    """Gates by group: two groups that differ."""
+    mean = np.array([np.arange(1, experts + 1), np.arange(experts, 0, -1)], dtype=float)
+    mean /= mean.sum(1, keepdims=True)
+    return {
+        "names": ["C1", "C2"], "sizes": [2, 2], "mean": mean.round(5).tolist(), "r2": [0.5] * layers, "band": 0.1, "p": 0.005,
+        "real": True, "nmi": [0.25] * layers, "nmi_band": 0.05, "sentence": "The gates follow the clusters.",
+    }  # fmt: skip
+
+
+def weights_result(experts: int = 2, layers: list[str] | None = None) -> dict[str, Any]:
+    """What ``weights.json`` holds: heads with given likeness."""
+    cosine = (np.full((experts, experts), 0.25) + 0.75 * np.eye(experts)).tolist()
+    figures = [{"name": name, "layer": index, "kind": "up_proj", "rank": 4, "in_features": 8, "head_cosine": cosine, "update_cosine": cosine,
+                "overlap": cosine, "update_norm": [float(e + 1) for e in range(experts)], "effective_rank": [2.0] * experts, "a_norm": 1.0,
+                "trained": True, "chance_cosine": 0.3, "chance_overlap": 0.4} for index, name in enumerate(layers or LAYERS)]  # fmt: skip
+    return {"layers": figures, "sentence": "Related but not the same."}
+
+
+def map_result(experts: int = 2, layout: str = "pca") -> dict[str, Any]:
+    """What ``map.json`` holds: one point for each head of two layers."""
+    points = [{"run": "run 1", "module": name, "layer": i, "kind": "up_proj", "expert": e} for i, name in enumerate(LAYERS) for e in range(experts)]
+    return {"which": "B", "layout": layout, "seed": 3, "stability": 0.5, "points": points, "x": [float(i) for i in range(len(points))],
+            "y": [-float(i) for i in range(len(points))], "findings": [], "sentence": "No structure beyond chance."}  # fmt: skip
