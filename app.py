@@ -24,9 +24,20 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Hydra Studio: train multi-expert LoRA and see which expert speaks.")
     parser.add_argument("--host", default=HOST, help=f"address to listen on (default {HOST}: this machine only)")
     parser.add_argument("--port", type=int, default=PORT, help=f"port (default {PORT})")
-    parser.add_argument("--home", type=Path, default=None, help=f"folder that keeps everything (default: ${HOME_VARIABLE}, else the user's data folder)")
-    parser.add_argument("--no-worker", action="store_true", help="start no worker; `python -m jobs.worker` runs one on its own")
-    parser.add_argument("--allow-network", action="store_true", help="allow a --host other than this machine; the studio has no passwords")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=None,
+        help=f"folder that keeps everything (default: ${HOME_VARIABLE}, else the user's data folder)",
+    )
+    parser.add_argument(
+        "--no-worker", action="store_true", help="start no worker; `python -m jobs.worker` runs one on its own"
+    )
+    parser.add_argument(
+        "--allow-network",
+        action="store_true",
+        help="allow a --host other than this machine; the studio has no passwords",
+    )
     return parser.parse_args(arguments)
 
 

@@ -26,7 +26,6 @@ from hydralora.errors import AdapterError
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
 
-
 TRAINING_OPTIONS = ("noise", "stage_one")  # of methods; they shape the training, not the layer
 
 

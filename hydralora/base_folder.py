@@ -39,7 +39,7 @@ def find_base(base: str) -> str:
 def name_base(base: str) -> str:
     """A checked base as it is stored: ``starter``, an absolute folder, or a hub id."""
     found = find_base(base)
-    return base if base == "starter" or found == base and not Path(base).is_dir() else str(Path(found).resolve())
+    return base if base == "starter" or (found == base and not Path(base).is_dir()) else str(Path(found).resolve())
 
 
 def _checked_folder(folder: Path, name: str) -> Path:

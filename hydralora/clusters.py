@@ -82,9 +82,7 @@ def embed_texts(
     return tfidf, normalize(reduced), list(vectorizer.get_feature_names_out())
 
 
-def compare_choices(
-    points: np.ndarray, k_max: int, seed: int, step: Callable[[int], None]
-) -> list[Choice]:
+def compare_choices(points: np.ndarray, k_max: int, seed: int, step: Callable[[int], None]) -> list[Choice]:
     """Try k = 1 .. ``k_max``: sum of squared distances, silhouette, stability over seeds."""
     rng = np.random.default_rng(seed)
     size = min(len(points), SAMPLE_FOR_CHOICE)
@@ -171,8 +169,10 @@ def cluster_corpus(
     _check_k(k, distinct)
     limit = min(k_max, distinct - 1)
     choices = compare_choices(
-        normalize(points[:, :SVD_DIMENSIONS]), limit, seed,
-        lambda n: step(0.2 + 0.6 * n / limit, f"Trying {n} clusters")
+        normalize(points[:, :SVD_DIMENSIONS]),
+        limit,
+        seed,
+        lambda n: step(0.2 + 0.6 * n / limit, f"Trying {n} clusters"),
     )
     suggested, reason = suggest_experts(choices)
     chosen = k or suggested
@@ -200,9 +200,7 @@ def cluster_corpus(
 
 def _check_k(k: int | None, available: int) -> None:
     if k is not None and not 1 <= k <= available:
-        raise CorpusError(
-            f"`k` must be between 1 and {available:,}, the number of distinct examples, got {k}."
-        )
+        raise CorpusError(f"`k` must be between 1 and {available:,}, the number of distinct examples, got {k}.")
 
 
 def _flat_map(points: np.ndarray, seed: int) -> np.ndarray:
@@ -241,9 +239,7 @@ def _agreement(labels: list[str], cluster: np.ndarray) -> float | None:
     return float(normalized_mutual_info_score([labels[i] for i in known], cluster[known]))
 
 
-def _write(
-    folder: Path, result: dict[str, Any], cluster: np.ndarray, distance: np.ndarray, flat: np.ndarray
-) -> None:
+def _write(folder: Path, result: dict[str, Any], cluster: np.ndarray, distance: np.ndarray, flat: np.ndarray) -> None:
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

@@ -31,18 +31,17 @@ class TrainConfig(Settings):
         200, ge=1, le=1_000_000, title="Steps", description="Optimizer steps to run", json_schema_extra=unit("steps")
     )
     batch_size: int = Field(
-        16, ge=1, le=4096, description="Examples in one forward pass",
+        16,
+        ge=1,
+        le=4096,
+        description="Examples in one forward pass",
         json_schema_extra=unit("examples"),
     )
-    accumulation: int = Field(
-        1, ge=1, le=4096, description="Forward passes added up before one optimizer step"
-    )
+    accumulation: int = Field(1, ge=1, le=4096, description="Forward passes added up before one optimizer step")
     learning_rate: float = Field(
         0.0, ge=0.0, le=1.0, description="Peak learning rate; 0 chooses 0.64 / width of the base, at most 0.004"
     )
-    warmup_fraction: float = Field(
-        0.05, ge=0.0, le=1.0, description="Share of the steps before the peak is reached"
-    )
+    warmup_fraction: float = Field(0.05, ge=0.0, le=1.0, description="Share of the steps before the peak is reached")
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the peak"
     )
@@ -55,27 +54,27 @@ class TrainConfig(Settings):
         0.1, ge=0.0, le=0.9, description="Share of the corpus kept for measuring, never trained on"
     )
     eval_every: int = Field(
-        50, ge=0, description="Measure the held-out loss every so many steps; 0 is never",
+        50,
+        ge=0,
+        description="Measure the held-out loss every so many steps; 0 is never",
         json_schema_extra=unit("steps"),
     )
     save_every: int = Field(
-        50, ge=0, description="Write a checkpoint every so many steps; 0 is only at the end",
+        50,
+        ge=0,
+        description="Write a checkpoint every so many steps; 0 is only at the end",
         json_schema_extra=unit("steps"),
     )
     gate_every: int = Field(
-        5, ge=0, description="Record mean gate weights every so many steps; 0 is never",
+        5,
+        ge=0,
+        description="Record mean gate weights every so many steps; 0 is never",
         json_schema_extra=unit("steps"),
     )
-    keep_checkpoints: int = Field(
-        8, ge=1, le=1000, description="Newest checkpoints kept; older ones are deleted"
-    )
+    keep_checkpoints: int = Field(8, ge=1, le=1000, description="Newest checkpoints kept; older ones are deleted")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of initial weights and data order")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Number format of the frozen base model"
-    )
-    gradient_checkpointing: bool = Field(
-        False, description="Trade time for memory by computing activations twice"
-    )
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the frozen base model")
+    gradient_checkpointing: bool = Field(False, description="Trade time for memory by computing activations twice")
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {

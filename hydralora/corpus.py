@@ -130,7 +130,7 @@ def detect_roles(columns: list[str], rows: list[dict[str, Any]], has_header: boo
     if answer and not prompt:
         prompt, extra = (extra, "") if extra else (first(TEXTS, answer), "")
     text = "" if prompt and answer else first(TEXTS)
-    common = {"label": first(LABELS, prompt, answer, text, extra), "split": first(SPLITS)}
+    common: dict[str, Any] = {"label": first(LABELS, prompt, answer, text, extra), "split": first(SPLITS)}
     if prompt and answer:
         return Roles(prompt=tuple(c for c in (prompt, extra) if c), answer=answer,
                      system=first(("system", "system prompt")),
@@ -195,9 +195,7 @@ def example_from_row(row: Row, roles: Roles, source: str = "") -> Example | Reje
         return _rejected(row, source, "it holds a broken character (half of a pair)")
     if len(example.prompt) + len(example.answer) > MAX_CHARACTERS:
         length = len(example.prompt) + len(example.answer)
-        return _rejected(
-            row, source, f"{length:,} characters are too long; the limit is {MAX_CHARACTERS:,}"
-        )
+        return _rejected(row, source, f"{length:,} characters are too long; the limit is {MAX_CHARACTERS:,}")
     return example
 
 
@@ -348,9 +346,7 @@ def _write(paths, folder, roles, report, should_stop) -> CorpusReport:  # type: 
     return result
 
 
-def _examples(
-    table: Table, source: str, result: CorpusReport, roles: Roles | None
-) -> Iterator[Example | Rejected]:
+def _examples(table: Table, source: str, result: CorpusReport, roles: Roles | None) -> Iterator[Example | Rejected]:
     """Examples of one opened file; its roles are guessed from the first rows unless given."""
     head: list[Row | Rejected] = []
     for item in table.rows:
@@ -366,9 +362,7 @@ def _examples(
     chosen = roles or detect_roles(columns, [row.values for row in rows], table.has_header)
     unknown = [c for c in _role_columns(chosen) if c not in columns]
     if unknown and roles is not None:
-        raise CorpusError(
-            f"{source} has no column `{unknown[0]}`; it has: {', '.join(columns)}. Correct the roles."
-        )
+        raise CorpusError(f"{source} has no column `{unknown[0]}`; it has: {', '.join(columns)}. Correct the roles.")
     result.roles = chosen
     result.columns = list(dict.fromkeys([*result.columns, *columns]))
     for item in (*head, *table.rows):

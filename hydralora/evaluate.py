@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from hydralora.base import context_length
+from hydralora.checkpoints import write_json
 from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import AdapterError, StoppedError
 from hydralora.prompt import encode_prompt, messages_of
 from hydralora.routing import load_run
-from hydralora.checkpoints import write_json
 
 MAX_TOKENS = 128  # of one answer
 
@@ -91,7 +91,9 @@ def compare_answers(
     ids = choose_held_out(corpus, facts["config"]["train"]["held_out_fraction"], limit)
     pairs = [(i, example) for i, example in zip(ids, corpus.take(ids), strict=True) if example.prompt]
     if not pairs:
-        raise AdapterError("There are no held-out questions to answer: the corpus is plain text, or nothing was held out.")
+        raise AdapterError(
+            "There are no held-out questions to answer: the corpus is plain text, or nothing was held out."
+        )
     examples = [example for _, example in pairs]
     longest = min(MAX_TOKENS, max(len(tokenizer(e.answer)["input_ids"]) for e in examples) + 8)
     found: dict[str, list[str]] = {}
@@ -101,6 +103,7 @@ def compare_answers(
             if should_stop():
                 raise StoppedError("The comparison was stopped; nothing was kept.")
             report(offset + 0.5 * count / len(examples), f"{name}: {count:,} of {len(examples):,} answers")
+
         return step
 
     with model.disable_adapter():
@@ -122,5 +125,8 @@ def _sentence(scores: dict[str, Any], count: int) -> str:
     base, tuned = (scores[name]["exact_match"] for name in ("base", "tuned"))
     words = f"Word-for-word right on {count:,} held-out questions: {base:.0%} before training, {tuned:.0%} after."
     if tuned <= base:
-        return words + " Training did not raise this score; long free answers rarely match word for word, so read some below."
+        return (
+            words
+            + " Training did not raise this score; long free answers rarely match word for word, so read some below."
+        )
     return words

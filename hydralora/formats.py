@@ -94,9 +94,7 @@ def open_table(path: Path) -> Table:
     text, encoding = _decode(_read_bytes(path, head), path.name)
     if not text.strip():
         raise CorpusError(f"{path.name} holds only blank space. Choose a file with rows.")
-    table = {"csv": _open_csv, "json": _open_json, "jsonl": _open_json, "text": _open_text}[kind](
-        text, path.name
-    )
+    table = {"csv": _open_csv, "json": _open_json, "jsonl": _open_json, "text": _open_text}[kind](text, path.name)
     table.details["encoding"] = encoding
     return table
 
@@ -142,9 +140,7 @@ def _decode(data: bytes, name: str) -> tuple[str, str]:
     except UnicodeDecodeError:
         control = sum(byte < 32 and byte not in (9, 10, 12, 13) for byte in sample)
         if control > 0.02 * len(sample):
-            raise CorpusError(
-                f"{name} looks like a binary file, not text. Save it as text first."
-            ) from None
+            raise CorpusError(f"{name} looks like a binary file, not text. Save it as text first.") from None
         return _decode_as(data, "cp1252", name), "cp1252"
 
 
@@ -153,8 +149,7 @@ def _decode_as(data: bytes, encoding: str, name: str) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{name}: byte {error.start} fits neither UTF-8, UTF-16 nor cp1252. "
-            "Save the file as UTF-8."
+            f"{name}: byte {error.start} fits neither UTF-8, UTF-16 nor cp1252. Save the file as UTF-8."
         ) from error
 
 
@@ -177,9 +172,7 @@ def _open_csv(text: str, name: str) -> Table:
     return Table("csv", rows, columns, {"delimiter": delimiter}, has_header)
 
 
-def _csv_rows(
-    text: str, delimiter: str, columns: list[str], *, skip_first: bool
-) -> Iterator[Row | Rejected]:
+def _csv_rows(text: str, delimiter: str, columns: list[str], *, skip_first: bool) -> Iterator[Row | Rejected]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     number = 0
     while True:
@@ -193,7 +186,7 @@ def _csv_rows(
             continue
         if not cells or (number == 1 and skip_first):
             continue
-        if len(cells) > len(columns) and not any(cell.strip() for cell in cells[len(columns):]):
+        if len(cells) > len(columns) and not any(cell.strip() for cell in cells[len(columns) :]):
             cells = cells[: len(columns)]  # empty columns at the end, as spreadsheets write them
         if len(cells) != len(columns):
             yield Rejected(
@@ -362,9 +355,7 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
         return {}  # foreign metadata: the numbers are shown as they are
 
 
-def _parquet_rows(
-    file: pq.ParquetFile, names: dict[str, list[str]], source: str
-) -> Iterator[Row | Rejected]:
+def _parquet_rows(file: pq.ParquetFile, names: dict[str, list[str]], source: str) -> Iterator[Row | Rejected]:
     number = 0
     try:
         for batch in file.iter_batches(batch_size=1000):
@@ -376,9 +367,7 @@ def _parquet_rows(
                         values[column] = labels[index]
                 yield Row(number, values)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise CorpusError(
-            f"{source}: row {number + 1} of the Parquet file cannot be read: {_line(error)}"
-        ) from error
+        raise CorpusError(f"{source}: row {number + 1} of the Parquet file cannot be read: {_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:
@@ -403,5 +392,3 @@ def _text_rows(text: str) -> Iterator[Row]:
         line += paragraph.count("\n") + 2
     if chunk:
         yield Row(start, {"text": "\n\n".join(chunk)})
-
-

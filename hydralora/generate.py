@@ -39,9 +39,7 @@ class GenerationSettings(Settings):
     top_p: float = Field(
         0.95, gt=0.0, le=1.0, description="Only the likeliest words that add up to this share are drawn"
     )
-    max_tokens: int = Field(
-        128, ge=1, le=4096, description="Longest answer", json_schema_extra=unit("tokens")
-    )
+    max_tokens: int = Field(128, ge=1, le=4096, description="Longest answer", json_schema_extra=unit("tokens"))
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same answer")
 
 
@@ -230,9 +228,7 @@ class ChatModel:
                 stop.set()
                 thread.join()
 
-    def _fit(
-        self, messages: list[dict[str, str]], settings: GenerationSettings
-    ) -> tuple[list[int], int]:
+    def _fit(self, messages: list[dict[str, str]], settings: GenerationSettings) -> tuple[list[int], int]:
         """Prompt ids that leave room for the answer, and how many old messages were left out."""
         limit = context_length(self.base)
         room = limit - min(settings.max_tokens, limit // 2)
@@ -295,4 +291,3 @@ class ChatModel:
             yield TokenEvent(token, piece, gates)
         if not answer.reason:
             answer.reason = "stopped" if stop.is_set() else "length"
-

@@ -35,7 +35,9 @@ def read_groups(
     else:
         path = clusters_folder / "assignments.parquet" if clusters_folder else None
         if path is None or not path.exists():
-            raise TrainingError("This method takes clusters as tasks. Cluster the corpus first, or set `tasks` to label.")
+            raise TrainingError(
+                "This method takes clusters as tasks. Cluster the corpus first, or set `tasks` to label."
+            )
         cluster = pq.read_table(path)["cluster"].to_numpy()
         names = [int(cluster[position]) for position, _ in examples]
     order = {name: number for number, name in enumerate(sorted(set(names), key=str))}

@@ -105,9 +105,7 @@ class HydraLoraConfig(PeftConfig):
                    "head_init": HEAD_INITS, "dropout_place": DROPOUT_PLACES, "head_compensation": COMPENSATIONS}  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise AdapterError(
-                    f"`{name}` must be one of {', '.join(allowed)}, got '{getattr(self, name)}'."
-                )
+                raise AdapterError(f"`{name}` must be one of {', '.join(allowed)}, got '{getattr(self, name)}'.")
         routed = self.num_experts > 1 and self.combine == "router"
         same = self.shared_a and self.router_init == "zero" and self.head_init == "zero"
         if routed and same and self.init_weights and self.dropout_place != "heads":
@@ -119,8 +117,7 @@ class HydraLoraConfig(PeftConfig):
         wrong = [head for head in self.head_mask or [] if not 0 <= head < self.num_experts]
         if wrong or len(set(self.head_mask or [])) >= self.num_experts:
             raise AdapterError(
-                f"`head_mask` must name some but not all of the heads 0..{self.num_experts - 1}, "
-                f"got {self.head_mask}."
+                f"`head_mask` must name some but not all of the heads 0..{self.num_experts - 1}, got {self.head_mask}."
             )
 
     def scaling(self, name: str, rank: int) -> float:

@@ -211,7 +211,11 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         count, rank = self.num_experts[name], self.r[name]
         stacked = self.hydralora_B[name].weight.float()
         gram = (stacked.T @ stacked).view(count, rank, count, rank)
-        h = hidden.unflatten(-1, (count, rank)) if not self.options[name].shared_a else hidden.unsqueeze(-2).expand(*hidden.shape[:-1], count, rank)
+        h = (
+            hidden.unflatten(-1, (count, rank))
+            if not self.options[name].shared_a
+            else hidden.unsqueeze(-2).expand(*hidden.shape[:-1], count, rank)
+        )
         products = torch.einsum("...ir,irjs,...js->...ij", h, gram, h)
         length = products.diagonal(dim1=-2, dim2=-1).clamp(min=1e-20).sqrt()
         return products / (length.unsqueeze(-1) * length.unsqueeze(-2))

@@ -119,7 +119,9 @@ class LopeTrainer(AdapterTrainer):
         for layer in self.model.base_model.routed_layers():
             for name, heads in layer.hydralora_B.items():
                 rank = layer.r[name]
-                keep = torch.full((1, heads.weight.shape[1]), 0.0 if self.poisoning else 1.0, device=heads.weight.device)
+                keep = torch.full(
+                    (1, heads.weight.shape[1]), 0.0 if self.poisoning else 1.0, device=heads.weight.device
+                )
                 keep[:, -rank:] = 1.0 if self.poisoning else 0.0
                 found.append((heads.weight, keep))
             if self.poisoning:

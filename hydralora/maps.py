@@ -10,6 +10,7 @@ themselves, never on the picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,10 @@ def matrix_distances(adapters: dict[str, Path], which: str) -> tuple[list[Point]
         raise AdapterError(f"A map needs at least four matrices; there are {len(points)}.")
     distances = np.ones((len(points), len(points)), dtype=np.float64)
     for members in rows.values():
-        index = np.array([position for position, _ in members])
+        places = np.array([position for position, _ in members])
         stack = np.stack([flat for _, flat in members])
         stack /= np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-30)
-        distances[np.ix_(index, index)] = 1.0 - np.clip(np.abs(stack @ stack.T), 0.0, 1.0)
+        distances[np.ix_(places, places)] = 1.0 - np.clip(np.abs(stack @ stack.T), 0.0, 1.0)
     np.fill_diagonal(distances, 0.0)
     return points, distances
 
@@ -100,13 +101,11 @@ def neighbour_stability(places: list[np.ndarray]) -> float:
         gaps = np.linalg.norm(place[:, None] - place[None], axis=-1)
         np.fill_diagonal(gaps, np.inf)
         sets.append([set(row) for row in np.argsort(gaps, axis=1)[:, :near]])
-    shares = [len(a[i] & b[i]) / near for a, b in zip(sets, sets[1:], strict=False) for i in range(count)]
+    shares = [len(a[i] & b[i]) / near for a, b in pairwise(sets) for i in range(count)]
     return float(np.mean(shares))
 
 
-def check_grouping(
-    distances: np.ndarray, labels: list[str], strata: list[str], seed: int = 0
-) -> tuple[float, float]:
+def check_grouping(distances: np.ndarray, labels: list[str], strata: list[str], seed: int = 0) -> tuple[float, float]:
     """Do matrices with one label lie closer together than chance?
 
     The statistic is the mean silhouette of the labels on the distances; chance is the same after
@@ -131,9 +130,7 @@ def check_grouping(
     return observed, (1 + higher) / (1 + PERMUTATIONS)
 
 
-def draw_map(
-    adapters: dict[str, Path], which: str = "B", layout: str = "pca", seed: int = 0
-) -> dict[str, Any]:
+def draw_map(adapters: dict[str, Path], which: str = "B", layout: str = "pca", seed: int = 0) -> dict[str, Any]:
     """Points, coordinates, stability over seeds, and what the permutation tests say."""
     points, distances = matrix_distances(adapters, which)
     place = place_points(distances, layout, seed)
@@ -178,5 +175,3 @@ def _sentence(which: str, findings: list[dict[str, Any]]) -> str:
         )
     parts = [f"{finding['by']} (p = {finding['p']:.3f})" for finding in real]
     return f"The {which} matrices group by {' and by '.join(parts)} more than shuffled labels do."
-
-

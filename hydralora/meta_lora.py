@@ -28,7 +28,9 @@ SUPPORT, QUERY = 0, 1
 class Episodes(Dataset):  # type: ignore[type-arg]
     """Episode ``i``: some tasks with support and query rows, the same for the same seed."""
 
-    def __init__(self, rows: list[Row], groups: list[int], *, tasks: int, support: int, query: int, count: int, seed: int) -> None:
+    def __init__(
+        self, rows: list[Row], groups: list[int], *, tasks: int, support: int, query: int, count: int, seed: int
+    ) -> None:
         self.rows, self.count, self.seed = rows, count, seed
         self.tasks, self.support, self.query = tasks, support, query
         self.members: dict[int, list[int]] = {}

@@ -25,9 +25,7 @@ class LoraOptions(Settings):
     rank: int = Field(8, ge=1, le=4096, description="Width of A and of each head B")
     alpha: float = Field(16.0, gt=0.0, description="Scaling is alpha / rank")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of elements dropped in training")
-    targets: Targets = Field(
-        None, description="Layers to adapt, by the end of their name; empty finds all linear ones"
-    )
+    targets: Targets = Field(None, description="Layers to adapt, by the end of their name; empty finds all linear ones")
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(rank) instead")
 
 
@@ -43,9 +41,7 @@ class HydraOptions(HeadOptions):
     router_input: Literal["x", "Ax"] = Field(
         "x", description="What the router reads: the layer's input, or the narrow A x"
     )
-    router_init: Literal["kaiming", "normal", "zero"] = Field(
-        "kaiming", description="Starting weights of the router"
-    )
+    router_init: Literal["kaiming", "normal", "zero"] = Field("kaiming", description="Starting weights of the router")
     head_init: Literal["zero", "centred"] = Field("zero", description="Starting weights of the heads")
     balance_weight: float = Field(
         0.0, ge=0.0, le=10.0, description="Pull towards equal use of the experts; 0 is off, as published"
@@ -71,16 +67,16 @@ class RandomHeadOptions(HeadOptions):
 class MixtureOptions(HeadOptions):
     """One A and one B for each expert, and a router."""
 
-    balance_weight: float = Field(
-        0.0, ge=0.0, le=10.0, description="Pull towards equal use of the experts; 0 is off"
-    )
+    balance_weight: float = Field(0.0, ge=0.0, le=10.0, description="Pull towards equal use of the experts; 0 is off")
 
 
 class PoisonOptions(HydraOptions):
     """LoPE: the last head takes the noise."""
 
     noise: float = Field(0.05, ge=0.0, le=0.5, description="Share of words or characters, and of the embeddings' size")
-    stage_one: float = Field(0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns")
+    stage_one: float = Field(
+        0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns"
+    )
 
 
 TaskSource = Literal["cluster", "label"]
@@ -91,8 +87,12 @@ class BlockOptions(LoraOptions):
 
     rank: int = Field(16, ge=3, le=4096, description="Rank of all blocks together")
     tasks: TaskSource = Field("cluster", description="What counts as a task")
-    sharpness: float = Field(4.0, ge=0.0, le=100.0, description="How much more rank a complex task gets; 0 is an equal share")
-    orthogonality_weight: float = Field(0.01, ge=0.0, le=100.0, description="Weight of the loss that keeps blocks apart")
+    sharpness: float = Field(
+        4.0, ge=0.0, le=100.0, description="How much more rank a complex task gets; 0 is an equal share"
+    )
+    orthogonality_weight: float = Field(
+        0.01, ge=0.0, le=100.0, description="Weight of the loss that keeps blocks apart"
+    )
 
 
 class MetaOptions(LoraOptions):

@@ -40,9 +40,7 @@ def register() -> None:
             "Use peft>=0.21,<0.22, with which this library was tested."
         )
     _extend_enum(PeftType, NAME.upper())
-    register_peft_method(
-        name=NAME, config_cls=HydraLoraConfig, model_cls=HydraLoraModel, prefix=f"{NAME}_"
-    )
+    register_peft_method(name=NAME, config_cls=HydraLoraConfig, model_cls=HydraLoraModel, prefix=f"{NAME}_")
 
 
 def _extend_enum(enum: Any, name: str) -> None:

@@ -22,12 +22,12 @@ from peft import PeftModel
 from sklearn.metrics import normalized_mutual_info_score
 
 from hydralora.base import load_base, read_adapter_facts
+from hydralora.checkpoints import write_json
 from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import AdapterError, StoppedError
 from hydralora.gates import GateCapture
 from hydralora.prompt import encode_example
 from hydralora.trainer import Collator
-from hydralora.checkpoints import write_json
 
 BINS = 20  # of the histograms of gate weights, over 0..1
 PERMUTATIONS = 500

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 CORPORA = Path(__file__).resolve().parent.parent / "data" / "corpora"
 SEED = 2404  # of all sample corpora
@@ -53,7 +54,8 @@ UNITS_ASKED = (
     "Please convert {n} {a}; the units are {b}.", "Units to convert: {n} {a} in {b}.",
 )  # fmt: skip
 UNITS_HELD_OUT = (
-    "Convert to {b}: {n} {a}.", "What do you get if you convert {n} {a} to {b}?",
+    "Convert to {b}: {n} {a}.",
+    "What do you get if you convert {n} {a} to {b}?",
     "I have to convert units: {n} {a} are how many {b}?",
 )
 
@@ -227,7 +229,7 @@ def overlap(rng: random.Random) -> Iterator[Row]:
         yield from _rows(rng, which, drawn(which), train=700)
 
 
-TONGUES = {
+TONGUES: dict[str, dict[str, Any]] = {
     "English": {
         "colours": {"red": "red", "blue": "blue", "green": "green", "white": "white", "black": "black",
                     "yellow": "yellow"},

@@ -133,7 +133,9 @@ class Log(TrainerCallback):
             control.should_training_stop = True
 
 
-def train_starter(steps: int, batch: int, minutes: float, work: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def train_starter(
+    steps: int, batch: int, minutes: float, work: Path
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Train tokenizer and model; progress goes to standard output."""
     tokenizer = train_tokenizer()
     model = build_model(len(tokenizer))

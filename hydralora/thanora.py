@@ -117,6 +117,7 @@ class ThanoraTrainer(AdapterTrainer):
         def keep(name: str) -> Any:
             def hook(module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
                 kept[name] = args[0][mask][picks].float().cpu()
+
             return hook
 
         handles = [layer.register_forward_pre_hook(keep(name)) for name, layer in self.layers().items()]

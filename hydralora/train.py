@@ -82,13 +82,14 @@ def train_adapter(
         resumed=checkpoint is not None,
     )  # fmt: skip
     set_seed(config.train.seed)
-    model = add_adapter(
-        base, config.method, config.adapter, seed=config.train.seed, steps=config.train.max_steps
-    )
+    model = add_adapter(base, config.method, config.adapter, seed=config.train.seed, steps=config.train.max_steps)
     model.config.use_cache = False
     counts = count_parameters(model)
     reporter = StepReporter(on_step, should_stop, report)
-    trainer_class, arguments = find_trainer(config.method), _arguments(config, run_folder, bool(held_out_rows), base.config.get_text_config().hidden_size)
+    trainer_class, arguments = (
+        find_trainer(config.method),
+        _arguments(config, run_folder, bool(held_out_rows), base.config.get_text_config().hidden_size),
+    )
     data, collator = trainer_class.feed(plan, arguments)
     trainer = trainer_class(
         model=model, args=arguments, train_dataset=data, eval_dataset=held_out_rows or None,

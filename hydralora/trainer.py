@@ -50,9 +50,7 @@ class Collator:
         longest = max(len(example["input_ids"]) for example in examples)
 
         def padded(name: str, filler: int) -> Tensor:
-            return torch.tensor(
-                [example[name] + [filler] * (longest - len(example[name])) for example in examples]
-            )
+            return torch.tensor([example[name] + [filler] * (longest - len(example[name])) for example in examples])
 
         mask = [[1] * len(e["input_ids"]) + [0] * (longest - len(e["input_ids"])) for e in examples]
         return {"input_ids": padded("input_ids", self.pad_id), "labels": padded("labels", IGNORED),
@@ -130,7 +128,9 @@ class StepReporter(TrainerCallback):
         if "loss" in logs:
             self._check(state.global_step, logs)
             now = time.perf_counter()
-            values = {key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs}
+            values: StepValues = {
+                key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs
+            }
             values["tokens_per_second"] = self.trainer.tokens_seen / max(now - self._since, 1e-9)
             if self.trainer.gate_means is not None:
                 values["gates"] = self.trainer.gate_means

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -24,7 +24,7 @@ class HydraLoraModel(BaseTuner):
 
     prefix = "hydralora_"
     tuner_layer_cls = HydraLoraLinear
-    target_module_mapping = dict(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING)
+    target_module_mapping: ClassVar[dict[str, list[str]]] = dict(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING)
 
     def _create_and_replace(
         self, config: HydraLoraConfig, adapter_name: str, target: nn.Module, target_name: str,

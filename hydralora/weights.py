@@ -89,9 +89,7 @@ def _count_experts(adapter: Path) -> int:
     try:
         return int(json.loads((adapter / "adapter_config.json").read_text("utf-8")).get("num_experts", 1))
     except (OSError, ValueError, TypeError) as error:
-        raise AdapterError(
-            f"{adapter.name} has no readable adapter_config.json. Save the adapter again."
-        ) from error
+        raise AdapterError(f"{adapter.name} has no readable adapter_config.json. Save the adapter again.") from error
 
 
 def _module(name: str, key: str, file: Any, experts: int) -> Module:

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 
 from hydralora.errors import UserError
-from jobs.home import Home
 from jobs.status import FINISHED, JobStatus
 from jobs.store import Store
 from jobs.worker import start_worker
@@ -78,7 +77,7 @@ class ChatClient:
 
     def _start(self) -> tuple[str, dict[str, str]]:
         start_worker(self.home)
-        active = [j for j in self.store.queue.list(kind="serve", limit=5) if not j.is_finished]
+        active = [j for j in self.store.queue.jobs(kind="serve", limit=5) if not j.is_finished]
         job = active[0] if active else self.store.queue.submit("serve", max_attempts=1)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -100,5 +99,3 @@ def _detail(reply: httpx.Response) -> str:
     if isinstance(detail, list):
         return "; ".join(f"{'.'.join(map(str, d['loc'][1:]))}: {d['msg']}" for d in detail)
     return str(detail)
-
-

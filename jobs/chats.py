@@ -31,7 +31,7 @@ class Chats:
             session.flush()
             return Conversation.of(row)
 
-    def list(self) -> list[Conversation]:
+    def conversations(self) -> list[Conversation]:
         """All conversations, newest first."""
         with Session(self.engine) as session:
             rows = session.scalars(select(Conversations).order_by(Conversations.id.desc()).limit(200))

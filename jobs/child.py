@@ -72,7 +72,11 @@ def explain(error: BaseException) -> dict[str, str]:
     text = str(error)
     if isinstance(error, UserError):
         return {"error_kind": "user", "error": text}
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "alloc" in text.lower() and "memory" in text:
+    if (
+        isinstance(error, MemoryError)
+        or "out of memory" in text.lower()
+        or ("alloc" in text.lower() and "memory" in text)
+    ):
         return {"error_kind": "memory", "error": "The memory did not suffice. Halve `batch_size` (and double "
                 "`accumulation` to keep the same training), shorten `max_length`, or choose a smaller base."}  # fmt: skip
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

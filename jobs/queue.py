@@ -64,9 +64,7 @@ class Queue:
                 raise UserError(f"Job {job_id} does not exist.")
             return Job.of(row)
 
-    def list(
-        self, *, statuses: Iterable[str] | None = None, kind: str | None = None, limit: int = 100
-    ) -> list[Job]:
+    def jobs(self, *, statuses: Iterable[str] | None = None, kind: str | None = None, limit: int = 100) -> list[Job]:
         """Jobs, newest first."""
         query = select(Jobs).order_by(Jobs.id.desc()).limit(limit)
         if statuses is not None:
@@ -170,7 +168,7 @@ class Queue:
     def orphans(self, host: str, me: str) -> list[Job]:
         """Running jobs of this host that belong to another (earlier) worker, or whose lease is over."""
         now = time.time()
-        return [job for job in self.list(statuses=ACTIVE, limit=1000)
+        return [job for job in self.jobs(statuses=ACTIVE, limit=1000)
                 if (job.host == host and job.worker != me) or job.lease_until < now]  # fmt: skip
 
     def sign_in(self, name: str, host: str, process: dict[str, Any]) -> None:
@@ -194,5 +192,5 @@ class Queue:
 
     def counts(self) -> dict[str, int]:
         """How many jobs wait and how many run."""
-        jobs = self.list(statuses=[s for s in JobStatus if s not in FINISHED], limit=1000)
+        jobs = self.jobs(statuses=[s for s in JobStatus if s not in FINISHED], limit=1000)
         return {"queued": sum(j.status == JobStatus.QUEUED for j in jobs), "running": sum(j.is_active for j in jobs)}

@@ -191,9 +191,7 @@ class Store:
 
     # Runs
 
-    def start_run(
-        self, corpus_id: int, config: dict[str, Any], *, name: str = "", is_sample: bool = False
-    ) -> Run:
+    def start_run(self, corpus_id: int, config: dict[str, Any], *, name: str = "", is_sample: bool = False) -> Run:
         """Queue a training run with a checked configuration."""
         corpus = self.ready_corpus(corpus_id)
         checked = parse_config(config)
@@ -338,8 +336,12 @@ class Store:
         """End a job and write its result where it belongs, in one transaction."""
         with Session(self.write_engine) as session, session.begin():
             row = session.get(Jobs, job.id)
-            fenced = row is None or row.attempt != job.attempt or row.worker != job.worker
-            if fenced or JobStatus(row.status) in FINISHED:
+            if (
+                row is None
+                or row.attempt != job.attempt
+                or row.worker != job.worker
+                or JobStatus(row.status) in FINISHED
+            ):
                 return False
             row.status, row.finished_at = status, now
             for name, value in values.items():

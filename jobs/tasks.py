@@ -39,8 +39,8 @@ def _clusters(job: Job) -> Path | None:
 
 def train(job: Job) -> dict[str, Any]:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
-    from hydralora.config import parse_config
     from hydralora.checkpoints import last_checkpoint
+    from hydralora.config import parse_config
     from hydralora.train import train_adapter
 
     run = job.home.run(job.payload["run_id"])
@@ -82,8 +82,8 @@ def weights(job: Job) -> dict[str, Any]:
 
 def draw_map(job: Job) -> dict[str, Any]:
     """Place the A or B matrices of one or several runs on a plane."""
-    from hydralora.maps import draw_map as draw
     from hydralora.checkpoints import write_json
+    from hydralora.maps import draw_map as draw
 
     runs = [job.payload["run_id"], *job.payload.get("other_runs", [])]
     adapters = {f"run {run}": job.home.run(run) / "adapter" for run in runs}

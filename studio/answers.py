@@ -106,7 +106,8 @@ class Answers:
     def _write(self, message_id: int, ask: dict[str, Any]) -> None:
         live, text, tokens = self.live[message_id], "", []
         details: dict[str, Any] = {}
-        flushed, end = time.monotonic(), {"state": "failed", "error": "The answer was broken off. Ask again."}
+        flushed = time.monotonic()
+        end: dict[str, str | None] = {"state": "failed", "error": "The answer was broken off. Ask again."}
         try:
             for line in self.client.ask(ask):
                 if "text" in line:
@@ -145,7 +146,7 @@ class Answers:
         sent = 0
         while True:
             with live.bell:
-                live.bell.wait_for(lambda: len(live.lines) > sent or live.ended, timeout=15)
+                live.bell.wait_for(lambda seen=sent: len(live.lines) > seen or live.ended, timeout=15)  # type: ignore[misc]
                 fresh, ended = live.lines[sent:], live.ended
             for line in fresh:
                 yield _line(line)

@@ -51,7 +51,9 @@ def figure_router(store: Store) -> APIRouter:
         return _run_view(steps, view, layer)
 
     @router.get("/figures/analyses/{analysis_id}/{view}")
-    def analysis(analysis_id: Id, view: str, layer: int = 0, what: str = "update_cosine", group: str = "cluster") -> Response:
+    def analysis(
+        analysis_id: Id, view: str, layer: int = 0, what: str = "update_cosine", group: str = "cluster"
+    ) -> Response:
         found = store.analysis(analysis_id)
         if found.job is None or found.job.status != "succeeded":
             raise UserError("This analysis is not finished yet.")
@@ -69,7 +71,9 @@ def figure_router(store: Store) -> APIRouter:
         steps = store.steps(store.run(run_id).id)
         names = list(dict.fromkeys(name for step in steps for name in step.numbers))
         lines = [",".join(["step", *names])]
-        lines += [",".join(str(value) for value in [step.step, *[step.numbers.get(n, "") for n in names]]) for step in steps]
+        lines += [
+            ",".join(str(value) for value in [step.step, *[step.numbers.get(n, "") for n in names]]) for step in steps
+        ]
         headers = {"Content-Disposition": f'attachment; filename="run-{run_id}-metrics.csv"'}
         return Response("\n".join(lines) + "\n", media_type="text/csv", headers=headers)
 
@@ -92,10 +96,18 @@ def _run_view(steps: list[Any], view: str, layer: str) -> Response:
         return _reply(figures.curve(numbers, lines, y="loss", name="loss", aid=aid))
     if view == "speed":
         lines = {"tokens per second": column("tokens_per_second")}
-        return _reply(figures.curve(numbers, lines, y="tokens/s", name="speed", aid="Tokens read per second of training, padding left out."))
+        return _reply(
+            figures.curve(
+                numbers, lines, y="tokens/s", name="speed", aid="Tokens read per second of training, padding left out."
+            )
+        )
     if view == "rate":
         lines = {"learning rate": column("learning_rate")}
-        return _reply(figures.curve(numbers, lines, y="learning rate", name="learning-rate", aid="The planned learning rate at each step."))
+        return _reply(
+            figures.curve(
+                numbers, lines, y="learning rate", name="learning-rate", aid="The planned learning rate at each step."
+            )
+        )
     if view != "gates":
         raise UserError(f"There is no view called '{view}' here.")
     routed = [(step.step, step.gates) for step in steps if step.gates]
@@ -105,7 +117,9 @@ def _run_view(steps: list[Any], view: str, layer: str) -> Response:
     if layer and layer not in names:
         raise UserError("That layer does not exist in this run.")
     chosen = [layer] if layer else names
-    means = [[sum(gates[n][e] for n in chosen) / len(chosen) for e in range(len(gates[chosen[0]]))] for _, gates in routed]
+    means = [
+        [sum(gates[n][e] for n in chosen) / len(chosen) for e in range(len(gates[chosen[0]]))] for _, gates in routed
+    ]
     label = figures.short_layer(layer) if layer else "mean of all layers"
     return _reply(figures.gate_curves([step for step, _ in routed], means, label))
 

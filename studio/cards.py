@@ -81,9 +81,7 @@ def dot(colour: str, name: str) -> Markup:
     return Markup(f"<span class='hy-dot' style='background:{escape(colour)}'></span>{text(name)}")
 
 
-def table(
-    head_row: list[str], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()
-) -> Markup:
+def table(head_row: list[str], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()) -> Markup:
     """A table; columns in ``numbers`` are right-aligned."""
     numeric = set(numbers)
 
@@ -93,9 +91,7 @@ def table(
         return f"<{tag}{kind}{scope}>{text(value)}</{tag}>"
 
     top = "".join(cell("th", i, value) for i, value in enumerate(head_row))
-    body = "".join(
-        f"<tr>{''.join(cell('td', i, value) for i, value in enumerate(row))}</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{''.join(cell('td', i, value) for i, value in enumerate(row))}</tr>" for row in rows)
     label = f"<caption>{text(caption)}</caption>" if caption else ""
     return Markup(
         f"<div class='hy-scroll' tabindex='0' role='region' aria-label='{escape(caption or 'table')}'>"

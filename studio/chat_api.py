@@ -51,7 +51,7 @@ def chat_router(answers: Answers) -> APIRouter:
         runs = [{"id": run.id, "name": run.name, "method": run.config["method"], "base": run.config["base"],
                  "experts": run.config["adapter"].get("num_experts", 1), "corpus_id": run.corpus_id}
                 for run in store.runs() if run.summary is not None]  # fmt: skip
-        return {"runs": runs, "conversations": [vars(c) for c in store.chats.list()],
+        return {"runs": runs, "conversations": [vars(c) for c in store.chats.conversations()],
                 "colours": EXPERT_COLOURS, "names": [expert_name(i) for i in range(64)]}  # fmt: skip
 
     @router.get("/examples/{run_id}")

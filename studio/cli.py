@@ -37,7 +37,9 @@ FAILED, WRONG, STOPPED, INTERRUPTED = 1, 2, 3, 130
 POLL_SECONDS = 0.3
 LOOKS = ("answers", "routing", "weights")  # what `inspect` measures
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Hydra Studio on the command line.", pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Hydra Studio on the command line.", pretty_exceptions_enable=False
+)
 corpora_app = typer.Typer(no_args_is_help=True, help="Corpora: add, list, show, cluster, delete.")
 runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, list, show, stop, resume, delete.")
 app.add_typer(corpora_app, name="corpora")
@@ -154,9 +156,13 @@ def corpus_view(store: Store, corpus_id: int, as_json: bool) -> None:
 
     def lines() -> None:
         if corpus.examples is None:
-            out.print(f"Corpus {corpus.id} '{corpus.name}': {answer['status']}. {(corpus.job and corpus.job.error) or ''}")
+            out.print(
+                f"Corpus {corpus.id} '{corpus.name}': {answer['status']}. {(corpus.job and corpus.job.error) or ''}"
+            )
             return
-        out.print(f"Corpus {corpus.id} '{corpus.name}': {corpus.examples:,} examples, {corpus.rejected:,} refused rows, {answer['shape']}, {corpus.format}")
+        out.print(
+            f"Corpus {corpus.id} '{corpus.name}': {corpus.examples:,} examples, {corpus.rejected:,} refused rows, {answer['shape']}, {corpus.format}"
+        )
         for row in answer["refused_rows"][:10]:
             out.print(f"  {row['file']}: {row['reason']}")
 
@@ -168,7 +174,9 @@ def list_corpora(as_json: AsJson = False) -> None:
     """List all corpora."""
     found = Studio.store().corpora()
     answer = [{"corpus_id": c.id, "name": c.name, "examples": c.examples, "rejected": c.rejected} for c in found]
-    show(answer, as_json, lambda: print_table(["id", "name", "examples", "refused"], [list(a.values()) for a in answer]))
+    show(
+        answer, as_json, lambda: print_table(["id", "name", "examples", "refused"], [list(a.values()) for a in answer])
+    )
 
 
 @corpora_app.command("show")
@@ -204,7 +212,10 @@ def cluster(
 
     def lines() -> None:
         out.print(f"Suggested number of experts: {answer['suggested_k']}. {answer['reason']}")
-        rows = [[f"C{i + 1}", size, ", ".join(words)] for i, (size, words) in enumerate(zip(answer["sizes"], answer["words"], strict=True))]
+        rows = [
+            [f"C{i + 1}", size, ", ".join(words)]
+            for i, (size, words) in enumerate(zip(answer["sizes"], answer["words"], strict=True))
+        ]
         print_table(["cluster", "examples", "words"], rows)
 
     show(answer, as_json, lines)
@@ -355,7 +366,10 @@ def inspect_run(run_id: int, as_json: AsJson = False) -> None:
             out.print(f"{name}: {group['sentence']}")
         if "mean" in answer["routing"]:
             experts = [f"E{e + 1}" for e in range(answer["routing"]["experts"])]
-            rows = [[layer, *(f"{g:.2f}" for g in gates)] for layer, gates in zip(answer["routing"]["layers"], answer["routing"]["mean"], strict=True)]
+            rows = [
+                [layer, *(f"{g:.2f}" for g in gates)]
+                for layer, gates in zip(answer["routing"]["layers"], answer["routing"]["mean"], strict=True)
+            ]
             print_table(["layer", *experts], rows)
 
     show(answer, as_json, lines)
@@ -393,7 +407,7 @@ def chat(
         elif "layers" in line:
             details |= line
     layers = details.get("layers") or []
-    answer = {"run_id": run_id, "text": "".join(tokens), "tokens": tokens,
+    answer: dict[str, Any] = {"run_id": run_id, "text": "".join(tokens), "tokens": tokens,
               "gates": [dict(zip(layers, s["gates"] or [], strict=False)) for s in shares],
               "tokens_per_second": details.get("tokens_per_second"), "done": details.get("done")}  # fmt: skip
 
@@ -417,11 +431,20 @@ def worker() -> None:
 
 
 @app.command()
-def doctor(port: Annotated[int, typer.Option(help="Port the studio would use")] = 7860, as_json: AsJson = False) -> None:
+def doctor(
+    port: Annotated[int, typer.Option(help="Port the studio would use")] = 7860, as_json: AsJson = False
+) -> None:
     """Look for what is wrong with this installation, and say how to mend it."""
     findings = examine(Studio.home, port)
     answer = {"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]}
-    show(answer, as_json, lambda: print_table(["", "what", "found", "way out"], [["ok" if f.ok else "WRONG", f.name, f.found, f.way_out] for f in findings]))
+    show(
+        answer,
+        as_json,
+        lambda: print_table(
+            ["", "what", "found", "way out"],
+            [["ok" if f.ok else "WRONG", f.name, f.found, f.way_out] for f in findings],
+        ),
+    )
     if not answer["ok"]:
         raise typer.Exit(FAILED)
 

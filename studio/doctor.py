@@ -20,7 +20,17 @@ from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.store import Store
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn", "umap-learn", "gradio", "sqlalchemy", "plotly")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "scikit-learn",
+    "umap-learn",
+    "gradio",
+    "sqlalchemy",
+    "plotly",
+)
 DEVICE_PROBE = (
     "import torch; n = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
     "print('; '.join(torch.cuda.get_device_name(i) for i in range(n)) or f'CPU, {torch.get_num_threads()} threads')"
@@ -51,7 +61,12 @@ def examine(home: Path | None, port: int) -> list[Finding]:
 
 def _python() -> Finding:
     fits = (3, 11) <= sys.version_info[:2] < (3, 13)
-    return Finding("python", fits, f"{platform.python_version()} on {platform.system()}", "" if fits else "Use Python 3.11 or 3.12.")
+    return Finding(
+        "python",
+        fits,
+        f"{platform.python_version()} on {platform.system()}",
+        "" if fits else "Use Python 3.11 or 3.12.",
+    )
 
 
 def _package(name: str) -> Finding:
@@ -67,7 +82,12 @@ def _device() -> Finding:
     except subprocess.TimeoutExpired:
         return Finding("device", False, "torch did not load within two minutes", "Close other programs and try again.")
     if answer.returncode:
-        return Finding("device", False, (answer.stderr.strip().splitlines() or ["torch fails"])[-1], "Install the packages again: make clean, make run.")
+        return Finding(
+            "device",
+            False,
+            (answer.stderr.strip().splitlines() or ["torch fails"])[-1],
+            "Install the packages again: make clean, make run.",
+        )
     return Finding("device", True, answer.stdout.strip())
 
 
@@ -79,7 +99,12 @@ def _starter() -> Finding:
         digest, _, name = line.partition("  ")
         file = STARTER / Path(name).name
         if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            return Finding("starter model", False, f"{file.name} is not as shipped", "Get the project again, or make it: make starter.")
+            return Finding(
+                "starter model",
+                False,
+                f"{file.name} is not as shipped",
+                "Get the project again, or make it: make starter.",
+            )
     return Finding("starter model", True, "whole")
 
 
@@ -89,7 +114,12 @@ def _port(port: int) -> Finding:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            return Finding(f"port {port}", False, error.strerror or str(error), "The studio may be running already; else `python app.py --port` another.")
+            return Finding(
+                f"port {port}",
+                False,
+                error.strerror or str(error),
+                "The studio may be running already; else `python app.py --port` another.",
+            )
     return Finding(f"port {port}", True, "free")
 
 
@@ -101,14 +131,24 @@ def _folder(home: Home) -> Finding:
 
 def _disk(home: Home) -> Finding:
     free = shutil.disk_usage(home.root).free / 1e9
-    return Finding("disk", free > ENOUGH_DISK, f"{free:.1f} GB free", "" if free > ENOUGH_DISK else "Delete old runs, or choose another --home.")
+    return Finding(
+        "disk",
+        free > ENOUGH_DISK,
+        f"{free:.1f} GB free",
+        "" if free > ENOUGH_DISK else "Delete old runs, or choose another --home.",
+    )
 
 
 def _memory() -> Finding:
     import psutil
 
     free = psutil.virtual_memory().available / 1e9
-    return Finding("memory", free > ENOUGH_MEMORY, f"{free:.1f} GB free", "" if free > ENOUGH_MEMORY else "Close other programs; use a small base and batch.")
+    return Finding(
+        "memory",
+        free > ENOUGH_MEMORY,
+        f"{free:.1f} GB free",
+        "" if free > ENOUGH_MEMORY else "Close other programs; use a small base and batch.",
+    )
 
 
 def _database(home: Home) -> list[Finding]:
@@ -120,11 +160,11 @@ def _database(home: Home) -> list[Finding]:
     if store.engine.dialect.name == "sqlite":
         with store.engine.connect() as connection:
             state = str(connection.execute(text("PRAGMA quick_check")).scalar())
-        findings.append(Finding("database", state == "ok", state, "" if state == "ok" else "Restore a copy of studio.db."))
+        findings.append(
+            Finding("database", state == "ok", state, "" if state == "ok" else "Restore a copy of studio.db.")
+        )
     else:
         findings.append(Finding("database", True, store.engine.dialect.name))
     workers = store.queue.workers()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
     return [*findings, Finding("worker", True, words)]
-
-

@@ -6,7 +6,7 @@ No text of a corpus or model enters a figure; points carry ids only.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -68,13 +68,13 @@ def _thin(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).astype(int))
 
 
-def curve(steps: Sequence[int], lines: dict[str, Sequence[float | None]], *, y: str, name: str, aid: str) -> Figure:
+def curve(steps: Sequence[int], lines: Mapping[str, Sequence[float | None]], *, y: str, name: str, aid: str) -> Figure:
     """Values over steps; a smoothed line where there are many points."""
     drawing = go.Figure(layout=_layout(320, xaxis={"title": "step"}, yaxis={"title": y}))
     palette = (ACCENT, ACCENT_2, MUTED)
     for index, (label, values) in enumerate(lines.items()):
         known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
-        keep = _thin(len(known)) if known else []
+        keep = _thin(len(known)).tolist() if known else []
         known = [known[i] for i in keep]
         sparse = len(known) < 60
         drawing.add_scatter(
@@ -89,7 +89,9 @@ def curve(steps: Sequence[int], lines: dict[str, Sequence[float | None]], *, y: 
 
 def gate_curves(steps: Sequence[int], means: Sequence[Sequence[float]], layer: str) -> Figure:
     """Mean gate weight of every expert over steps."""
-    drawing = go.Figure(layout=_layout(320, xaxis={"title": "step"}, yaxis={"title": "mean gate weight", "range": [0, 1]}))
+    drawing = go.Figure(
+        layout=_layout(320, xaxis={"title": "step"}, yaxis={"title": "mean gate weight", "range": [0, 1]})
+    )
     array = np.array(means)
     for expert in range(array.shape[1]):
         drawing.add_scatter(x=list(steps), y=array[:, expert].round(4).tolist(), name=expert_name(expert),
@@ -130,7 +132,7 @@ def gate_heatmap(routing: dict[str, Any]) -> Figure:
     ids = [[[layer, e] for layer in range(len(layers))] for e in range(len(experts))]
     aid = (f"Mean gate weight over {routing['tokens']:,} tokens of {routing['examples']:,} examples; white is an equal "
            f"share (1/{len(experts)}), red speaks more, blue less. Click a cell to read the texts behind it.")  # fmt: skip
-    return heatmap(mean, layers, experts, aid=aid, name="gates-by-layer", middle=1 / len(experts), ids=ids)
+    return heatmap(mean.tolist(), layers, experts, aid=aid, name="gates-by-layer", middle=1 / len(experts), ids=ids)
 
 
 def group_heatmap(group: dict[str, Any], kind: str) -> Figure:
@@ -138,13 +140,15 @@ def group_heatmap(group: dict[str, Any], kind: str) -> Figure:
     mean = np.array(group["mean"])
     experts = [expert_name(e) for e in range(mean.shape[1])]
     aid = f"Mean gate weight of each expert in each {kind}, over all layers. {group['sentence']}"
-    return heatmap(mean, experts, group["names"], aid=aid, name=f"gates-by-{kind}", middle=1 / len(experts))
+    return heatmap(mean.tolist(), experts, group["names"], aid=aid, name=f"gates-by-{kind}", middle=1 / len(experts))
 
 
 def agreement(group: dict[str, Any], layers: Sequence[str], kind: str) -> Figure:
     """Per layer, how much of the variation of the gates lies between groups, with the chance band."""
     names = [short_layer(name) for name in layers]
-    drawing = go.Figure(layout=_layout(300, xaxis={"tickangle": -45}, yaxis={"title": "R² between groups", "rangemode": "tozero"}))
+    drawing = go.Figure(
+        layout=_layout(300, xaxis={"tickangle": -45}, yaxis={"title": "R² between groups", "rangemode": "tozero"})
+    )
     drawing.add_bar(x=names, y=group["r2"], name="R² of the gates", marker={"color": ACCENT})
     drawing.add_scatter(x=names, y=group["nmi"], name="NMI of the leading expert", mode="markers",
                         marker={"symbol": "diamond", "color": ACCENT_2, "size": 8})  # fmt: skip
@@ -168,19 +172,31 @@ def gate_distribution(routing: dict[str, Any], layer: int) -> Figure:
     name = short_layer(routing["layers"][layer])
     aid = f"{name}: how the gate weights of single tokens are spread. One narrow peak is a router that gives every token the same."
     rows = [[round(float(e), 3), *map(float, column)] for e, column in zip(edges, counts.T, strict=True)]
-    return Figure(drawing, aid, f"gate-distribution-{layer}", ["gate", *[expert_name(e) for e in range(len(counts))]], rows)
+    return Figure(
+        drawing, aid, f"gate-distribution-{layer}", ["gate", *[expert_name(e) for e in range(len(counts))]], rows
+    )
 
 
 def effective_experts(routing: dict[str, Any]) -> Figure:
     """Effective number of experts per layer."""
     names = [short_layer(name) for name in routing["layers"]]
     values = routing["effective_experts"]
-    drawing = go.Figure(layout=_layout(280, xaxis={"tickangle": -45}, yaxis={"title": "experts", "range": [0, routing["experts"] * 1.05]}))
+    drawing = go.Figure(
+        layout=_layout(
+            280, xaxis={"tickangle": -45}, yaxis={"title": "experts", "range": [0, routing["experts"] * 1.05]}
+        )
+    )
     drawing.add_bar(x=names, y=values, marker={"color": ACCENT}, name="effective number")
     drawing.add_hline(y=routing["experts"], line={"dash": "dot", "color": MUTED})
     drawing.update_layout(margin={**MARGIN, "b": 90})
     aid = f"exp(entropy) of the gates, mean over tokens: {routing['experts']} is an equal mix of all, 1 is one expert alone."
-    return Figure(drawing, aid, "effective-experts", ["layer", "effective experts"], [list(row) for row in zip(names, values, strict=True)])
+    return Figure(
+        drawing,
+        aid,
+        "effective-experts",
+        ["layer", "effective experts"],
+        [list(row) for row in zip(names, values, strict=True)],
+    )
 
 
 def token_classes(routing: dict[str, Any]) -> Figure:
@@ -219,21 +235,35 @@ def similarity_by_layer(layers: list[dict[str, Any]]) -> Figure:
         grid[row, column] = off.mean() if off.size else np.nan
         ids[row][column] = index
     aid = "Mean |cosine| between the updates B A of different heads in each layer: 1 means copies, near 0 unlike. Click a cell for its heads."
-    found = heatmap(np.nan_to_num(grid), [f"L{b}" for b in blocks], kinds, aid=aid, name="head-similarity", label="|cosine|", ids=ids)
+    found = heatmap(
+        np.nan_to_num(grid),
+        [f"L{b}" for b in blocks],
+        kinds,
+        aid=aid,
+        name="head-similarity",
+        label="|cosine|",
+        ids=ids,
+    )
     return found
 
 
 def norms(layers: list[dict[str, Any]]) -> Figure:
     """Frobenius norm of every head's update, per layer."""
     names = [short_layer(layer["name"]) for layer in layers]
-    drawing = go.Figure(layout=_layout(300, xaxis={"tickangle": -45}, yaxis={"title": "norm of B A", "rangemode": "tozero"}))
+    drawing = go.Figure(
+        layout=_layout(300, xaxis={"tickangle": -45}, yaxis={"title": "norm of B A", "rangemode": "tozero"})
+    )
     experts = len(layers[0]["update_norm"])
     for expert in range(experts):
         drawing.add_scatter(x=names, y=[round(layer["update_norm"][expert], 5) for layer in layers], name=expert_name(expert), mode="markers",
                             marker={"symbol": expert_shape(expert), "color": expert_colour(expert), "size": 8, "line": {"width": 1}})  # fmt: skip
     drawing.update_layout(margin={**MARGIN, "b": 90})
     aid = "How large the update of each head is, before its gate. A head far below the others has learnt little."
-    head = ["layer", *[f"{expert_name(e)} norm" for e in range(experts)], *[f"{expert_name(e)} effective rank" for e in range(experts)]]
+    head = [
+        "layer",
+        *[f"{expert_name(e)} norm" for e in range(experts)],
+        *[f"{expert_name(e)} effective rank" for e in range(experts)],
+    ]
     rows = [[n, *layer["update_norm"], *layer["effective_rank"]] for n, layer in zip(names, layers, strict=True)]
     return Figure(drawing, aid, "update-norms", head, rows)
 
@@ -246,7 +276,9 @@ def matrix_map(found: dict[str, Any]) -> Figure:
     for index, point in enumerate(points):
         key = expert_name(point["expert"]) if by_expert else point["kind"]
         groups.setdefault(key, []).append(index)
-    drawing = go.Figure(layout=_layout(440, xaxis={"showticklabels": False, "title": ""}, yaxis={"showticklabels": False, "title": ""}))
+    drawing = go.Figure(
+        layout=_layout(440, xaxis={"showticklabels": False, "title": ""}, yaxis={"showticklabels": False, "title": ""})
+    )
     for order, (key, members) in enumerate(groups.items()):
         labels = [short_layer(points[i]["module"]) for i in members]
         drawing.add_scatter(x=[found["x"][i] for i in members], y=[found["y"][i] for i in members], name=key, mode="markers",
@@ -284,7 +316,11 @@ def elbow(result: dict[str, Any]) -> Figure:
     """Sum of squared distances and silhouette over k, with the suggested k."""
     ks = [int(k) for k in result["inertia"]]
     top = max(result["inertia"].values()) or 1.0
-    drawing = go.Figure(layout=_layout(300, xaxis={"title": "clusters k", "dtick": 1}, yaxis={"title": "share of 1", "rangemode": "tozero"}))
+    drawing = go.Figure(
+        layout=_layout(
+            300, xaxis={"title": "clusters k", "dtick": 1}, yaxis={"title": "share of 1", "rangemode": "tozero"}
+        )
+    )
     series = {"distance within clusters (elbow)": [v / top for v in result["inertia"].values()],
               "silhouette": list(result["silhouette"].values()), "agreement over seeds": list(result["stability"].values())}  # fmt: skip
     styles = ((ACCENT, "circle", "solid"), (ACCENT_2, "diamond", "solid"), (MUTED, "square", "dot"))

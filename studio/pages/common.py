@@ -59,10 +59,17 @@ def job_state(job: Job | None) -> Markup:
     if job is None:
         return Markup("")
     if job.status == JobStatus.QUEUED:
-        waits = f" {job.progress_text} It is tried again." if job.attempt else " It starts when the jobs before it are done."
+        waits = (
+            f" {job.progress_text} It is tried again."
+            if job.attempt
+            else " It starts when the jobs before it are done."
+        )
         return cards.note("info", "Waiting for its turn.", waits)
     if job.is_active:
-        return cards.join(cards.status(job.status), cards.progress(job.progress, ". ".join(filter(None, (job.progress_text, eta(job).capitalize())))))
+        return cards.join(
+            cards.status(job.status),
+            cards.progress(job.progress, ". ".join(filter(None, (job.progress_text, eta(job).capitalize())))),
+        )
     if job.status == JobStatus.FAILED:
         return cards.note("bad", "It failed.", job.error or "")
     if job.status == JobStatus.LOST:

@@ -40,7 +40,9 @@ def corpora_table(store: Store, chosen: int | None) -> Markup:
     """All corpora, newest first."""
     found = store.corpora()
     if not found:
-        return cards.empty("No corpus yet", "Upload files above: CSV, TSV, JSONL, JSON, Parquet, TXT or MD, also gzipped.")
+        return cards.empty(
+            "No corpus yet", "Upload files above: CSV, TSV, JSONL, JSON, Parquet, TXT or MD, also gzipped."
+        )
     rows: list[list[object]] = []
     for corpus in found:
         state = cards.status(corpus.job.status) if corpus.job and corpus.examples is None else f"{corpus.examples:,}"
@@ -48,7 +50,9 @@ def corpora_table(store: Store, chosen: int | None) -> Markup:
         mark = Markup(" ◂") if corpus.id == chosen else Markup("")
         rows.append([cards.join(name, mark), state, corpus.rejected if corpus.rejected is not None else "–",
                      corpus.format or "–", moment(corpus.created_at)])  # fmt: skip
-    return cards.table(["Corpus", "Examples", "Refused rows", "Format", "Added"], rows, caption="Corpora", numbers=[1, 2])
+    return cards.table(
+        ["Corpus", "Examples", "Refused rows", "Format", "Added"], rows, caption="Corpora", numbers=[1, 2]
+    )
 
 
 def facts(store: Store, corpus: Corpus) -> Markup:
@@ -77,7 +81,9 @@ def rows_table(examples: list[Example], ids: list[int], caption: str) -> Markup:
         prompt = "\n".join([*(f"[{role}] {text}" for role, text in example.history), example.prompt])
         cells: list[object] = [position, cards.long_text(prompt), cards.long_text(example.answer)]
         rows.append([*cells, example.label] if has_label else cells)
-    return cards.table(["#", "Prompt", "Answer or text", *(["Label"] if has_label else [])], rows, caption=caption, numbers=[0])
+    return cards.table(
+        ["#", "Prompt", "Answer or text", *(["Label"] if has_label else [])], rows, caption=caption, numbers=[0]
+    )
 
 
 def page_of_rows(store: Store, corpus_id: int, number: int) -> Markup:
@@ -97,13 +103,21 @@ def rejected_table(store: Store, corpus: Corpus) -> Markup:
         return Markup("No row was refused.")
     found = Rows(store.home.corpus(corpus.id)).rejected()[:200]
     rows: list[list[object]] = [[r.row, r.source, r.reason] for r in found]
-    return cards.table(["Row", "File", "Reason"], rows, caption=f"{corpus.rejected:,} refused rows, the first {len(found)}", numbers=[0])
+    return cards.table(
+        ["Row", "File", "Reason"],
+        rows,
+        caption=f"{corpus.rejected:,} refused rows, the first {len(found)}",
+        numbers=[0],
+    )
 
 
 def cluster_report(store: Store, clustering: Clustering | None) -> Markup:
     """The clusters with size, words and a typical example, and what they say about experts."""
     if clustering is None:
-        return cards.empty("Not clustered yet", "Press “Cluster”: it shows what kinds of text there are and how many experts they suggest.")
+        return cards.empty(
+            "Not clustered yet",
+            "Press “Cluster”: it shows what kinds of text there are and how many experts they suggest.",
+        )
     if clustering.result is None:
         return job_state(clustering.job)
     result = clustering.result
@@ -112,21 +126,44 @@ def cluster_report(store: Store, clustering: Clustering | None) -> Markup:
     for index, size in enumerate(result["sizes"]):
         typical = rows_of.take(result["typical"][index][:1])
         text = typical[0].text() if typical else ""
-        rows.append([cards.dot(cluster_colour(index), cluster_name(index)), f"{size:,}", cards.words(result["words"][index]), cards.long_text(text, 300)])
+        rows.append(
+            [
+                cards.dot(cluster_colour(index), cluster_name(index)),
+                f"{size:,}",
+                cards.words(result["words"][index]),
+                cards.long_text(text, 300),
+            ]
+        )
     nmi = result["nmi"]
     label = "" if nmi is None else f" They agree with the corpus' own labels to {nmi:.2f} of 1 (NMI)."
-    advice = cards.note("good", f"Suggested number of experts: {result['suggested_k']}", f"{result['reason']}{label} Clusters only suggest the number; they never reach the router.")
-    return cards.join(advice, cards.table(["Cluster", "Examples", "Words", "Typical example"], rows, caption=f"{result['k']} clusters, seed {result['seed']}", numbers=[1]))
+    advice = cards.note(
+        "good",
+        f"Suggested number of experts: {result['suggested_k']}",
+        f"{result['reason']}{label} Clusters only suggest the number; they never reach the router.",
+    )
+    return cards.join(
+        advice,
+        cards.table(
+            ["Cluster", "Examples", "Words", "Typical example"],
+            rows,
+            caption=f"{result['k']} clusters, seed {result['seed']}",
+            numbers=[1],
+        ),
+    )
 
 
 def picked_rows(store: Store, corpus_id: int, points: list[dict[str, Any]]) -> Markup:
     """The examples inside a loop drawn on the map; ids come from the browser and are checked."""
     rows = Rows(store.home.corpus(corpus_id))
-    ids = [p.get("id") for p in points]
-    ids = [i for i in ids if isinstance(i, int) and 0 <= i < len(rows)]
+    given = [p.get("id") for p in points]
+    ids = [i for i in given if isinstance(i, int) and 0 <= i < len(rows)]
     if not ids:
         return Markup("")
-    return rows_table(rows.take(ids[:LASSO_ROWS]), ids[:LASSO_ROWS], f"{len(ids):,} examples in the loop, the first {min(len(ids), LASSO_ROWS)}")
+    return rows_table(
+        rows.take(ids[:LASSO_ROWS]),
+        ids[:LASSO_ROWS],
+        f"{len(ids):,} examples in the loop, the first {min(len(ids), LASSO_ROWS)}",
+    )
 
 
 def build(page: gr.Blocks, store: Store) -> None:
@@ -134,11 +171,22 @@ def build(page: gr.Blocks, store: Store) -> None:
     gr.HTML(cards.head("Corpora", LEAD))
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            files = gr.File(label="Files of one corpus", file_count="multiple", file_types=FILE_TYPES, height=130, elem_id="corpus-files")
+            files = gr.File(
+                label="Files of one corpus",
+                file_count="multiple",
+                file_types=FILE_TYPES,
+                height=130,
+                elem_id="corpus-files",
+            )
             name = gr.Textbox(label="Name", placeholder="taken from the file when left empty", max_lines=1)
             add = gr.Button("Add corpus", variant="primary", elem_id="add-corpus")
         with gr.Column(scale=1, min_width=240):
-            sample = gr.Dropdown(list(GENERATORS), value="four-trades", label="Sample corpora", info="Small corpora that come with the studio.")
+            sample = gr.Dropdown(
+                list(GENERATORS),
+                value="four-trades",
+                label="Sample corpora",
+                info="Small corpora that come with the studio.",
+            )
             use = gr.Button("Use this sample")
     opened = gr.Textbox(visible=False)
     stamp = gr.Textbox(visible=False)
@@ -149,7 +197,10 @@ def build(page: gr.Blocks, store: Store) -> None:
         with gr.Accordion("Rows", open=True):
             with gr.Row():
                 number = gr.Number(1, label="Page", precision=0, minimum=1, min_width=90, scale=0)
-                back, forth = gr.Button("◂ Previous", scale=0, min_width=130), gr.Button("Next ▸", scale=0, min_width=110)
+                back, forth = (
+                    gr.Button("◂ Previous", scale=0, min_width=130),
+                    gr.Button("Next ▸", scale=0, min_width=110),
+                )
             rows = gr.HTML()
         with gr.Accordion("Clusters: what kinds of text are there?", open=True):
             with gr.Row():
@@ -168,7 +219,11 @@ def build(page: gr.Blocks, store: Store) -> None:
         with gr.Accordion("Refused rows", open=False):
             refused = gr.HTML()
         with gr.Accordion("Correct the columns' roles", open=False):
-            gr.HTML(Markup("<p>The roles were guessed from names and contents. Choose others and the file is read again.</p>"))
+            gr.HTML(
+                Markup(
+                    "<p>The roles were guessed from names and contents. Choose others and the file is read again.</p>"
+                )
+            )
             with gr.Row():
                 prompt = gr.Dropdown([], multiselect=True, label="Prompt (joined in this order)", min_width=200)
                 one = {role: gr.Dropdown([], label=role.capitalize(), min_width=130) for role in ONE_ROLE}
@@ -193,7 +248,11 @@ def build(page: gr.Blocks, store: Store) -> None:
 
     def state_of(corpus: Corpus) -> str:
         clustering = store.latest_clustering(corpus.id)
-        parts = [corpus.id, corpus.name, corpus.job and (corpus.job.id, corpus.job.status, round(corpus.job.progress, 2))]
+        parts = [
+            corpus.id,
+            corpus.name,
+            corpus.job and (corpus.job.id, corpus.job.status, round(corpus.job.progress, 2)),
+        ]
         job = clustering and clustering.job
         return repr((*parts, job and (job.id, job.status, round(job.progress, 2), job.progress_text)))
 
@@ -202,12 +261,22 @@ def build(page: gr.Blocks, store: Store) -> None:
         listing = corpora_table(store, corpus.id if corpus else None)
         if corpus is None:
             missing = address_id(request, "corpus")
-            note = cards.note("warn", f"Corpus {missing} does not exist.", "It may have been deleted.") if missing else Markup("")
+            note = (
+                cards.note("warn", f"Corpus {missing} does not exist.", "It may have been deleted.")
+                if missing
+                else Markup("")
+            )
             return cards.join(note, listing), gr.Column(visible=False), "", "", ""
         now = state_of(corpus)
         if now == known:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
-        return listing, gr.Column(visible=True), cards.head(corpus.name, f"Corpus {corpus.id}, added {moment(corpus.created_at)}"), facts(store, corpus), now
+        return (
+            listing,
+            gr.Column(visible=True),
+            cards.head(corpus.name, f"Corpus {corpus.id}, added {moment(corpus.created_at)}"),
+            facts(store, corpus),
+            now,
+        )
 
     def fill(request: gr.Request) -> tuple[Any, ...]:
         corpus = chosen(request)
@@ -295,7 +364,12 @@ def build(page: gr.Blocks, store: Store) -> None:
     number.change(same, number, [number, rows], **TICK)
     auto.change(lambda on: gr.Slider(interactive=not on), auto, k, **TICK)
     cluster.click(start_clustering, [auto, k, seed], stamp, **EVENT)
-    train.click(None, None, None, js="() => { const u = new URL(location); location.assign('/new-run?corpus=' + u.searchParams.get('corpus')); }")
+    train.click(
+        None,
+        None,
+        None,
+        js="() => { const u = new URL(location); location.assign('/new-run?corpus=' + u.searchParams.get('corpus')); }",
+    )
     plane.select(select, None, picked, **TICK)
     again.click(read_again, [prompt, *one.values()], stamp, **EVENT)
     rename.click(rename_corpus, new_name, stamp, **EVENT)

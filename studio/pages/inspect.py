@@ -86,8 +86,14 @@ def routing_cards(found: dict[str, Any]) -> Markup:
         return ", ".join(expert_name(e) for e in found[key]) or "none"
 
     parts = [
-        cards.card("Measured", f"{found['tokens']:,}", f"tokens of {found['examples']:,} examples, held-out ones first"),
-        cards.card("Speak at once", f"{sum(effective) / len(effective):.2f}", f"of {found['experts']} experts (effective number)"),
+        cards.card(
+            "Measured", f"{found['tokens']:,}", f"tokens of {found['examples']:,} examples, held-out ones first"
+        ),
+        cards.card(
+            "Speak at once",
+            f"{sum(effective) / len(effective):.2f}",
+            f"of {found['experts']} experts (effective number)",
+        ),
         cards.card("Dead experts", names("dead"), "below a quarter of an equal share in every layer"),
         cards.card("Dominant experts", names("dominant"), "above 90 % of all gate weight"),
     ]
@@ -100,7 +106,10 @@ def routing_cards(found: dict[str, Any]) -> Markup:
 def answers_table(found: dict[str, Any]) -> Markup:
     """Scores by kind, then wanted, base and tuned answers beside each other."""
     scores = found["scores"]
-    kinds = [[name, f"{scores['base']['by_label'][name]:.0%}", f"{share:.0%}"] for name, share in scores["tuned"]["by_label"].items()]
+    kinds = [
+        [name, f"{scores['base']['by_label'][name]:.0%}", f"{share:.0%}"]
+        for name, share in scores["tuned"]["by_label"].items()
+    ]
     rows: list[list[object]] = []
     for row, hit in list(zip(found["rows"], scores["tuned"]["hits"], strict=True))[:SHOWN_ANSWERS]:
         texts = (cards.long_text(row[name] or "(nothing)", 400) for name in ("prompt", "wanted", "base", "tuned"))
@@ -117,7 +126,11 @@ def favourites(found: dict[str, Any]) -> Markup:
     for expert, tokens in enumerate(found["favourites"]):
         shown = cards.words(f"{t['text']!r} {t['gate']:.2f} ({t['count']})" for t in tokens)
         rows.append([cards.dot(expert_colour(expert), expert_name(expert)), shown])
-    return cards.table(["Expert", "Tokens with the highest mean gate above its own mean (times seen)"], rows, caption="Favourite tokens")
+    return cards.table(
+        ["Expert", "Tokens with the highest mean gate above its own mean (times seen)"],
+        rows,
+        caption="Favourite tokens",
+    )
 
 
 def cell_texts(found: dict[str, Any], layer: int, expert: int) -> Markup:
@@ -175,8 +188,20 @@ def build(page: gr.Blocks, store: Store) -> None:
             panels["map"] = FigurePanel(height=440, elem_id="matrix-map")
     again = gr.Button("Try the failed analyses again", visible=False)
 
-    picks = [chosen, layer, group, compare, which, layout, seed]
-    live = [answer_state, answer_rows, gate_state, gate_facts, tokens, head_state, map_state, again, layer, *panels.values(), stamp]
+    picks: list[Any] = [chosen, layer, group, compare, which, layout, seed]
+    live = [
+        answer_state,
+        answer_rows,
+        gate_state,
+        gate_facts,
+        tokens,
+        head_state,
+        map_state,
+        again,
+        layer,
+        *panels.values(),
+        stamp,
+    ]
 
     def blank(body: Markup) -> tuple[Any, ...]:
         empty = figure(None, "Choose a run.")
@@ -196,7 +221,9 @@ def build(page: gr.Blocks, store: Store) -> None:
         runs = finished_runs(store)
         run = next((r for r in runs if r.id == run_id), None)
         if run is None:
-            way = cards.join("Start one on the ", cards.link("/new-run", "New run"), " page; its experts are shown here.")
+            way = cards.join(
+                "Start one on the ", cards.link("/new-run", "New run"), " page; its experts are shown here."
+            )
             body = cards.empty("No run is finished yet", way) if not runs else cards.note("info", "Choose a run above.")
             return tuple([gr.skip()] * len(live)) if known == "none" else blank(body)
         found = look(run, {"which": which_, "layout": layout_, "seed": seed_}, retry=retry)
@@ -206,7 +233,9 @@ def build(page: gr.Blocks, store: Store) -> None:
             return tuple([gr.skip()] * len(live))
         return show(run, found, layer_ or "", group_, compare_, now)
 
-    def show(run: Run, found: dict[str, Analysis | None], layer_: str, group_: str, compare_: str, now: str) -> tuple[Any, ...]:
+    def show(
+        run: Run, found: dict[str, Analysis | None], layer_: str, group_: str, compare_: str, now: str
+    ) -> tuple[Any, ...]:
         routing, weights, plane = found["routing"], found["weights"], found["map"]
         compared = result_of(store, found["answers"], "answers.json")
         gates = result_of(store, routing, "routing.json")
@@ -247,8 +276,10 @@ def build(page: gr.Blocks, store: Store) -> None:
         pick.input(shown, [*picks, stamp], live, **TICK)
 
     @shows_errors
-    def try_again(*values: Any) -> tuple[Any, ...]:
-        return draw(*values, known="", retry=True)
+    def try_again(
+        run_id: int | None, layer_: str, group_: str, compare_: str, which_: str, layout_: str, seed_: float
+    ) -> tuple[Any, ...]:
+        return draw(run_id, layer_, group_, compare_, which_, layout_, seed_, "", True)
 
     again.click(try_again, picks, live, **EVENT)
 

@@ -31,7 +31,11 @@ def about_corpus(store: Store, corpus: Corpus) -> tuple[Markup, int | None]:
     """What is known about a corpus, and the number of experts its clusters suggest."""
     clustering = store.latest_clustering(corpus.id, finished=True)
     if clustering is None or clustering.result is None:
-        way = cards.join("Cluster it on its ", cards.link(f"/corpora?corpus={corpus.id}", "page"), " to get a suggested number of experts.")
+        way = cards.join(
+            "Cluster it on its ",
+            cards.link(f"/corpora?corpus={corpus.id}", "page"),
+            " to get a suggested number of experts.",
+        )
         return cards.note("info", f"{corpus.examples:,} examples, not clustered yet.", way), None
     found = clustering.result
     title = f"{corpus.examples:,} examples; suggested number of experts: {found['suggested_k']}."
@@ -41,7 +45,11 @@ def about_corpus(store: Store, corpus: Corpus) -> tuple[Markup, int | None]:
 def about_method(name: str) -> Markup:
     """Summary, formula, source and honest remarks of a method."""
     method = METHODS[name]
-    merge = "Can be merged into the base exactly." if method.mergeable == "exact" else "Cannot be merged into the base: its gates depend on every token."
+    merge = (
+        "Can be merged into the base exactly."
+        if method.mergeable == "exact"
+        else "Cannot be merged into the base: its gates depend on every token."
+    )
     return cards.join(
         cards.note("info", method.summary, merge),
         Markup("<details class='hy-more'><summary>Formula, source, and what we had to decide</summary>"),
@@ -74,7 +82,9 @@ def build(page: gr.Blocks, store: Store) -> None:
     problem = gr.HTML()
     with gr.Row():
         corpus = gr.Dropdown([], label="Corpus", min_width=260, elem_id="run-corpus")
-        name = gr.Textbox(label="Name of the run", placeholder="method on corpus, when left empty", max_lines=1, min_width=260)
+        name = gr.Textbox(
+            label="Name of the run", placeholder="method on corpus, when left empty", max_lines=1, min_width=260
+        )
     corpus_note = gr.HTML()
     with gr.Row():
         base = gr.Dropdown(["starter"], value="starter", allow_custom_value=True, label="Base model", min_width=260, elem_id="run-base",
@@ -82,15 +92,26 @@ def build(page: gr.Blocks, store: Store) -> None:
         method = gr.Dropdown([(m.title, m.name) for m in METHODS.values()], value="hydralora", label="Method", min_width=260,
                              info="How the adapter is built", elem_id="run-method")  # fmt: skip
     method_note = gr.HTML(about_method("hydralora"))
-    preset = gr.Radio([*PRESETS, OWN], value="Quick", label="How thorough", elem_id="run-preset", info=" · ".join(f"{k}: {v[0]}" for k, v in PRESETS.items()))
-    inputs: dict[str, gr.components.Component] = {}
+    preset = gr.Radio(
+        [*PRESETS, OWN],
+        value="Quick",
+        label="How thorough",
+        elem_id="run-preset",
+        info=" · ".join(f"{k}: {v[0]}" for k, v in PRESETS.items()),
+    )
+    inputs: dict[str, Any] = {}
     with gr.Row():
         for field in ("max_steps", "num_experts", "rank"):
             inputs[field] = field_input(field, {**options, **training}[field])
     estimate = gr.HTML()
     start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run")
     with gr.Accordion("Expert settings", open=False, elem_id="expert-settings"):
-        published = gr.Dropdown([], label="Published settings of this method", info="Fills in what a paper or its script used", min_width=200)
+        published = gr.Dropdown(
+            [],
+            label="Published settings of this method",
+            info="Fills in what a paper or its script used",
+            min_width=200,
+        )
         gr.Markdown("**Adapter**")
         with gr.Row():
             for field, info in options.items():
@@ -127,9 +148,18 @@ def build(page: gr.Blocks, store: Store) -> None:
         if source is not None:
             wanted = source.corpus_id
         chosen = next((c for c in found if c.id == wanted), found[0] if found else None)
-        missing = Markup("") if found else cards.empty("There is no corpus to train on yet", cards.join("Add one on the ", cards.link("/corpora", "Corpora"), " page."))
+        missing = (
+            Markup("")
+            if found
+            else cards.empty(
+                "There is no corpus to train on yet",
+                cards.join("Add one on the ", cards.link("/corpora", "Corpora"), " page."),
+            )
+        )
         note, suggested = about_corpus(store, chosen) if chosen else (Markup(""), None)
-        config = source.config if source else {"base": "starter", "method": "hydralora", "adapter": {}, "train": {}}
+        config: dict[str, Any] = (
+            source.config if source else {"base": "starter", "method": "hydralora", "adapter": {}, "train": {}}
+        )
         adapter = dict(config["adapter"])
         if source is None and suggested:
             adapter["num_experts"] = suggested
@@ -137,7 +167,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         for field, info in training.items():
             updates[field] = gr.update(value=config["train"].get(field, info.get_default()))
         return (
-            missing, gr.Dropdown(choices=[(f"{c.name} ({c.examples:,} examples)", c.id) for c in found], value=chosen and chosen.id),
+            missing, gr.Dropdown(choices=[(f"{c.name} ({c.examples:,} examples)", c.id) for c in found], value=chosen.id if chosen else None),
             note, gr.Dropdown(choices=known_bases(store), value=config["base"]), config["method"], OWN if source else "Quick",
             gr.Button(interactive=bool(found)), *[updates[field] for field in all_names],
         )  # fmt: skip
@@ -147,7 +177,9 @@ def build(page: gr.Blocks, store: Store) -> None:
         if corpus_id is None:
             return Markup(""), gr.skip()
         note, suggested = about_corpus(store, store.ready_corpus(corpus_id))
-        return note, suggested if suggested and "num_experts" in METHODS[method_name].options.model_fields else gr.skip()
+        return note, suggested if suggested and "num_experts" in METHODS[
+            method_name
+        ].options.model_fields else gr.skip()
 
     @shows_errors
     def pick_method(method_name: str, corpus_id: int | None) -> list[Any]:
@@ -167,7 +199,9 @@ def build(page: gr.Blocks, store: Store) -> None:
         return [chosen.get(field, info.get_default()) for field, info in training.items()]
 
     def guess(base_: str, method_name: str, steps: float | None, batch: float | None) -> Markup:
-        return Markup(f"<p class='hy-quiet'>{cards.text(time_estimate(store, base_, method_name, int(steps or 0), int(batch or 1)))}</p>")
+        return Markup(
+            f"<p class='hy-quiet'>{cards.text(time_estimate(store, base_, method_name, int(steps or 0), int(batch or 1)))}</p>"
+        )
 
     @shows_errors
     def begin(corpus_id: int | None, given: str, base_: str, method_name: str, *values: Any) -> str:
@@ -185,6 +219,8 @@ def build(page: gr.Blocks, store: Store) -> None:
     method.change(pick_method, [method, corpus], [method_note, published, *adapter_inputs], **TICK)
     published.input(pick_published, [method, published], adapter_inputs, **TICK)
     preset.input(pick_preset, preset, [inputs[field] for field in training], **TICK)
-    for source in (inputs["max_steps"], inputs["batch_size"], base, method):
-        source.change(guess, [base, method, inputs["max_steps"], inputs["batch_size"]], estimate, **TICK)
-    start.click(begin, [corpus, name, base, method, *all_inputs], opened, **EVENT).success(None, opened, None, js=go_to("/run", "run"))
+    for changed in (inputs["max_steps"], inputs["batch_size"], base, method):
+        changed.change(guess, [base, method, inputs["max_steps"], inputs["batch_size"]], estimate, **TICK)
+    start.click(begin, [corpus, name, base, method, *all_inputs], opened, **EVENT).success(
+        None, opened, None, js=go_to("/run", "run")
+    )

@@ -35,7 +35,10 @@ def runs_table(store: Store) -> Markup:
     """All runs, newest first."""
     runs = store.runs()
     if not runs:
-        return cards.empty("No runs yet", cards.join("Begin with a corpus on the ", cards.link("/corpora", "Corpora"), " page, or try the sample."))
+        return cards.empty(
+            "No runs yet",
+            cards.join("Begin with a corpus on the ", cards.link("/corpora", "Corpora"), " page, or try the sample."),
+        )
     rows: list[list[object]] = []
     for run in runs[:100]:
         loss = (run.summary or {}).get("held_out_loss")
@@ -44,7 +47,12 @@ def runs_table(store: Store) -> Markup:
             about.append(Markup(f" {run.job.progress:.0%} {eta(run.job)}"))
         links = [cards.link(f"/run?run={run.id}", "open")]
         if run.summary:
-            links += [Markup(" · "), cards.link(f"/inspect?run={run.id}", "inspect"), Markup(" · "), cards.link(f"/chat?run={run.id}", "chat")]
+            links += [
+                Markup(" · "),
+                cards.link(f"/inspect?run={run.id}", "inspect"),
+                Markup(" · "),
+                cards.link(f"/chat?run={run.id}", "chat"),
+            ]
         rows.append([cards.link(f"/run?run={run.id}", run.name), run.config["method"], cards.join(*about),
                      cards.number(loss), moment(run.created_at), cards.join(*links)])  # fmt: skip
     return cards.table(["Run", "Method", "Status", "Held-out loss", "Created", ""], rows, caption="Runs", numbers=[3])
@@ -52,7 +60,7 @@ def runs_table(store: Store) -> Markup:
 
 def jobs_table(store: Store) -> Markup:
     """Jobs that wait or work."""
-    jobs = store.queue.list(statuses=[s for s in JobStatus if s not in FINISHED], limit=20)
+    jobs = store.queue.jobs(statuses=[s for s in JobStatus if s not in FINISHED], limit=20)
     if not jobs:
         return Markup("")
     rows: list[list[object]] = []

@@ -49,7 +49,10 @@ def gates_now(steps: list[Step]) -> Markup:
         return Markup("")
     rows = list(gates.values())
     means = [sum(row[e] for row in rows) / len(rows) for e in range(len(rows[0]))]
-    parts = [cards.join(cards.dot(expert_colour(e), f"{expert_name(e)} {mean:.0%}"), Markup("&ensp;")) for e, mean in enumerate(means)]
+    parts = [
+        cards.join(cards.dot(expert_colour(e), f"{expert_name(e)} {mean:.0%}"), Markup("&ensp;"))
+        for e, mean in enumerate(means)
+    ]
     return Markup(f"<p class='hy-gates'>Mean gate weights now: {cards.join(*parts)}</p>")
 
 
@@ -58,13 +61,20 @@ def settings_table(run: Run) -> Markup:
     config = run.config
     rows: list[list[object]] = [["base", config["base"]], ["method", config["method"]]]
     for part in ("adapter", "train"):
-        rows += [[f"{part}.{name}", "all linear layers" if value is None else value] for name, value in config[part].items()]
-    return cards.table(["Setting", "Value"], rows, caption="Settings; the same configuration and seed give the same run on a CPU")
+        rows += [
+            [f"{part}.{name}", "all linear layers" if value is None else value] for name, value in config[part].items()
+        ]
+    return cards.table(
+        ["Setting", "Value"], rows, caption="Settings; the same configuration and seed give the same run on a CPU"
+    )
 
 
 def links(run: Run) -> Markup:
     """What can be done with a finished run."""
-    found = [cards.link(f"/new-run?again={run.id}", "Run again with changes"), cards.link(f"/ui/runs/{run.id}/metrics.csv", "Metrics as CSV")]
+    found = [
+        cards.link(f"/new-run?again={run.id}", "Run again with changes"),
+        cards.link(f"/ui/runs/{run.id}/metrics.csv", "Metrics as CSV"),
+    ]
     if run.summary is not None:
         found = [cards.link(f"/inspect?run={run.id}", "Inspect the experts"), cards.link(f"/chat?run={run.id}", "Chat with it"),
                  cards.link(f"/ui/runs/{run.id}/adapter.zip", "Download the adapter"), *found]  # fmt: skip
@@ -118,7 +128,20 @@ def build(page: gr.Blocks, store: Store) -> None:
         body = cards.empty(f"Run {wanted} does not exist" if wanted else "No run is chosen",
                            cards.join("Open one from the ", cards.link("/", "Overview"), " or start a ", cards.link("/new-run", "new run"), "."))  # fmt: skip
         hidden = gr.update(visible=False)
-        return (cards.head("Run"), body, "", "", hidden, hidden, hidden, "", "", gr.skip(), *[gr.skip()] * len(charts), "none")
+        return (
+            cards.head("Run"),
+            body,
+            "",
+            "",
+            hidden,
+            hidden,
+            hidden,
+            "",
+            "",
+            gr.skip(),
+            *[gr.skip()] * len(charts),
+            "none",
+        )
 
     def draw(request: gr.Request, layer_: str, known: str) -> tuple[Any, ...]:
         try:
@@ -128,7 +151,15 @@ def build(page: gr.Blocks, store: Store) -> None:
         steps = store.steps(run.id)
         job = run.job
         last = steps[-1].step if steps else 0
-        now = repr((run.name, job and (job.id, job.status, job.progress, job.progress_text, job.attempt), last, len(steps), layer_))
+        now = repr(
+            (
+                run.name,
+                job and (job.id, job.status, job.progress, job.progress_text, job.attempt),
+                last,
+                len(steps),
+                layer_,
+            )
+        )
         if now == known:
             return tuple([gr.skip()] * len(live))
         routed = next((s.gates for s in steps if s.gates), None)
@@ -141,8 +172,16 @@ def build(page: gr.Blocks, store: Store) -> None:
         active = bool(job and not job.is_finished)
         again = bool(job and job.is_finished and job.status != JobStatus.SUCCEEDED)
         done = run.summary and run.summary.get("skipped_examples")
-        skipped = cards.note("warn", f"{done:,} examples were left out.", "Their prompt alone is longer than `max_length`.") if done else Markup("")
-        succeeded = cards.note("good", "Done.", f"It took {cards.duration(run.summary['seconds'])}.") if run.summary and job and job.status == JobStatus.SUCCEEDED else Markup("")
+        skipped = (
+            cards.note("warn", f"{done:,} examples were left out.", "Their prompt alone is longer than `max_length`.")
+            if done
+            else Markup("")
+        )
+        succeeded = (
+            cards.note("good", "Done.", f"It took {cards.duration(run.summary['seconds'])}.")
+            if run.summary and job and job.status == JobStatus.SUCCEEDED
+            else Markup("")
+        )
         return (
             headline(store, run), cards.join(job_state(job), succeeded, skipped), cards.join(run_cards(run, steps), gates_now(steps)), links(run),
             gr.update(visible=True), gr.Button(visible=active, interactive=bool(job and job.status != JobStatus.STOPPING)),

@@ -50,7 +50,9 @@ def measure(name: str, corpus: str, seed: int, work: Path) -> dict[str, Any]:
     }  # fmt: skip
     if name == "hydralora":
         groups = measure_routing(run, rows, run / "routing", clusters_folder=clusters)["groups"]
-        found["gates"] = {kind: {"r2": mean(g["r2"]), "band": g["band"], "real": g["real"]} for kind, g in groups.items() if "r2" in g}
+        found["gates"] = {
+            kind: {"r2": mean(g["r2"]), "band": g["band"], "real": g["real"]} for kind, g in groups.items() if "r2" in g
+        }
     return found
 
 

@@ -71,7 +71,9 @@ def look(page: Page, address: str) -> None:
     for index in (0, 2):
         page.locator(".hy-examples button").nth(index).click()
         page.wait_for_timeout(1_000)
-        expect(page.locator(".hy-msg.assistant").last.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
+        expect(page.locator(".hy-msg.assistant").last.get_by_role("button", name="Answer again")).to_be_visible(
+            timeout=120_000
+        )
     page.locator(".hy-msg.assistant").last.locator(".tok").nth(1).focus()
     shoot(page, "chat", full=False)
     page.goto(address)

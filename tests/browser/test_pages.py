@@ -89,7 +89,9 @@ def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme:
     assert trouble.errors == [] and trouble.foreign == []
 
 
-@pytest.mark.parametrize("address", ["/corpora?corpus=999", "/run?run=999", "/run?run=abc", "/inspect?run=999", "/chat?conversation=999"])
+@pytest.mark.parametrize(
+    "address", ["/corpora?corpus=999", "/run?run=999", "/run?run=abc", "/inspect?run=999", "/chat?conversation=999"]
+)
 def test_an_address_of_nothing_says_so(page: Page, studio: Studio, address: str) -> None:
     page.goto(studio.address + address)
     expect(page.locator("h1").first).to_be_visible()

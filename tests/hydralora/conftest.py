@@ -50,9 +50,7 @@ def easy_rows() -> list[dict[str, str]]:
     rows = []
     for i in range(64):
         thing, colour = THINGS[i % 8], COLOURS[i // 8]
-        prompt = (
-            f"The {thing} is {colour}. Which colour?" if i % 2 else f"A {colour} {thing}. Which?"
-        )
+        prompt = f"The {thing} is {colour}. Which colour?" if i % 2 else f"A {colour} {thing}. Which?"
         rows.append({"prompt": prompt, "answer": colour if i % 2 else thing,
                      "label": "colour" if i % 2 else "thing"})  # fmt: skip
     return rows
@@ -106,9 +104,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def base_folder(
-    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
-) -> Path:
+def base_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
     """The tiny Llama as a folder of safetensors."""
     folder = tmp_path_factory.mktemp("base")
     make_llama(len(tokenizer)).save_pretrained(folder, safe_serialization=True)

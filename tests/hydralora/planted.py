@@ -12,9 +12,7 @@ from torch import Tensor
 LAYERS, EXPERTS, OUT, RANK, WIDE = 6, 4, 40, 4, 32
 
 
-def write_adapter(
-    folder: Path, heads: dict[str, Tensor], a: dict[str, Tensor] | None = None, seed: int = 0
-) -> Path:
+def write_adapter(folder: Path, heads: dict[str, Tensor], a: dict[str, Tensor] | None = None, seed: int = 0) -> Path:
     """Heads ``(N, out, r)`` and A ``(r, in)`` (random where not given) by layer name."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed + 1000)

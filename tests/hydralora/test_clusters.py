@@ -34,9 +34,7 @@ def planted(count: int, seed: int = 0) -> list[dict[str, str]]:
     for label, words in WORDS.items():
         for _ in range(count):
             drawn = rng.choice(words.split(), 4)
-            rows.append(
-                {"prompt": " ".join(drawn[:2]), "answer": " ".join(drawn[2:]), "label": label}
-            )
+            rows.append({"prompt": " ".join(drawn[:2]), "answer": " ".join(drawn[2:]), "label": label})
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
@@ -69,16 +67,12 @@ def assignments(folder: Path) -> dict[str, list[Any]]:
     return pq.read_table(folder / "assignments.parquet").to_pydict()
 
 
-@pytest.mark.parametrize(
-    ("name", "experts"), [("four-trades", 4), ("noisy", 4), ("two-tongues", 2), ("one-voice", 1)]
-)
+@pytest.mark.parametrize(("name", "experts"), [("four-trades", 4), ("noisy", 4), ("two-tongues", 2), ("one-voice", 1)])
 def test_the_suggested_number_of_experts_fits_the_sample(samples, name, experts):
     assert samples(name)["suggested_k"] == experts
 
 
-@pytest.mark.parametrize(
-    ("name", "least"), [("four-trades", 1.0), ("two-tongues", 1.0), ("noisy", 0.97)]
-)
+@pytest.mark.parametrize(("name", "least"), [("four-trades", 1.0), ("two-tongues", 1.0), ("noisy", 0.97)])
 def test_clusters_of_the_sample_agree_with_its_labels(samples, name, least):
     assert samples(name)["nmi"] >= least - 1e-9
 
@@ -91,9 +85,7 @@ def test_one_voice_needs_one_expert_and_says_why(samples):
 def test_planted_kinds_are_found_with_their_words(three_kinds, tmp_path):
     found = cluster_corpus(three_kinds, tmp_path / "clusters")
     assert (found["k"], found["nmi"], found["sizes"]) == (3, pytest.approx(1.0), [60, 60, 60])
-    assert {frozenset(words) for words in found["words"]} == {
-        frozenset(w.split()) for w in WORDS.values()
-    }
+    assert {frozenset(words) for words in found["words"]} == {frozenset(w.split()) for w in WORDS.values()}
 
 
 def test_the_same_seed_gives_the_same_clusters_byte_for_byte(three_kinds, tmp_path):
@@ -138,18 +130,14 @@ def test_one_cluster_can_be_asked_for(three_kinds, tmp_path):
 
 @pytest.mark.parametrize("k", [0, -1, 181, 10_000])
 def test_more_clusters_than_examples_are_refused(three_kinds, tmp_path, k):
-    with pytest.raises(
-        CorpusError, match=f"`k` must be between 1 and .*distinct examples, got {k}\\."
-    ):
+    with pytest.raises(CorpusError, match=f"`k` must be between 1 and .*distinct examples, got {k}\\."):
         cluster_corpus(three_kinds, tmp_path / "clusters", k=k)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_copies_do_not_count_as_distinct_examples(tmp_path):
     corpus = keep(tmp_path, planted(1) * 4)
-    with pytest.raises(
-        CorpusError, match="between 1 and 3, the number of distinct examples, got 5"
-    ):
+    with pytest.raises(CorpusError, match="between 1 and 3, the number of distinct examples, got 5"):
         cluster_corpus(corpus, tmp_path / "clusters", k=5)
 
 
@@ -207,9 +195,7 @@ def test_a_stop_leaves_nothing_and_keeps_the_earlier_clusters(three_kinds, tmp_p
 
 def test_progress_only_grows(three_kinds, tmp_path):
     shares: list[float] = []
-    cluster_corpus(
-        three_kinds, tmp_path / "clusters", report=lambda share, text: shares.append(share)
-    )
+    cluster_corpus(three_kinds, tmp_path / "clusters", report=lambda share, text: shares.append(share))
     assert shares == sorted(shares) and 0 < shares[0] and shares[-1] < 1
 
 

@@ -23,18 +23,14 @@ from hydralora.formats import MAX_CHARACTERS, Rejected, Row
 from tests.hydralora.conftest import write_lines
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="real files of ../shared/data are absent"
-)
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real files of ../shared/data are absent")
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"},
         {"role": "assistant", "content": "See you"}]  # fmt: skip
 
 
 def pairs(count: int, start: int = 0) -> list[dict[str, Any]]:
-    return [
-        {"prompt": f"Question {i}?", "answer": f"Answer {i}."} for i in range(start, start + count)
-    ]
+    return [{"prompt": f"Question {i}?", "answer": f"Answer {i}."} for i in range(start, start + count)]
 
 
 def keep(folder: Path, rows: list[dict[str, Any]], name: str = "corpus") -> Corpus:
@@ -165,9 +161,7 @@ def test_the_manifest_says_what_was_found(tmp_path):
         "odd": 2,
     }
     assert manifest["files"][0]["name"] == "corpus.jsonl" and manifest["format"] == "jsonl"
-    assert manifest["characters"] == sum(
-        len(r["prompt"]) + len(r["answer"]) for r in [*rows, rows[0]]
-    )
+    assert manifest["characters"] == sum(len(r["prompt"]) + len(r["answer"]) for r in [*rows, rows[0]])
 
 
 def test_several_files_of_several_formats_become_one_corpus(tmp_path):
@@ -209,9 +203,7 @@ def test_a_bad_file_gives_one_plain_sentence_and_leaves_nothing(name, tmp_path):
 def test_a_bad_second_file_undoes_the_first(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"")
     with pytest.raises(CorpusError, match=r"b.csv is empty"):
-        import_corpus(
-            [write_lines(tmp_path / "a.jsonl", pairs(9)), tmp_path / "b.csv"], tmp_path / "c"
-        )
+        import_corpus([write_lines(tmp_path / "a.jsonl", pairs(9)), tmp_path / "b.csv"], tmp_path / "c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.csv"]
 
 
@@ -231,9 +223,7 @@ def test_a_stopped_import_leaves_nothing(tmp_path):
 
 
 def test_given_roles_are_used_and_wrong_ones_refused(tmp_path):
-    source = write_lines(
-        tmp_path / "a.jsonl", [{"left": f"l{i}", "right": f"r{i}"} for i in range(3)]
-    )
+    source = write_lines(tmp_path / "a.jsonl", [{"left": f"l{i}", "right": f"r{i}"} for i in range(3)])
     import_corpus([source], tmp_path / "corpus", roles=Roles(("right",), "left"))
     assert Corpus(tmp_path / "corpus").page(0, 1) == [Example("r0", "l0", row=1, source="a.jsonl")]
     with pytest.raises(CorpusError, match=r"a.jsonl has no column `middle`; it has: left, right"):
@@ -261,9 +251,7 @@ def test_a_page_beyond_the_end_is_short_and_a_position_beyond_it_refused(tmp_pat
 
 def test_what_is_stored_comes_back_unchanged(tmp_path):
     text = "Zoë „é“ 漢字 🙂 \u200f‏\n\ttabs <script>alert(1)</script>"
-    corpus = keep(
-        tmp_path, [{"messages": CHAT}, {"messages": [{**m, "content": text} for m in CHAT[1:3]]}]
-    )
+    corpus = keep(tmp_path, [{"messages": CHAT}, {"messages": [{**m, "content": text} for m in CHAT[1:3]]}])
     first, second = corpus.take([0, 1])
     assert first.history == (("user", "Hi"), ("assistant", "Hello")) and first.system == "Be brief."
     assert second.prompt == second.answer == text

@@ -22,9 +22,7 @@ ROWS = [
     {"prompt": "Combien ?", "answer": "Trois € café"},
 ]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="real files of ../shared/data are absent"
-)
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real files of ../shared/data are absent")
 
 
 def read(path: Path) -> list[Row | Rejected]:
@@ -182,9 +180,7 @@ def test_ragged_csv_rows_are_refused_by_number(tmp_path):
 
 
 def test_broken_jsonl_lines_are_refused_by_number(tmp_path):
-    (tmp_path / "q.jsonl").write_text(
-        '{"text": "a"}\n{"text": \n[1]\nnull\n7\n"b"\n\n{"text": "c"}\n'
-    )
+    (tmp_path / "q.jsonl").write_text('{"text": "a"}\n{"text": \n[1]\nnull\n7\n"b"\n\n{"text": "c"}\n')
     rows = read(tmp_path / "q.jsonl")
     assert [row.number for row in rows if isinstance(row, Row)] == [1, 6, 8]
     reasons = [row.reason for row in rows if isinstance(row, Rejected)]

@@ -194,9 +194,7 @@ def test_an_expert_that_does_not_exist_is_refused(adapted, ids, factors, force):
 
 
 def test_a_layer_that_does_not_exist_is_refused(adapted):
-    with pytest.raises(
-        AdapterError, match=r"Layer 'nowhere' has no experts here. Known: model.layers.0"
-    ):
+    with pytest.raises(AdapterError, match=r"Layer 'nowhere' has no experts here. Known: model.layers.0"):
         with override_experts(adapted, {"nowhere": {0: 1.0}}):
             pass
 

@@ -46,9 +46,7 @@ def chat(base_folder: Path) -> ChatModel:
     return ChatModel(str(base_folder), device="cpu")
 
 
-def ask(
-    chat: ChatModel, messages: Any = ASK, settings: Any = GREEDY, **more: Any
-) -> list[TokenEvent]:
+def ask(chat: ChatModel, messages: Any = ASK, settings: Any = GREEDY, **more: Any) -> list[TokenEvent]:
     return list(chat.stream(messages, settings=settings, **more))
 
 
@@ -69,9 +67,7 @@ def test_greedy_answers_of_the_base_equal_those_of_transformers(chat):
     assert ids_of(ask(chat)) == by_transformers(chat.base, chat)
 
 
-@pytest.mark.parametrize(
-    "method", ["hydralora", "lora_moe", "r_lora", "lora", "prompt_tuning", "ia3"]
-)
+@pytest.mark.parametrize("method", ["hydralora", "lora_moe", "r_lora", "lora", "prompt_tuning", "ia3"])
 def test_greedy_answers_of_an_adapter_equal_those_of_transformers(chat, adapters, method):
     events = ask(chat, adapter=adapters(method))
     assert ids_of(events) == by_transformers(chat.model, chat)
@@ -167,9 +163,7 @@ def test_a_short_conversation_keeps_every_message(chat):
 
 def test_a_message_too_long_for_the_model_is_refused_plainly(chat):
     long = [{"role": "user", "content": "Which colour? " * 60}]
-    with pytest.raises(
-        UserError, match=r"The message has \d+ tokens; 116 fit this model beside the answer"
-    ):
+    with pytest.raises(UserError, match=r"The message has \d+ tokens; 116 fit this model beside the answer"):
         ask(chat, long)
 
 
@@ -244,9 +238,7 @@ def damage_adapter(folder: Path, how: str) -> None:
     if how == "truncated":
         weights.write_bytes(weights.read_bytes()[:100])
     elif how == "other shape":
-        save_file(
-            {name: weight[:1].clone() for name, weight in load_file(weights).items()}, weights
-        )
+        save_file({name: weight[:1].clone() for name, weight in load_file(weights).items()}, weights)
     elif how == "no weights":
         weights.unlink()
     elif how == "no config":

@@ -122,9 +122,7 @@ def test_one_expert_is_peft_lora(use_rslora):
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(WIDE, OUT))
     ours = make_layer(num_experts=1, base=plain[0], **settings)
-    peft_layer = get_peft_model(
-        plain, LoraConfig(target_modules=["0"], **settings)
-    ).base_model.model[0]
+    peft_layer = get_peft_model(plain, LoraConfig(target_modules=["0"], **settings)).base_model.model[0]
     peft_layer.lora_A["default"].weight = ours.hydralora_A["default"].weight
     peft_layer.lora_B["default"].weight = ours.hydralora_B["default"].weight
     x = torch.randn(4, WIDE)
@@ -279,7 +277,5 @@ def test_a_routed_layer_refuses_to_give_one_weight():
 
 @pytest.mark.parametrize("rank", [10, 13, 100])
 def test_a_rank_too_large_names_the_layer_and_the_value(rank):
-    with pytest.raises(
-        AdapterError, match=rf"'proj'.*between 1 and 9 for a 9x12 layer, got {rank}\."
-    ):
+    with pytest.raises(AdapterError, match=rf"'proj'.*between 1 and 9 for a 9x12 layer, got {rank}\."):
         make_layer(r=rank)

@@ -33,10 +33,7 @@ def noise(tmp_path):
 def test_distances_are_one_minus_the_absolute_cosine(noise):
     points, distances = matrix_distances(noise, "B")
     heads = random_heads(0)
-    flat = [
-        heads[f"model.layers.{point.layer}.self_attn.q_proj"][point.expert].flatten()
-        for point in points
-    ]
+    flat = [heads[f"model.layers.{point.layer}.self_attn.q_proj"][point.expert].flatten() for point in points]
     expected = [[1 - abs(float(torch.cosine_similarity(a, b, dim=0))) for b in flat] for a in flat]
     np.testing.assert_allclose(distances, expected, atol=1e-6)
     assert len(points) == LAYERS * EXPERTS
@@ -69,9 +66,7 @@ def test_a_sign_or_a_scale_makes_no_distance(tmp_path):
 def test_untrained_heads_can_be_placed(tmp_path):
     adapter = write_adapter(tmp_path, {f"layers.{i}.q": torch.zeros(3, 10, 2) for i in range(3)})
     found = draw_map({"run": adapter}, "B", "pca")
-    assert np.isfinite(found["x"]).all() and found["sentence"].startswith(
-        "No structure beyond chance"
-    )
+    assert np.isfinite(found["x"]).all() and found["sentence"].startswith("No structure beyond chance")
 
 
 def test_too_few_matrices_are_refused(tmp_path):
@@ -91,9 +86,7 @@ def test_pca_keeps_the_distances_of_flat_points():
     flat = np.random.default_rng(0).normal(size=(12, 2))
     distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
     place = place_points(distances, "pca")
-    np.testing.assert_allclose(
-        np.linalg.norm(place[:, None] - place[None], axis=-1), distances, atol=1e-9
-    )
+    np.testing.assert_allclose(np.linalg.norm(place[:, None] - place[None], axis=-1), distances, atol=1e-9)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -113,9 +106,7 @@ def test_the_smallest_map_can_be_drawn(layout, tmp_path):
 def test_planted_groups_are_found(layout, by_layer):
     found = draw_map(by_layer, "B", layout)
     real = {finding["by"] for finding in found["findings"] if finding["real"]}
-    assert real == {"layer"} and found["sentence"].startswith(
-        "The B matrices group by layer (p = 0.001)"
-    )
+    assert real == {"layer"} and found["sentence"].startswith("The B matrices group by layer (p = 0.001)")
 
 
 def test_planted_groups_lie_together_on_the_picture(by_layer):
@@ -140,18 +131,14 @@ def test_runs_that_share_a_part_are_told_apart(tmp_path):
             random_heads(run),
             torch.randn(40, 4, generator=torch.Generator().manual_seed(run)),
         )
-        adapters[f"run {run}"] = write_adapter(
-            tmp_path / str(run), {k: v + part for k, v in heads.items()}
-        )
+        adapters[f"run {run}"] = write_adapter(tmp_path / str(run), {k: v + part for k, v in heads.items()})
     assert "run" in {f["by"] for f in draw_map(adapters, "B")["findings"] if f["real"]}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_map_of_noise_is_labelled_as_noise(layout, noise):
     found = draw_map(noise, "B", layout)
-    assert found["sentence"].startswith(
-        "No structure beyond chance: the B matrices do not group by layer or expert"
-    )
+    assert found["sentence"].startswith("No structure beyond chance: the B matrices do not group by layer or expert")
     assert not any(finding["real"] for finding in found["findings"])
 
 

@@ -89,9 +89,7 @@ def test_methods_that_are_not_routed_have_no_gates(method, tiny):
     assert GateCapture(build(tiny, method)).names == []
 
 
-@pytest.mark.parametrize(
-    "method", ["hydralora", "lora", "lora_split", "lora_moe", "adalora", "ia3"]
-)
+@pytest.mark.parametrize("method", ["hydralora", "lora", "lora_split", "lora_moe", "adalora", "ia3"])
 def test_a_new_adapter_is_the_base(method, tiny, ids):
     before = logits(tiny, ids)
     assert torch.equal(logits(build(tiny, method), ids), before)
@@ -153,16 +151,12 @@ def test_targets_choose_the_layers(tiny):
 
 @pytest.mark.parametrize("method", ["hydralora", "lora", "ia3"])
 def test_an_unknown_target_is_refused_with_the_ones_there_are(tiny, method):
-    with pytest.raises(
-        AdapterError, match=r"No layer is called 'w1'. This model has: q_proj, k_proj"
-    ):
+    with pytest.raises(AdapterError, match=r"No layer is called 'w1'. This model has: q_proj, k_proj"):
         build(tiny, method, targets=["w1"], **({} if method == "ia3" else {"rank": 2}))
 
 
 def test_an_unknown_method_is_refused_with_the_ones_there_are(tiny):
-    with pytest.raises(
-        AdapterError, match=r"Method 'hydra' is unknown. Choose one of: hydralora, lora"
-    ):
+    with pytest.raises(AdapterError, match=r"Method 'hydra' is unknown. Choose one of: hydralora, lora"):
         add_adapter(tiny, "hydra")
 
 
@@ -194,7 +188,5 @@ def test_adalora_prunes_down_to_its_target(tiny, ids):
         optimizer.step()
         model.base_model.update_and_allocate(step)
         optimizer.zero_grad()
-    kept = [
-        weight.count_nonzero().item() for n, weight in model.named_parameters() if "lora_E" in n
-    ]
+    kept = [weight.count_nonzero().item() for n, weight in model.named_parameters() if "lora_E" in n]
     assert sum(kept) == 2 * len(kept)

@@ -51,9 +51,7 @@ def plant(model: Any, tokenizer: Any) -> None:
     inner = model.get_base_model().model
     layer = inner.layers[0].self_attn.q_proj
     seen = inner.layers[0].input_layernorm(inner.embed_tokens.weight).detach()
-    the, a = (
-        seen[tokenizer.encode(text, add_special_tokens=False)].mean(0) for text in ("The is", "A")
-    )
+    the, a = (seen[tokenizer.encode(text, add_special_tokens=False)].mean(0) for text in ("The is", "A"))
     rows = torch.stack([the - a, a - the, torch.zeros_like(a)])
     layer.hydralora_router["default"].weight.data = 2 * rows
 
@@ -65,9 +63,7 @@ def run(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def routing(
-    run: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def routing(run: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return measure_routing(run, easy_corpus, tmp_path_factory.mktemp("routing"))
 
 
@@ -99,9 +95,7 @@ def test_entropy_and_histogram_equal_those_computed_by_hand(run, routing, easy_c
     np.testing.assert_allclose(routing["effective_experts"], entropy.exp(), atol=1e-3)
     for layer in range(4):
         counts, _ = np.histogram(flat[layer, :, 1].numpy(), bins=20, range=(0, 1))
-        np.testing.assert_allclose(
-            routing["histogram"][layer][1], counts / flat.shape[1], atol=2e-3
-        )
+        np.testing.assert_allclose(routing["histogram"][layer][1], counts / flat.shape[1], atol=2e-3)
 
 
 def test_means_of_groups_equal_those_computed_by_hand(run, routing, easy_corpus):
@@ -153,16 +147,10 @@ def clusters_file(folder: Path, clusters: list[int]) -> Path:
     return folder
 
 
-def test_a_planted_router_that_follows_the_clusters_is_found(
-    base_folder, easy_corpus, tokenizer, tmp_path
-):
-    run = keep_run(
-        base_folder, tmp_path / "run", "hydralora", lambda model: plant(model, tokenizer)
-    )
+def test_a_planted_router_that_follows_the_clusters_is_found(base_folder, easy_corpus, tokenizer, tmp_path):
+    run = keep_run(base_folder, tmp_path / "run", "hydralora", lambda model: plant(model, tokenizer))
     clusters = clusters_file(tmp_path / "c", [i % 2 for i in range(64)])
-    group = measure_routing(run, easy_corpus, tmp_path / "out", clusters_folder=clusters)["groups"][
-        "cluster"
-    ]
+    group = measure_routing(run, easy_corpus, tmp_path / "out", clusters_folder=clusters)["groups"]["cluster"]
     assert group["real"] and group["p"] < 0.01 and max(group["r2"]) == group["r2"][0] > 0.5
     even, odd = group["layer_mean"]
     assert odd[0][0] > even[0][0] and even[0][1] > odd[0][1]
@@ -173,9 +161,7 @@ def test_clusters_that_mean_nothing_are_no_finding(run, easy_corpus, tmp_path):
     drawn = np.random.default_rng(0).integers(0, 3, 64).tolist()
     group = measure_routing(run, easy_corpus, tmp_path / "out",
                             clusters_folder=clusters_file(tmp_path / "c", drawn))["groups"]["cluster"]  # fmt: skip
-    assert not group["real"] and group["sentence"].startswith(
-        "Gate weights do not differ between groups"
-    )
+    assert not group["real"] and group["sentence"].startswith("Gate weights do not differ between groups")
 
 
 def planted_gates(strength: float, seed: int = 0) -> tuple[np.ndarray, list[str]]:
@@ -197,9 +183,7 @@ def test_gates_that_follow_groups_beat_the_permutation_band():
 def test_random_gates_stay_inside_the_band():
     found = [group_gates(*planted_gates(0.0, seed), seed=seed) for seed in range(12)]
     assert sum(f["real"] for f in found) <= 1
-    assert max(f["p"] for f in found) > 0.5 and all(
-        0 <= value <= 1 for f in found for value in f["r2"]
-    )
+    assert max(f["p"] for f in found) > 0.5 and all(0 <= value <= 1 for f in found for value in f["r2"])
 
 
 def test_variance_share_equals_its_definition():
@@ -207,15 +191,11 @@ def test_variance_share_equals_its_definition():
     _, index = np.unique(labels, return_inverse=True)
     grand = gates.mean(0)
     total = ((gates - grand) ** 2).sum((0, 2))
-    between = sum(
-        (index == g).sum() * (gates[index == g].mean(0) - grand) ** 2 for g in range(4)
-    ).sum(-1)
+    between = sum((index == g).sum() * (gates[index == g].mean(0) - grand) ** 2 for g in range(4)).sum(-1)
     np.testing.assert_allclose(group_gates(gates, labels)["r2"], between / total, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "labels", [["one"] * 120, [str(i) for i in range(120)]], ids=["one", "all apart"]
-)
+@pytest.mark.parametrize("labels", [["one"] * 120, [str(i) for i in range(120)]], ids=["one", "all apart"])
 def test_groups_that_cannot_be_compared_are_no_finding(labels):
     assert group_gates(planted_gates(4.0)[0], labels)["real"] is False
 
@@ -231,9 +211,7 @@ def constant(weights: list[float]) -> torch.Tensor:
     return torch.tensor(weights).expand(2, 3, 5, len(weights))
 
 
-def summary(
-    gates: torch.Tensor, tokenizer: Any, easy_corpus: Path, ids: torch.Tensor | None = None
-) -> Any:
+def summary(gates: torch.Tensor, tokenizer: Any, easy_corpus: Path, ids: torch.Tensor | None = None) -> Any:
     ids = torch.full(gates.shape[1:3], 50) if ids is None else ids
     examples = list(enumerate(Corpus(easy_corpus).take(range(gates.shape[1]))))
     return summarise(make_sums(gates, ids), examples, tokenizer, None, 0)
@@ -250,9 +228,7 @@ def test_padding_counts_for_nothing():
 
 def test_an_even_router_is_said_to_hardly_choose(tokenizer, easy_corpus):
     found = summary(constant([0.25] * 4), tokenizer, easy_corpus)
-    assert found["effective_experts"] == [4.0, 4.0] and found["sentence"].startswith(
-        "The router hardly chooses"
-    )
+    assert found["effective_experts"] == [4.0, 4.0] and found["sentence"].startswith("The router hardly chooses")
     assert found["dead"] == found["dominant"] == []
 
 
@@ -303,9 +279,7 @@ def test_held_out_examples_come_first(easy_corpus):
 
 def test_a_method_without_router_is_refused_plainly(base_folder, easy_corpus, tmp_path):
     run = keep_run(base_folder, tmp_path / "run", "lora", randomise)
-    with pytest.raises(
-        AdapterError, match="This method has no router, so there are no gate weights"
-    ):
+    with pytest.raises(AdapterError, match="This method has no router, so there are no gate weights"):
         measure_routing(run, easy_corpus, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

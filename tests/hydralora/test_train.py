@@ -27,15 +27,11 @@ from hydralora.trainer import AdapterTrainer, Collator
 STEPS = 12
 
 
-def make_config(
-    base: Path, method: str = "hydralora", adapter: Any = None, **train: Any
-) -> RunConfig:
+def make_config(base: Path, method: str = "hydralora", adapter: Any = None, **train: Any) -> RunConfig:
     adapter = {"rank": 4, "num_experts": 3, "dropout": 0.1} if adapter is None else adapter
     settings = {"max_steps": STEPS, "batch_size": 8, "save_every": 4, "eval_every": 6, "max_length": 64,
                 "gate_every": 5, "learning_rate": 1e-2, **train}  # fmt: skip
-    return parse_config(
-        {"base": str(base), "method": method, "adapter": adapter, "train": settings}
-    )
+    return parse_config({"base": str(base), "method": method, "adapter": adapter, "train": settings})
 
 
 class Recorder:
@@ -51,9 +47,7 @@ class Recorder:
     def curve(self) -> list[tuple[float, ...]]:
         """Loss, gradient length and learning rate of each step."""
         names = ("loss", "grad_norm", "learning_rate")
-        return [
-            tuple(v[name] for name in names) for _, v in sorted(self.values.items()) if "loss" in v
-        ]
+        return [tuple(v[name] for name in names) for _, v in sorted(self.values.items()) if "loss" in v]
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +82,7 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit(whole, base_folder, eas
 
 def test_another_seed_gives_other_losses(whole, base_folder, easy_corpus, tmp_path):
     again = Recorder()
-    train_adapter(
-        make_config(base_folder, seed=1, max_steps=2), easy_corpus, tmp_path, on_step=again
-    )
+    train_adapter(make_config(base_folder, seed=1, max_steps=2), easy_corpus, tmp_path, on_step=again)
     assert again.curve[0] != whole[1].curve[0]
 
 
@@ -106,18 +98,11 @@ def test_the_loss_falls_on_an_easy_corpus(method, base_folder, easy_corpus, tmp_
 
 
 @pytest.mark.parametrize("stop", [3, 4, 7])
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
-    whole, base_folder, easy_corpus, tmp_path, stop
-):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(whole, base_folder, easy_corpus, tmp_path, stop):
     config, steps = make_config(base_folder), Recorder()
     with pytest.raises(StoppedError, match=f"Stopped at step {stop}; a checkpoint is kept"):
-        train_adapter(
-            config, easy_corpus, tmp_path, on_step=steps, should_stop=stop_after(stop, steps)
-        )
-    assert (
-        last_checkpoint(tmp_path).name == f"checkpoint-{stop}"
-        and not (tmp_path / "adapter").exists()
-    )
+        train_adapter(config, easy_corpus, tmp_path, on_step=steps, should_stop=stop_after(stop, steps))
+    assert last_checkpoint(tmp_path).name == f"checkpoint-{stop}" and not (tmp_path / "adapter").exists()
     summary = train_adapter(config, easy_corpus, tmp_path, on_step=steps, resume=True)
     assert steps.curve == whole[1].curve
     assert same_weights(tmp_path, whole[0]) and summary["resumed_from"] == stop
@@ -148,36 +133,24 @@ def test_a_broken_last_checkpoint_is_skipped_for_the_one_before(whole, tmp_path,
     assert last_checkpoint(tmp_path).name == "checkpoint-8"
 
 
-def test_resuming_past_a_broken_checkpoint_gives_the_same_adapter(
-    whole, base_folder, easy_corpus, tmp_path
-):
+def test_resuming_past_a_broken_checkpoint_gives_the_same_adapter(whole, base_folder, easy_corpus, tmp_path):
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
     damage_checkpoint(tmp_path / "checkpoints" / "checkpoint-12", "truncated")
     summary = train_adapter(make_config(base_folder), easy_corpus, tmp_path, resume=True)
     assert summary["resumed_from"] == 8 and same_weights(tmp_path, whole[0])
 
 
-def test_a_run_that_ended_before_its_adapter_was_kept_only_keeps_it(
-    whole, base_folder, easy_corpus, tmp_path
-):
+def test_a_run_that_ended_before_its_adapter_was_kept_only_keeps_it(whole, base_folder, easy_corpus, tmp_path):
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
     steps = Recorder()
-    summary = train_adapter(
-        make_config(base_folder), easy_corpus, tmp_path, on_step=steps, resume=True
-    )
+    summary = train_adapter(make_config(base_folder), easy_corpus, tmp_path, on_step=steps, resume=True)
     assert steps.curve == [] and same_weights(tmp_path, whole[0])
-    assert summary["steps"] == STEPS and summary["held_out_loss"] == pytest.approx(
-        whole[2]["held_out_loss"]
-    )
+    assert summary["steps"] == STEPS and summary["held_out_loss"] == pytest.approx(whole[2]["held_out_loss"])
 
 
-def test_resuming_without_a_checkpoint_starts_at_the_beginning(
-    whole, base_folder, easy_corpus, tmp_path
-):
+def test_resuming_without_a_checkpoint_starts_at_the_beginning(whole, base_folder, easy_corpus, tmp_path):
     steps = Recorder()
-    summary = train_adapter(
-        make_config(base_folder), easy_corpus, tmp_path, on_step=steps, resume=True
-    )
+    summary = train_adapter(make_config(base_folder), easy_corpus, tmp_path, on_step=steps, resume=True)
     assert steps.curve == whole[1].curve and summary["resumed_from"] is None
 
 
@@ -221,9 +194,7 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, ...]]:
     return seen
 
 
-def test_held_out_examples_are_never_trained_on(
-    base_folder, easy_corpus, tokenizer, tmp_path, monkeypatch
-):
+def test_held_out_examples_are_never_trained_on(base_folder, easy_corpus, tokenizer, tmp_path, monkeypatch):
     seen = trained_on(monkeypatch)
     config = make_config(base_folder, max_steps=20, held_out_fraction=0.3, gate_every=0)
     train_adapter(config, easy_corpus, tmp_path)
@@ -269,9 +240,7 @@ def test_control_tokens_in_a_text_stay_text(tokenizer):
 
 
 def test_batches_are_padded_on_the_right_without_loss():
-    batch = Collator(0)(
-        [{"input_ids": [7, 8, 9], "labels": [IGNORED, 8, 9]}, {"input_ids": [7], "labels": [7]}]
-    )
+    batch = Collator(0)([{"input_ids": [7, 8, 9], "labels": [IGNORED, 8, 9]}, {"input_ids": [7], "labels": [7]}])
     assert batch["input_ids"].tolist() == [[7, 8, 9], [7, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, 8, 9], [7, IGNORED, IGNORED]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
@@ -282,9 +251,7 @@ def test_mean_gates_are_reported_every_few_steps_for_every_layer(whole):
     assert [step for step, v in sorted(values.items()) if "gates" in v] == [5, 10]
     gates = values[5]["gates"]
     assert len(gates) == 14 and "model.layers.1.mlp.down_proj" in gates
-    assert all(
-        len(row) == 3 and math.isclose(sum(row), 1.0, abs_tol=1e-5) for row in gates.values()
-    )
+    assert all(len(row) == 3 and math.isclose(sum(row), 1.0, abs_tol=1e-5) for row in gates.values())
 
 
 def test_the_held_out_loss_is_measured_on_time(whole):
@@ -297,9 +264,7 @@ def test_the_held_out_loss_is_that_of_the_kept_adapter(whole, base_folder, easy_
     folder, _, summary = whole
     corpus = Corpus(easy_corpus)
     rows = [encode_example(tokenizer, e, 64) for e in corpus.take(split_examples(corpus, 0.1)[1])]
-    model = PeftModel.from_pretrained(
-        load_base(str(base_folder), device="cpu")[0], folder / "adapter"
-    ).eval()
+    model = PeftModel.from_pretrained(load_base(str(base_folder), device="cpu")[0], folder / "adapter").eval()
     with torch.inference_mode():
         loss = model(**Collator(tokenizer.pad_token_id)(rows)).loss.item()
     assert summary["held_out_loss"] == pytest.approx(loss, abs=1e-5)
@@ -345,9 +310,7 @@ def test_the_balance_loss_is_added_to_the_loss(base_folder, easy_corpus, tmp_pat
     first = []
     for weight in (0.0, 5.0):
         steps = Recorder()
-        config = make_config(
-            base_folder, adapter={"rank": 4, "balance_weight": weight}, max_steps=1
-        )
+        config = make_config(base_folder, adapter={"rank": 4, "balance_weight": weight}, max_steps=1)
         train_adapter(config, easy_corpus, tmp_path / str(weight), on_step=steps)
         first.append(steps.curve[0][0])
     assert first[1] > first[0]
@@ -368,9 +331,7 @@ def test_every_method_resumes_where_it_stopped(method, base_folder, easy_corpus,
     steps, whole = Recorder(), Recorder()
     train_adapter(config, easy_corpus, tmp_path / "whole", on_step=whole)
     with pytest.raises(StoppedError):
-        train_adapter(
-            config, easy_corpus, tmp_path / "parts", on_step=steps, should_stop=stop_after(8, steps)
-        )
+        train_adapter(config, easy_corpus, tmp_path / "parts", on_step=steps, should_stop=stop_after(8, steps))
     train_adapter(config, easy_corpus, tmp_path / "parts", on_step=steps, resume=True)
     assert steps.curve == whole.curve and len(whole.curve) == STEPS
     assert same_weights(tmp_path / "parts", tmp_path / "whole")
@@ -396,23 +357,17 @@ def test_nothing_held_out_means_nothing_measured(base_folder, easy_corpus, tmp_p
 
 
 def test_examples_that_do_not_fit_are_refused_plainly(base_folder, easy_corpus, tmp_path):
-    with pytest.raises(
-        TrainingError, match="No example fits into 8 tokens: every prompt alone is longer"
-    ):
+    with pytest.raises(TrainingError, match="No example fits into 8 tokens: every prompt alone is longer"):
         train_adapter(make_config(base_folder, max_length=8), easy_corpus, tmp_path)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_no_adapter(
-    base_folder, easy_corpus, tmp_path
-):
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_no_adapter(base_folder, easy_corpus, tmp_path):
     shutil.copytree(base_folder, tmp_path / "broken")
     weights = load_file(tmp_path / "broken" / "model.safetensors")
     weights["model.norm.weight"] *= math.nan
     save_file(weights, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
     with pytest.raises(TrainingError, match=r"Step 1: the loss is nan.*Lower `learning_rate`"):
-        train_adapter(
-            make_config(tmp_path / "broken", held_out_fraction=0.0), easy_corpus, tmp_path / "run"
-        )
+        train_adapter(make_config(tmp_path / "broken", held_out_fraction=0.0), easy_corpus, tmp_path / "run")
     assert not (tmp_path / "run" / "adapter").exists()
 
 

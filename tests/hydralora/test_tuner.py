@@ -65,9 +65,7 @@ def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 def test_state_dict_has_exactly_the_expected_keys_and_shapes(adapted, tmp_path):
     adapted.save_pretrained(tmp_path)
-    saved = {
-        k: tuple(v.shape) for k, v in load_file(tmp_path / "adapter_model.safetensors").items()
-    }
+    saved = {k: tuple(v.shape) for k, v in load_file(tmp_path / "adapter_model.safetensors").items()}
     expected = {}
     for block in (0, 1):
         for part, out in (("self_attn.q_proj", 32), ("self_attn.v_proj", 32), ("mlp.up_proj", 48)):
@@ -103,9 +101,7 @@ with torch.inference_mode():
 """
 
 
-@pytest.mark.parametrize(
-    "imports", ["import peft\nimport hydralora", "import hydralora\nimport peft"]
-)
+@pytest.mark.parametrize("imports", ["import peft\nimport hydralora", "import hydralora\nimport peft"])
 def test_a_fresh_process_loads_the_adapter_exactly(adapted, base_folder, ids, tmp_path, imports):
     adapted.save_pretrained(tmp_path / "adapter")
     torch.save(ids, tmp_path / "ids.pt")
@@ -131,9 +127,7 @@ def test_saved_and_loaded_logits_are_equal_bit_for_bit(adapted, load_tiny, ids, 
 
 
 def test_a_saved_configuration_comes_back_unchanged(tmp_path):
-    config = make_config(
-        router_input="Ax", balance_weight=0.1, head_mask=[2], rank_pattern={"q_proj": 2}
-    )
+    config = make_config(router_input="Ax", balance_weight=0.1, head_mask=[2], rank_pattern={"q_proj": 2})
     config.save_pretrained(tmp_path)
     assert HydraLoraConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
@@ -152,9 +146,7 @@ def test_a_disabled_adapter_gives_the_logits_of_the_base(adapted, load_tiny, ids
 
 def test_several_adapters_live_beside_each_other(adapted, ids):
     first = logits(adapted, ids)
-    adapted.add_adapter(
-        "second", make_config(r=4, num_experts=2, target_modules=["q_proj", "k_proj"])
-    )
+    adapted.add_adapter("second", make_config(r=4, num_experts=2, target_modules=["q_proj", "k_proj"]))
     assert torch.equal(logits(adapted, ids), first)
     adapted.set_adapter("second")
     randomise(adapted, seed=5)
@@ -207,16 +199,12 @@ def test_an_unknown_target_is_refused_by_name(tiny):
 
 
 def test_a_target_that_is_not_linear_is_refused_by_name(tiny):
-    with pytest.raises(
-        AdapterError, match=r"'model.embed_tokens' is a Embedding; only linear layers"
-    ):
+    with pytest.raises(AdapterError, match=r"'model.embed_tokens' is a Embedding; only linear layers"):
         get_peft_model(tiny, make_config(target_modules=["embed_tokens"]))
 
 
 def test_a_rank_too_large_names_the_layer(tiny):
-    with pytest.raises(
-        AdapterError, match=r"layers.0.self_attn.q_proj.*between 1 and 32.*got 64\."
-    ):
+    with pytest.raises(AdapterError, match=r"layers.0.self_attn.q_proj.*between 1 and 32.*got 64\."):
         get_peft_model(tiny, make_config(r=64))
 
 
@@ -239,9 +227,7 @@ def test_a_wrong_setting_is_refused_in_a_sentence(settings, sentence):
 
 def test_rank_and_alpha_can_differ_by_layer(tiny):
     pattern = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.v_proj": 4.0}}
-    layers = {
-        x.name: x for x in get_peft_model(tiny, make_config(**pattern)).base_model.routed_layers()
-    }
+    layers = {x.name: x for x in get_peft_model(tiny, make_config(**pattern)).base_model.routed_layers()}
     assert layers["model.layers.0.self_attn.q_proj"].r["default"] == 2
     assert layers["model.layers.0.self_attn.v_proj"].scaling["default"] == 2.0
     assert layers["model.layers.1.self_attn.v_proj"].scaling["default"] == 0.5
@@ -251,9 +237,7 @@ def test_auxiliary_loss_is_the_weighted_mean_of_the_layers(tiny, ids):
     adapted = randomise(get_peft_model(tiny, make_config(balance_weight=0.5))).train()
     adapted(input_ids=ids)
     balances = [layer.balance for layer in adapted.base_model.routed_layers()]
-    torch.testing.assert_close(
-        adapted.base_model.auxiliary_loss(), 0.5 * torch.stack(balances).mean()
-    )
+    torch.testing.assert_close(adapted.base_model.auxiliary_loss(), 0.5 * torch.stack(balances).mean())
 
 
 def test_there_is_no_auxiliary_loss_unless_asked_for(adapted, ids):
@@ -280,9 +264,7 @@ def test_every_linear_layer_in_the_blocks_learns(name):
     adapted = randomise(get_peft_model(model, make_config(r=2, target_modules=targets)))
     tokens = torch.randint(3, 40, (2, 6))
     adapted(input_ids=tokens, labels=tokens).loss.backward()
-    silent = [
-        n for n, w in adapted.named_parameters() if w.requires_grad and not w.grad.abs().sum()
-    ]
+    silent = [n for n, w in adapted.named_parameters() if w.requires_grad and not w.grad.abs().sum()]
     assert silent == [] and len(adapted.base_model.routed_layers()) >= 2 * len(targets)
 
 

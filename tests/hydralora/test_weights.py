@@ -19,9 +19,7 @@ def make_module(seed: int = 0, shared_a: bool = True) -> Module:
     generator = torch.Generator().manual_seed(seed)
     rows = RANK if shared_a else RANK * EXPERTS
     heads = torch.randn(EXPERTS, OUT, RANK, generator=generator)
-    return Module(
-        "model.layers.3.mlp.up_proj", torch.randn(rows, WIDE, generator=generator), heads, shared_a
-    )
+    return Module("model.layers.3.mlp.up_proj", torch.randn(rows, WIDE, generator=generator), heads, shared_a)
 
 
 def updates(module: Module) -> torch.Tensor:
@@ -49,10 +47,7 @@ def test_matrices_read_from_a_file_are_those_of_the_layers(method, tiny, tmp_pat
     assert len(found) == 14
     for module in found:
         layer = model.get_base_model().get_submodule(module.name)
-        a, b = (
-            getattr(layer, f"{'lora' if method == 'lora' else 'hydralora'}_{x}").default.weight
-            for x in "AB"
-        )
+        a, b = (getattr(layer, f"{'lora' if method == 'lora' else 'hydralora'}_{x}").default.weight for x in "AB")
         assert torch.equal(module.a, a) and module.shared_a is shared
         assert torch.equal(module.heads, b.view(-1, heads, 4).permute(1, 0, 2))
 
@@ -86,9 +81,7 @@ def test_effective_rank_equals_the_entropy_of_the_singular_values(shared_a):
 def test_overlap_equals_the_mean_squared_cosine_of_the_principal_angles():
     module = make_module()
     q = torch.linalg.qr(module.heads).Q
-    expected = torch.stack(
-        [torch.stack([torch.linalg.svdvals(a.T @ b).square().mean() for b in q]) for a in q]
-    )
+    expected = torch.stack([torch.stack([torch.linalg.svdvals(a.T @ b).square().mean() for b in q]) for a in q])
     close(compare_heads(module).overlap, expected)
 
 
@@ -101,9 +94,7 @@ def test_overlap_is_one_with_itself_symmetric_and_at_most_one():
 
 def test_heads_in_orthogonal_spaces_do_not_overlap():
     q = torch.linalg.qr(torch.randn(OUT, 2 * RANK)).Q
-    figures = compare_heads(
-        Module("m", torch.randn(RANK, WIDE), torch.stack([q[:, :RANK], q[:, RANK:]]))
-    )
+    figures = compare_heads(Module("m", torch.randn(RANK, WIDE), torch.stack([q[:, :RANK], q[:, RANK:]])))
     close([figures.overlap[0][1], figures.update_cosine[0][1]], torch.zeros(2))
 
 
@@ -158,14 +149,10 @@ def pairs_above(figures: list[Any], what: str, chance: str, share: float = 1.0) 
     return sum(above) / len(above)
 
 
-unfit_level = pytest.mark.xfail(
-    reason="the chance level of updates is drawn as if A were even and shared"
-)
+unfit_level = pytest.mark.xfail(reason="the chance level of updates is drawn as if A were even and shared")
 
 
-@pytest.mark.parametrize(
-    "directions", [RANK, pytest.param(1, marks=unfit_level)], ids=["even A", "A of one direction"]
-)
+@pytest.mark.parametrize("directions", [RANK, pytest.param(1, marks=unfit_level)], ids=["even A", "A of one direction"])
 def test_random_heads_stay_at_chance_level(directions, tmp_path):
     figures = []
     for seed in range(10):  # 360 pairs
@@ -174,9 +161,7 @@ def test_random_heads_stay_at_chance_level(directions, tmp_path):
         a[directions:] *= 0.05
         figures += figures_of(write_adapter(tmp_path / str(seed), heads, dict.fromkeys(heads, a)))
     assert pairs_above(figures, "update_cosine", "chance_cosine") < 0.03
-    assert (
-        pairs_above(figures, "update_cosine", "chance_cosine", share=0.65) > 0.02
-    )  # and not far below
+    assert pairs_above(figures, "update_cosine", "chance_cosine", share=0.65) > 0.02  # and not far below
     assert pairs_above(figures, "overlap", "chance_overlap") < 0.03
     assert summarise_heads(figures).startswith("No structure beyond chance")
 
@@ -185,9 +170,7 @@ def test_random_heads_stay_at_chance_level(directions, tmp_path):
 def test_random_heads_with_an_a_each_stay_at_chance_level():
     figures = [compare_heads(make_module(seed, shared_a=False)) for seed in range(60)]
     assert pairs_above(figures, "update_cosine", "chance_cosine") < 0.03
-    assert (
-        pairs_above(figures, "update_cosine", "chance_cosine", share=0.65) > 0.02
-    )  # and not far below
+    assert pairs_above(figures, "update_cosine", "chance_cosine", share=0.65) > 0.02  # and not far below
     assert summarise_heads(figures).startswith("No structure beyond chance")
 
 
@@ -195,9 +178,7 @@ def test_related_heads_are_called_related_and_copies_copies(tmp_path):
     write_adapter(tmp_path / "related", random_heads(0, by_layer=1.0))
     write_adapter(tmp_path / "copies", random_heads(0, by_layer=10.0))
     related, copies = (figures_of(tmp_path / name) for name in ("related", "copies"))
-    assert summarise_heads(related).startswith(
-        "The updates of the heads are related but not the same"
-    )
+    assert summarise_heads(related).startswith("The updates of the heads are related but not the same")
     assert summarise_heads(copies).startswith("The heads have become copies of each other")
 
 
@@ -223,9 +204,7 @@ def test_the_same_seed_gives_the_same_chance_level():
 
 
 def test_a_method_without_matrices_is_refused_plainly(tokenizer, tmp_path):
-    add_adapter(make_llama(len(tokenizer)), "prompt_tuning", {"virtual_tokens": 3}).save_pretrained(
-        tmp_path
-    )
+    add_adapter(make_llama(len(tokenizer)), "prompt_tuning", {"virtual_tokens": 3}).save_pretrained(tmp_path)
     with pytest.raises(AdapterError, match="This adapter has no A and B matrices"):
         list(read_modules(tmp_path))
 

@@ -48,7 +48,7 @@ def test_several_processes_may_open_a_new_database_at_once(home: Home) -> None:
     assert [found.get(timeout=120) for _ in crew] == ["fine"] * 4
     for process in crew:
         process.join()
-    assert len(Store(home).queue.list()) == 4
+    assert len(Store(home).queue.jobs()) == 4
 
 
 @pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1)])

@@ -53,7 +53,7 @@ def test_a_corpus_and_its_import_appear_together(store: Store, tmp_path: Path) -
 def test_a_file_that_is_not_there_leaves_no_corpus_and_no_job(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         store.add_corpus("talk", [tmp_path / "nothing.csv"])
-    assert store.corpora() == [] and store.queue.list() == []
+    assert store.corpora() == [] and store.queue.jobs() == []
     assert list(store.home.uploads.iterdir()) == []
 
 

@@ -114,7 +114,7 @@ def test_an_answer_can_be_stopped(store: Store, base: str) -> None:
 
 
 def test_a_killed_model_server_is_replaced(store: Store, base: str) -> None:
-    server = store.queue.list(kind="serve")[0]
+    server = store.queue.jobs(kind="serve")[0]
     os.killpg((server.process or {})["pid"], signal.SIGKILL)
     wait_for(lambda: store.queue.get(server.id).is_finished)
     lines = list(ChatClient(store).ask(question(base, "c")))
@@ -158,7 +158,9 @@ def test_a_rank_that_fits_no_layer_fails_with_layer_and_value(store: Store, base
     assert "got 500" in (done.error or "") and "q_proj" in (done.error or "")
 
 
-def test_a_base_of_pickled_weights_is_refused_before_anything_is_queued(store: Store, base: str, tmp_path: Path) -> None:
+def test_a_base_of_pickled_weights_is_refused_before_anything_is_queued(
+    store: Store, base: str, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text("{}")
     torch.save({}, tmp_path / "pytorch_model.bin")
     before = len(store.runs())
@@ -199,7 +201,9 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing_half(store: Store, tmp_p
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    subprocess.run([sys.executable, "-m", "jobs.child", str(folder)], preexec_fn=limit, cwd=Path(__file__).parents[2], check=False)
+    subprocess.run(
+        [sys.executable, "-m", "jobs.child", str(folder)], preexec_fn=limit, cwd=Path(__file__).parents[2], check=False
+    )
     result = json.loads((folder / "result.json").read_text())
     assert (result["status"], result["error_kind"]) == ("failed", "disk")
     assert not store.home.corpus(999).exists()

@@ -97,7 +97,9 @@ def test_worker_and_job_killed_together_leave_a_job_that_is_taken_up_again(works
     kill(worker)
     os.killpg((job.process or {})["pid"], signal.SIGKILL)
     workshop.start()
-    again = wait_for(lambda: (j := workshop.store.queue.get(job.id)).attempt == 2 and j.progress_text == "under way" and j)
+    again = wait_for(
+        lambda: (j := workshop.store.queue.get(job.id)).attempt == 2 and j.progress_text == "under way" and j
+    )
     assert again.status == JobStatus.RUNNING
 
 

@@ -50,4 +50,6 @@ class Commands:
 def start_app(home: Path, *words: object) -> subprocess.Popen[str]:
     """``python app.py`` in the background."""
     line = [sys.executable, str(PROJECT / "app.py"), "--home", str(home), *map(str, words)]
-    return subprocess.Popen(line, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        line, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )

@@ -16,8 +16,20 @@ from jobs.records import Analysis, Clustering, Corpus, Job, Run
 from jobs.status import FINISHED, JobStatus
 from jobs.store import Store
 
-CONFIG = {"base": "HuggingFaceTB/SmolLM2-135M", "method": "hydralora", "adapter": {"num_experts": 2}, "train": {"max_steps": 4}}
-SUMMARY = {"held_out_loss": 1.25, "held_out_loss_before": 2.5, "trainable": 100, "total": 2_000, "seconds": 3.0, "steps": 4}
+CONFIG = {
+    "base": "HuggingFaceTB/SmolLM2-135M",
+    "method": "hydralora",
+    "adapter": {"num_experts": 2},
+    "train": {"max_steps": 4},
+}
+SUMMARY = {
+    "held_out_loss": 1.25,
+    "held_out_loss_before": 2.5,
+    "trainable": 100,
+    "total": 2_000,
+    "seconds": 3.0,
+    "steps": 4,
+}
 LAYERS = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"]
 
 
@@ -27,7 +39,13 @@ class Stored:
     def __init__(self, store: Store) -> None:
         self.store, self.home = store, store.home
 
-    def end(self, job: Job | None, result: dict[str, Any] | None = None, status: JobStatus = JobStatus.SUCCEEDED, **more: Any) -> None:
+    def end(
+        self,
+        job: Job | None,
+        result: dict[str, Any] | None = None,
+        status: JobStatus = JobStatus.SUCCEEDED,
+        **more: Any,
+    ) -> None:
         """Claim the oldest job of this job's lane, which must be it, and end it."""
         assert job is not None
         held = self.store.queue.claim("tests", "here", job.lane)
@@ -36,7 +54,7 @@ class Stored:
 
     def end_all(self) -> None:
         """Stop what waits and end what a test has claimed."""
-        for job in self.store.queue.list(statuses=set(JobStatus) - FINISHED):
+        for job in self.store.queue.jobs(statuses=set(JobStatus) - FINISHED):
             if job.status == JobStatus.QUEUED:
                 self.store.queue.stop(job.id)
             else:
@@ -65,7 +83,15 @@ class Stored:
         self.end(row.job, clustering_result(words, np.bincount(cluster, minlength=2).tolist()))
         return self.store.clustering(row.id)
 
-    def run(self, corpus: Corpus, name: str = "A run", *, finished: bool = True, status: JobStatus = JobStatus.SUCCEEDED, **config: Any) -> Run:
+    def run(
+        self,
+        corpus: Corpus,
+        name: str = "A run",
+        *,
+        finished: bool = True,
+        status: JobStatus = JobStatus.SUCCEEDED,
+        **config: Any,
+    ) -> Run:
         """A run: finished with a summary, or waiting in the queue."""
         run = self.store.start_run(corpus.id, {**CONFIG, **config}, name=name)
         if finished:
@@ -107,7 +133,9 @@ def clustering_result(words: list[list[str]], sizes: list[int]) -> dict[str, Any
     }  # fmt: skip
 
 
-def routing_result(experts: int = 2, layers: list[str] | None = None, groups: dict[str, Any] | None = None) -> dict[str, Any]:
+def routing_result(
+    experts: int = 2, layers: list[str] | None = None, groups: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What ``routing.json`` holds, with gates that differ from cell to cell."""
     layers = layers or LAYERS
     raw = np.arange(1, len(layers) * experts + 1, dtype=float).reshape(len(layers), experts)
@@ -143,6 +171,10 @@ def weights_result(experts: int = 2, layers: list[str] | None = None) -> dict[st
 
 def map_result(experts: int = 2, layout: str = "pca") -> dict[str, Any]:
     """What ``map.json`` holds: one point for each head of two layers."""
-    points = [{"run": "run 1", "module": name, "layer": i, "kind": "up_proj", "expert": e} for i, name in enumerate(LAYERS) for e in range(experts)]
+    points = [
+        {"run": "run 1", "module": name, "layer": i, "kind": "up_proj", "expert": e}
+        for i, name in enumerate(LAYERS)
+        for e in range(experts)
+    ]
     return {"which": "B", "layout": layout, "seed": 3, "stability": 0.5, "points": points, "x": [float(i) for i in range(len(points))],
             "y": [-float(i) for i in range(len(points))], "findings": [], "sentence": "No structure beyond chance."}  # fmt: skip

@@ -130,7 +130,9 @@ def test_a_run_that_fails_gives_status_one(studio: Commands, corpus: dict[str, A
     broken.mkdir()
     (broken / "config.json").write_text((base / "config.json").read_text("utf-8"), "utf-8")
     (broken / "model.safetensors").write_bytes(b"not a safetensors file")
-    failed = studio("runs", "start", "--corpus", corpus["corpus_id"], "--base", broken, "--max-steps", 1, "--wait", "--json")
+    failed = studio(
+        "runs", "start", "--corpus", corpus["corpus_id"], "--base", broken, "--max-steps", 1, "--wait", "--json"
+    )
     assert failed.returncode == 1 and json.loads(failed.stdout)["status"] == "failed"
     assert "Traceback" not in failed.stderr and "cannot be loaded" in failed.stderr
 
@@ -170,7 +172,9 @@ def test_a_missing_file_is_named(studio: Commands, folder: Path) -> None:
 
 @pytest.mark.parametrize("name, content", [("empty.csv", b""), ("picture.csv", bytes(range(256)) * 20), ("rows.parquet", b"PAR1 but not really"),
                                            ("one.csv", b"prompt,answer\na,b\n"), ("endless.json", b"[" * 5_000)])  # fmt: skip
-def test_a_file_that_is_no_corpus_is_refused_and_not_listed(studio: Commands, folder: Path, name: str, content: bytes) -> None:
+def test_a_file_that_is_no_corpus_is_refused_and_not_listed(
+    studio: Commands, folder: Path, name: str, content: bytes
+) -> None:
     path = folder / name
     path.write_bytes(content)
     refused(studio("corpora", "add", path, "--json"), name)
@@ -187,7 +191,9 @@ def test_an_unknown_corpus_is_refused(studio: Commands, corpus: dict[str, Any], 
     refused(studio(*words, 987), "Corpus 987 does not exist.")
 
 
-@pytest.mark.parametrize("words", [("runs", "show"), ("runs", "stop"), ("runs", "resume"), ("runs", "delete", "--yes"), ("inspect",)])
+@pytest.mark.parametrize(
+    "words", [("runs", "show"), ("runs", "stop"), ("runs", "resume"), ("runs", "delete", "--yes"), ("inspect",)]
+)
 def test_an_unknown_run_is_refused(studio: Commands, corpus: dict[str, Any], words: tuple[str, ...]) -> None:
     refused(studio(*words, 987), "Run 987 does not exist.")
 
@@ -211,7 +217,9 @@ WRONG_RUNS = {
 
 
 @pytest.mark.parametrize("given, word", WRONG_RUNS.values(), ids=WRONG_RUNS)
-def test_a_wrong_setting_is_named_and_nothing_is_queued(studio: Commands, corpus: dict[str, Any], given: list[str], word: str) -> None:
+def test_a_wrong_setting_is_named_and_nothing_is_queued(
+    studio: Commands, corpus: dict[str, Any], given: list[str], word: str
+) -> None:
     before = studio.json("runs", "list")
     refused(studio("runs", "start", "--corpus", corpus["corpus_id"], *given, "--json"), word)
     assert studio.json("runs", "list") == before

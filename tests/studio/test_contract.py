@@ -131,7 +131,9 @@ def test_nothing_is_unpickled_or_run_from_text(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "studio/static").glob("*.js")), ids=lambda path: path.name)
 def test_scripts_put_text_into_the_page_as_text_only(path: Path) -> None:
-    forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|createContextualFragment|\beval\(|new Function"
+    forbidden = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|createContextualFragment|\beval\(|new Function"
+    )
     assert not re.findall(forbidden, path.read_text("utf-8"))
 
 

@@ -55,7 +55,9 @@ def test_this_machines_names_are_answered(client: TestClient, host: str) -> None
     assert client.get("/ui/health", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:9999", "https://127.0.0.1.evil.example", "null"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1:9999", "https://127.0.0.1.evil.example", "null"]
+)
 def test_another_site_cannot_write(client: TestClient, origin: str) -> None:
     before = client.get("/ui/chat/start").json()["conversations"]
     assert client.post("/ui/chat/conversations", headers={"Origin": origin}).status_code == 403
@@ -241,7 +243,9 @@ def test_the_loss_figure_holds_the_recorded_losses(client: TestClient, running: 
 
 
 @pytest.mark.parametrize("view, values", [("speed", [50.0, 60.0]), ("rate", [0.001, 0.002])])
-def test_the_other_curves_hold_the_recorded_numbers(client: TestClient, running: int, view: str, values: list[float]) -> None:
+def test_the_other_curves_hold_the_recorded_numbers(
+    client: TestClient, running: int, view: str, values: list[float]
+) -> None:
     assert panel(client, f"/ui/figures/runs/{running}/{view}")["figure"]["data"][0]["y"] == values
 
 
@@ -290,13 +294,17 @@ def test_an_unfinished_clustering_says_so(client: TestClient, stored: Stored) ->
     assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet.")
 
 
-@pytest.mark.parametrize("view", ["layers", "effective", "distribution", "distribution?layer=999", "classes", "groups", "agreement"])
+@pytest.mark.parametrize(
+    "view", ["layers", "effective", "distribution", "distribution?layer=999", "classes", "groups", "agreement"]
+)
 def test_every_view_of_the_gates_is_a_figure(client: TestClient, stored: Stored, view: str) -> None:
     found = stored.analysis(stored.run(stored.corpus()), "routing", routing_result())
     panel(client, f"/ui/figures/analyses/{found.id}/{view}")
 
 
-@pytest.mark.parametrize("view", ["layers", "norms", "heads", "heads?layer=1&what=overlap", "heads?layer=-5&what=head_cosine"])
+@pytest.mark.parametrize(
+    "view", ["layers", "norms", "heads", "heads?layer=1&what=overlap", "heads?layer=-5&what=head_cosine"]
+)
 def test_every_view_of_the_heads_is_a_figure(client: TestClient, stored: Stored, view: str) -> None:
     found = stored.analysis(stored.run(stored.corpus()), "weights", weights_result())
     panel(client, f"/ui/figures/analyses/{found.id}/{view}")
@@ -308,7 +316,9 @@ def test_the_map_of_the_matrices_is_a_figure(client: TestClient, stored: Stored)
     assert len(panel(client, f"/ui/figures/analyses/{found.id}/map")["table"]["rows"]) == 4
 
 
-@pytest.mark.parametrize("kind, view", [("routing", "secrets"), ("weights", "heads?what=name"), ("weights", "secrets"), ("routing", "norms")])
+@pytest.mark.parametrize(
+    "kind, view", [("routing", "secrets"), ("weights", "heads?what=name"), ("weights", "secrets"), ("routing", "norms")]
+)
 def test_a_view_that_an_analysis_has_not_is_refused(client: TestClient, stored: Stored, kind: str, view: str) -> None:
     result = routing_result() if kind == "routing" else weights_result()
     found = stored.analysis(stored.run(stored.corpus()), kind, result)
@@ -338,7 +348,10 @@ def test_an_unfinished_analysis_says_so(client: TestClient, stored: Stored) -> N
 
 
 def test_hostile_names_reach_the_pages_escaped_only(stored: Stored) -> None:
-    corpus = stored.corpus(HOSTILE, [{"prompt": HOSTILE, "answer": HOSTILE, "label": HOSTILE}, {"prompt": "a", "answer": "b", "label": "c"}])
+    corpus = stored.corpus(
+        HOSTILE,
+        [{"prompt": HOSTILE, "answer": HOSTILE, "label": HOSTILE}, {"prompt": "a", "answer": "b", "label": "c"}],
+    )
     clustering = stored.clustering(corpus, [[HOSTILE], ["boat"]])
     made = stored.run(corpus, HOSTILE)
     drawn = [
