@@ -77,15 +77,6 @@ class TrainConfig(Settings):
     gradient_checkpointing: bool = Field(False, description="Trade time for memory by computing activations twice")
 
 
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Quick": ("A first result in a few minutes.", {"max_steps": 2000, "eval_every": 200, "save_every": 500}),
-    "Balanced": ("Twice as long.", {"max_steps": 4000, "eval_every": 400, "save_every": 500}),
-    "Thorough": ("For results you want to keep; watch the held-out loss.",
-                 {"max_steps": 10000, "eval_every": 500, "save_every": 1000}),
-}  # fmt: skip
-"""Name -> (what it is for, the training settings that differ from the defaults)."""
-
-
 class RunConfig(Settings):
     """Everything that decides the outcome of a run, apart from the corpus itself.
 

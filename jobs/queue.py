@@ -24,7 +24,7 @@ from jobs.status import ACTIVE, FINISHED, JobStatus
 from jobs.tables import Jobs, Workers
 
 LANES = {"ingest": "light", "cluster": "light", "routing": "light", "weights": "light", "map": "light", "answers": "light",
-         "train": "heavy", "serve": "server"}  # fmt: skip
+         "train": "heavy", "speed": "heavy", "serve": "server"}  # fmt: skip
 LEASE_SECONDS = 60.0
 WORKER_GONE_SECONDS = 15.0  # without a sign of life
 
@@ -38,11 +38,11 @@ class Queue:
 
     def add(
         self, session: Session, kind: str, payload: dict[str, Any] | None = None, *,
-        corpus_id: int | None = None, run_id: int | None = None, max_attempts: int = 3,
+        corpus_id: int | None = None, run_id: int | None = None, max_attempts: int = 3, priority: int = 0,
     ) -> Jobs:  # fmt: skip
         """Put a job into the queue within the caller's transaction."""
         row = Jobs(kind=kind, lane=self.lanes[kind], payload=payload or {}, corpus_id=corpus_id,
-                   run_id=run_id, max_attempts=max_attempts)  # fmt: skip
+                   run_id=run_id, max_attempts=max_attempts, priority=priority)  # fmt: skip
         session.add(row)
         session.flush()
         return row

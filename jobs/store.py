@@ -26,6 +26,7 @@ from jobs.database import migrate, open_engine, writing
 from jobs.home import Home
 from jobs.queue import Queue
 from jobs.records import Analysis, Clustering, Corpus, Job, Run, Step
+from jobs.speeds import Speeds
 from jobs.status import FINISHED, JobStatus
 from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Metrics, Runs, Settings
 
@@ -44,6 +45,7 @@ class Store:
         self.write_engine = writing(self.engine)
         self.queue = Queue(self.engine)
         self.chats = Chats(self.engine)
+        self.speeds = Speeds(self.engine, self.queue)
 
     def _job(self, session: Session, job_id: int | None) -> Job | None:
         row = session.get(Jobs, job_id) if job_id else None
@@ -357,6 +359,8 @@ class Store:
             corpus.examples, corpus.rejected, corpus.format = (result[k] for k in ("examples", "rejected", "format"))
         elif job.kind == "cluster" and (row := session.get(Clusterings, job.payload["clustering_id"])):
             row.result, row.k = result, result["k"]
+        elif job.kind == "speed":
+            session.merge(Settings(key=job.payload["key"], value=result))
         elif job.kind == "train" and (run := session.get(Runs, job.run_id)):
             run.summary = result
 

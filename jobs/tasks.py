@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from jobs.child import Job
 
@@ -49,6 +52,21 @@ def train(job: Job) -> dict[str, Any]:
         clusters_folder=_clusters(job), on_step=job.step, should_stop=job.should_stop,
         report=job.report, resume=last_checkpoint(run) is not None,
     )  # fmt: skip
+
+
+def speed(job: Job) -> dict[str, Any]:
+    """Time a few training steps, so that the duration of a run can be told before it starts."""
+    spent = time.time() - psutil.Process().create_time()
+    before = time.perf_counter()
+    from hydralora.config import parse_config
+    from hydralora.presets import stored
+    from hydralora.speed import measure_speed
+
+    job.report(0.1, "Timing a few steps")
+    return stored(measure_speed(
+        parse_config(job.payload["config"]), job.home.corpus(job.payload["corpus_id"]), clusters_folder=_clusters(job),
+        spent=spent + time.perf_counter() - before, should_stop=job.should_stop,
+    ))  # fmt: skip
 
 
 def routing(job: Job) -> dict[str, Any]:
@@ -116,6 +134,6 @@ def serve(job: Job) -> dict[str, Any]:
 
 
 TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
-    "ingest": ingest, "cluster": cluster, "train": train, "routing": routing, "weights": weights,
+    "ingest": ingest, "cluster": cluster, "train": train, "speed": speed, "routing": routing, "weights": weights,
     "map": draw_map, "answers": answers, "serve": serve,
 }  # fmt: skip

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hydralora.config import PRESETS
 from hydralora.corpus import Corpus as Rows
 from hydralora.errors import UserError
+from hydralora.presets import PRESETS
 from hydralora.samples import CORPORA, GENERATORS
 from jobs.chat import ChatClient
 from jobs.home import Home
@@ -32,6 +32,7 @@ from jobs.store import Store
 from jobs.worker import main as worker_main
 from jobs.worker import start_worker
 from studio.doctor import examine
+from studio.estimate import settings_of
 
 FAILED, WRONG, STOPPED, INTERRUPTED = 1, 2, 3, 130
 POLL_SECONDS = 0.3
@@ -274,13 +275,14 @@ def start_run(
     if preset.capitalize() not in PRESETS:
         raise UserError(f"`--preset` must be one of {', '.join(PRESETS)}, got '{preset}'.")
     given = {"max_steps": max_steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    train = {**PRESETS[preset.capitalize()][1], **{name_: value for name_, value in given.items() if value is not None}}
+    store = Studio.store()
+    chosen = settings_of(store, preset.capitalize(), corpus, base, method)
+    train = {**chosen, **{name_: value for name_, value in given.items() if value is not None}}
     adapter = {name_: value for name_, value in {"num_experts": experts, "rank": rank}.items() if value is not None}
     config: dict[str, Any] = {"base": base, "method": method, "adapter": adapter, "train": train}
     for text in settings or ():
         part, field, value = parse_setting(text)
         config[part][field] = value
-    store = Studio.store()
     run = store.start_run(corpus, config, name=name)
     start_worker(store.home)
     follow(store, run, wait, as_json)

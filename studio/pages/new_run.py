@@ -6,16 +6,17 @@ from typing import Any
 
 import gradio as gr
 
-from hydralora.config import PRESETS, TrainConfig
+from hydralora.config import TrainConfig
 from hydralora.errors import UserError
 from hydralora.methods import METHODS
+from hydralora.presets import PRESETS
 from jobs.records import Corpus
-from jobs.status import JobStatus
 from jobs.store import Store
 from studio import cards
 from studio.cards import Markup
+from studio.estimate import ask_speed, known_speed, settings_of, tell
 from studio.form import BASIC, collect, field_input, method_fields, shown_value, train_fields
-from studio.pages.common import EVENT, TICK, address_id, go_to, shows_errors
+from studio.pages.common import EVENT, LIVE_SECONDS, TICK, address_id, go_to, shows_errors
 
 LEAD = "Choose a corpus and press Start. Everything else has a sensible value already."
 OWN = "As set below"
@@ -58,18 +59,6 @@ def about_method(name: str) -> Markup:
     )  # fmt: skip
 
 
-def time_estimate(store: Store, base: str, method: str, steps: int, batch: int) -> str:
-    """How long similar runs on this machine took, scaled to these steps; says so when there were none."""
-    for run in store.runs():
-        config, summary = run.config, run.summary
-        if summary and run.status == JobStatus.SUCCEEDED and config["base"] == base and config["method"] == method:
-            first = summary.get("resumed_from") or 0
-            per_step = summary["seconds"] / max(1, summary["steps"] - first)
-            seconds = per_step * steps * batch / max(1, config["train"]["batch_size"])
-            return f"About {cards.duration(seconds)}, judged by run {run.id} on the same base with the same method."
-    return "No estimate yet: it needs one finished run on this base with this method."
-
-
 def known_bases(store: Store) -> list[str]:
     """The starter and every base used before."""
     return list(dict.fromkeys(["starter", *(run.config["base"] for run in store.runs())]))
@@ -97,13 +86,16 @@ def build(page: gr.Blocks, store: Store) -> None:
         value="Quick",
         label="How thorough",
         elem_id="run-preset",
-        info=" · ".join(f"{k}: {v[0]}" for k, v in PRESETS.items()),
+        info=" · ".join(f"{name_}: {preset_.summary}" for name_, preset_ in PRESETS.items()),
     )
     inputs: dict[str, Any] = {}
     with gr.Row():
         for field in ("max_steps", "num_experts", "rank"):
             inputs[field] = field_input(field, {**options, **training}[field])
-    estimate = gr.HTML()
+    with gr.Row(equal_height=True):
+        estimate = gr.HTML(min_width=240)
+        clock = gr.Button("Time a few steps", size="sm", scale=0, min_width=150, visible=False, elem_id="time-steps")
+    stamp = gr.Textbox(visible=False)
     start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run")
     with gr.Accordion("Expert settings", open=False, elem_id="expert-settings"):
         published = gr.Dropdown(
@@ -163,9 +155,14 @@ def build(page: gr.Blocks, store: Store) -> None:
         adapter = dict(config["adapter"])
         if source is None and suggested:
             adapter["num_experts"] = suggested
+        train = (
+            config["train"]
+            if source
+            else settings_of(store, "Quick", chosen.id if chosen else None, "starter", "hydralora")
+        )
         updates = dict(zip(adapter_names, visible(config["method"], adapter), strict=True))
         for field, info in training.items():
-            updates[field] = gr.update(value=config["train"].get(field, info.get_default()))
+            updates[field] = gr.update(value=train.get(field, info.get_default()))
         return (
             missing, gr.Dropdown(choices=[(f"{c.name} ({c.examples:,} examples)", c.id) for c in found], value=chosen.id if chosen else None),
             note, gr.Dropdown(choices=known_bases(store), value=config["base"]), config["method"], OWN if source else "Quick",
@@ -192,16 +189,31 @@ def build(page: gr.Blocks, store: Store) -> None:
     def pick_published(method_name: str, which: str | None) -> list[Any]:
         return visible(method_name, METHODS[method_name].presets.get(which or "", {}))
 
-    def pick_preset(which: str) -> list[Any]:
+    @shows_errors
+    def pick_preset(which: str, *where: Any) -> list[Any]:
         if which not in PRESETS:
             return [gr.skip()] * len(training)
-        chosen = PRESETS[which][1]
-        return [chosen.get(field, info.get_default()) for field, info in training.items()]
+        chosen = settings_of(store, which, *where)
+        return [chosen[field] for field in training]
 
-    def guess(base_: str, method_name: str, steps: float | None, batch: float | None) -> Markup:
-        return Markup(
-            f"<p class='hy-quiet'>{cards.text(time_estimate(store, base_, method_name, int(steps or 0), int(batch or 1)))}</p>"
-        )
+    def guess(*given: Any) -> tuple[Markup, Any]:
+        corpus_id, base_, method_name, steps, batch, every = given
+        words = tell(store, corpus_id, base_, method_name, int(steps or 0), int(batch or 1), int(every or 0))
+        return Markup(f"<p class='hy-quiet'>{cards.text(words)}</p>"), gr.Button(visible="Time a few steps" in words)
+
+    def look(known: str, which: str, *given: Any) -> list[Any]:
+        """The estimate; and, once the speed is known, what the preset comes to on this machine."""
+        where = given[:3]
+        ask_speed(store, *where)
+        speed = known_speed(store, *where)
+        now = repr((where, speed))
+        words, button = guess(*given)
+        fill = speed is not None and now != known and which in PRESETS
+        return [words, button, now, *(pick_preset(which, *where) if fill else [gr.skip()] * len(training))]
+
+    def time_steps(*given: Any) -> tuple[Markup, Any]:
+        ask_speed(store, *given[:3], fetch=True)
+        return guess(*given)
 
     @shows_errors
     def begin(corpus_id: int | None, given: str, base_: str, method_name: str, *values: Any) -> str:
@@ -212,15 +224,26 @@ def build(page: gr.Blocks, store: Store) -> None:
         found = dict(zip(all_names, values, strict=True))
         config = {"base": (base_ or "").strip() or "starter", "method": method_name,
                   "adapter": collect(METHODS[method_name].options, found), "train": collect(TrainConfig, found)}  # fmt: skip
-        return str(store.start_run(corpus_id, config, name=given or "").id)
+        run = store.start_run(corpus_id, config, name=given or "")
+        store.speeds.give_way()
+        return str(run.id)
 
-    page.load(load, None, [problem, corpus, corpus_note, base, method, preset, start, *all_inputs], **TICK)
     corpus.input(pick_corpus, [corpus, method], [corpus_note, inputs["num_experts"]], **TICK)
     method.change(pick_method, [method, corpus], [method_note, published, *adapter_inputs], **TICK)
     published.input(pick_published, [method, published], adapter_inputs, **TICK)
-    preset.input(pick_preset, preset, [inputs[field] for field in training], **TICK)
-    for changed in (inputs["max_steps"], inputs["batch_size"], base, method):
-        changed.change(guess, [base, method, inputs["max_steps"], inputs["batch_size"]], estimate, **TICK)
+    where = [corpus, base, method]
+    asked = [*where, *(inputs[field] for field in ("max_steps", "batch_size", "eval_every"))]
+    train_inputs = [inputs[field] for field in training]
+    preset.input(pick_preset, [preset, *where], train_inputs, **TICK)
+    for field in training:
+        inputs[field].input(lambda: OWN, None, preset, **TICK)
+    for changed in asked[3:]:
+        changed.change(guess, asked, [estimate, clock], **TICK)
+    drawn = page.load(load, None, [problem, corpus, corpus_note, base, method, preset, start, *all_inputs], **TICK)
+    shown = [estimate, clock, stamp, *train_inputs]
+    drawn.then(look, [stamp, preset, *asked], shown, **TICK)
+    gr.Timer(LIVE_SECONDS).tick(look, [stamp, preset, *asked], shown, **TICK)
+    clock.click(time_steps, asked, [estimate, clock], **EVENT)
     start.click(begin, [corpus, name, base, method, *all_inputs], opened, **EVENT).success(
         None, opened, None, js=go_to("/run", "run")
     )

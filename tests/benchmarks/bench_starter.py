@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from hydralora.clusters import cluster_corpus
-from hydralora.config import PRESETS, parse_config
+from hydralora.config import parse_config
 from hydralora.corpus import import_corpus
 from hydralora.evaluate import compare_answers
+from hydralora.presets import preset_settings
 from hydralora.routing import measure_routing
 from hydralora.samples import CORPORA
 from hydralora.train import train_adapter
@@ -38,7 +39,7 @@ def measure(name: str, corpus: str, seed: int, work: Path) -> dict[str, Any]:
     if not rows.exists():
         import_corpus([CORPORA / corpus / f"{corpus}.jsonl"], rows)
         cluster_corpus(rows, clusters, k=None, seed=0)
-    train = {**PRESETS["Quick"][1], "seed": seed, "save_every": 0, "eval_every": 0}
+    train = {**preset_settings("Quick"), "seed": seed, "save_every": 0, "eval_every": 0}
     began = time.perf_counter()
     summary = train_adapter(parse_config({"base": "starter", "train": train, **VARIANTS[name]}), rows, run)
     minutes = (time.perf_counter() - began) / 60

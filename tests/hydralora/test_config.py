@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from hydralora.config import PRESETS, TrainConfig, parse_config
+from hydralora.config import TrainConfig, parse_config
 from hydralora.errors import UserError
 from hydralora.methods import METHODS
 
@@ -88,12 +88,6 @@ def test_two_mistakes_are_named_together():
     with pytest.raises(UserError) as error:
         parse_config({"train": {"max_steps": 0, "batch_size": 0}})
     assert "`train.max_steps`" in str(error.value) and "`train.batch_size`" in str(error.value)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_valid_settings(name):
-    purpose, values = PRESETS[name]
-    assert purpose and TrainConfig(**values).max_steps == values["max_steps"]
 
 
 def test_a_configuration_cannot_be_changed():

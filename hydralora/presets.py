@@ -1,0 +1,87 @@
+"""Plain choices of how long to train: minutes on this machine, turned into steps by its measured speed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MEASUREMENTS = 10  # held-out losses during a run
+FEWEST_STEPS = 20
+WANTED_STEPS = 150  # below this the batch is halved, so that the optimizer gets enough steps
+MOST_EPOCHS = 30  # nobody learns from seeing an example more often
+SHORT_CORPUS_STEPS = 200  # always allowed, however few examples there are
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of each part of a run at ``batch`` examples a step; measured by ``measure_speed``."""
+
+    start: float  # until the first step has ended: load, encode, held-out loss before training
+    step: float
+    evaluation: float  # one held-out loss, and about what saving costs
+    batch: int
+
+    def seconds(self, steps: int, batch: int, measurements: int) -> float:
+        """How long a run takes: ``start + steps * step * batch / self.batch + (1 + measurements) * evaluation``."""
+        return self.start + steps * self.step * batch / self.batch + (1 + measurements) * self.evaluation
+
+
+@dataclass(frozen=True)
+class Preset:
+    """``steps`` is taken where the speed of this machine is not known yet."""
+
+    summary: str
+    minutes: float
+    steps: int
+
+
+PRESETS: dict[str, Preset] = {
+    "Quick": Preset("A first result in about three minutes.", 3, 2_000),
+    "Balanced": Preset("About eight minutes.", 8, 4_000),
+    "Thorough": Preset("About twenty-five minutes; watch the held-out loss.", 25, 10_000),
+}
+
+
+def preset_settings(name: str, speed: Speed | None = None, examples: int | None = None) -> dict[str, Any]:
+    """The training settings of a preset: steps, batch, and how often to measure and save.
+
+    Args:
+        speed: How fast this machine is; without it the preset's own number of steps is taken.
+        examples: Training examples, so that a fast machine does not repeat few of them for ever.
+    """
+    preset = PRESETS[name]
+    if speed is None:
+        return _with_rhythm(preset.steps, {})
+    return settings_for(60 * preset.minutes, speed, examples)
+
+
+def settings_for(seconds: float, speed: Speed, examples: int | None = None) -> dict[str, Any]:
+    """Steps and batch that fill ``seconds`` at this speed."""
+    room = seconds - speed.start - (1 + MEASUREMENTS) * speed.evaluation
+    batch = speed.batch
+    while batch > 1 and room / (speed.step * batch / speed.batch) < WANTED_STEPS:
+        batch //= 2
+    steps = int(room / (speed.step * batch / speed.batch))
+    if examples:
+        steps = min(steps, max(SHORT_CORPUS_STEPS, MOST_EPOCHS * examples // batch))
+    return _with_rhythm(max(FEWEST_STEPS, _round_down(steps)), {"batch_size": batch})
+
+
+def _with_rhythm(steps: int, more: dict[str, Any]) -> dict[str, Any]:
+    return {"max_steps": steps, "eval_every": max(1, steps // MEASUREMENTS), "save_every": max(10, steps // 5), **more}
+
+
+def _round_down(steps: int) -> int:
+    """To 10 steps below 1,000, else to 50."""
+    unit = 10 if steps < 1_000 else 50
+    return steps // unit * unit
+
+
+def speed_of(values: dict[str, Any] | None) -> Speed | None:
+    """A stored speed; None where there is none."""
+    return Speed(**{name: values[name] for name in Speed.__dataclass_fields__}) if values else None
+
+
+def stored(speed: Speed) -> dict[str, Any]:
+    """A speed as it is stored."""
+    return asdict(speed)
