@@ -26,10 +26,12 @@ from jobs.processes import Identity, ask_to_end, family, host_name, identity, is
 from jobs.records import Job
 from jobs.status import JobStatus
 from jobs.store import Store
+from jobs.tour import Tour
 
 POLL_SECONDS = 0.4
 LEASE_RENEWAL_SECONDS = 10.0
 SIGN_OF_LIFE_SECONDS = 4.0
+TOUR_SECONDS = 1.0
 GRACE_SECONDS = {"train": 60.0, "serve": 5.0}  # to save its state after TERM; others have 8
 SLOTS = {"light": 1, "heavy": 1, "server": 1}
 PROJECT = Path(__file__).resolve().parent.parent
@@ -60,7 +62,7 @@ class Worker:
         self.name = f"{self.host}:{me['pid']}:{me['created']:.2f}"
         self.process = me
         self.held: dict[int, Held] = {}
-        self.signed_at = 0.0
+        self.signed_at = self.toured_at = 0.0
         self.ending = False
 
     def turn(self) -> None:
@@ -72,6 +74,9 @@ class Worker:
             self._adopt_orphans()
         for held in list(self.held.values()):
             self._watch(held)
+        if now - self.toured_at > TOUR_SECONDS:
+            self.toured_at = now
+            Tour(self.store).advance()
         for lane, slots in SLOTS.items():
             while sum(h.job.lane == lane for h in self.held.values()) < slots:
                 job = self.store.queue.claim(self.name, self.host, lane)

@@ -29,6 +29,7 @@ from jobs.home import Home
 from jobs.records import Job, Run
 from jobs.status import JobStatus
 from jobs.store import Store
+from jobs.tour import Tour
 from jobs.worker import main as worker_main
 from jobs.worker import start_worker
 from studio.doctor import examine
@@ -423,6 +424,42 @@ def chat(
             out.print(f"{token!r:<20} " + "  ".join(f"E{e + 1} {m:.2f}" for e, m in enumerate(means)))
 
     show(answer, as_json, lines)
+
+
+@app.command("tour")
+def take_tour(
+    minutes: Annotated[float, typer.Option(min=0.1, max=600.0, help="How long it trains")] = PRESETS["Quick"].minutes,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with a progress bar")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the sample runs and corpora instead")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Walk the whole way on a sample corpus: read, cluster, train, compare."""
+    store = Studio.store()
+    tour = Tour(store)
+    start_worker(store.home)
+    if remove:
+        tour.remove()
+    else:
+        tour.begin(minutes)
+    while wait and not remove and not (tour.is_done or tour.problem):
+        open_job = next((stage.job for stage in tour.stages() if stage.job and not stage.is_done), None)
+        if open_job is not None and open_job.is_finished:
+            raise UserError(
+                open_job.error or f"The tour's job {open_job.id} was {open_job.status}. Resume it, then wait again."
+            )
+        wait_for(store, open_job, "Tour") if open_job else time.sleep(POLL_SECONDS)
+    answer = {"run_id": tour.run_id, "done": tour.is_done, "problem": tour.problem,
+              "stages": {stage.name: stage.job.status if stage.job else None for stage in tour.stages()}}  # fmt: skip
+    show(
+        answer,
+        as_json,
+        lambda: print_table(
+            ["step", "state"], [[name, state or "to come"] for name, state in answer["stages"].items()]
+        ),
+    )
+    if tour.problem:
+        err.print(tour.problem)
+        raise typer.Exit(FAILED)
 
 
 @app.command()

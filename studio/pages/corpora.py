@@ -13,6 +13,7 @@ from hydralora.errors import UserError
 from hydralora.samples import GENERATORS
 from jobs.records import Clustering, Corpus
 from jobs.store import Store
+from jobs.tour import add_sample
 from studio import cards
 from studio.cards import Markup
 from studio.pages.common import (
@@ -25,7 +26,6 @@ from studio.pages.common import (
     moment,
     shows_errors,
 )
-from studio.pages.overview import add_sample
 from studio.palette import cluster_colour, cluster_name
 from studio.widgets import FigurePanel, figure
 

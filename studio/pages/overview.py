@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gradio as gr
 
-from hydralora.samples import CORPORA
 from jobs.status import FINISHED, JobStatus
 from jobs.store import Store
+from jobs.tour import add_sample
 from studio import cards
 from studio.cards import Markup
+from studio.pages import tour
 from studio.pages.common import EVENT, LIVE_SECONDS, TICK, eta, go_to, moment, shows_errors
 
-SAMPLE = "four-trades"
-JOB_WORDS = {"ingest": "Import", "cluster": "Clustering", "train": "Training", "routing": "Gates", "weights": "Heads",
+JOB_WORDS = {"ingest": "Import", "cluster": "Clustering", "train": "Training", "speed": "Timing", "routing": "Gates", "weights": "Heads",
              "map": "Map", "answers": "Answers", "serve": "Model server"}  # fmt: skip
 LEAD = "Upload a corpus, see its clusters, train with one click, and see which expert speaks."
 
@@ -71,20 +71,13 @@ def jobs_table(store: Store) -> Markup:
     return cards.table(["Job", "Status", "Progress", "Doing", "Time"], rows, caption="At work")
 
 
-def add_sample(store: Store, name: str = SAMPLE) -> int:
-    """Import a sample corpus, unless it is there already; gives its id."""
-    known = [c for c in store.corpora() if c.is_sample and c.name == name and not (c.job and c.job.status == "failed")]
-    if known:
-        return known[0].id
-    return store.add_corpus(name, [CORPORA / name / f"{name}.jsonl"], is_sample=True).id
-
-
 def build(page: gr.Blocks, store: Store) -> None:
     """Draw the page."""
     gr.HTML(cards.head("Hydra Studio", LEAD))
     top = gr.HTML()
+    tour.build(page, store)
     with gr.Row():
-        sample = gr.Button("Try it with the sample corpus", variant="primary", elem_id="use-sample")
+        sample = gr.Button("Open the sample corpus", elem_id="use-sample")
         gr.Button("Upload my own corpus", link="/corpora")
         gr.Button("New run", link="/new-run")
     opened = gr.Textbox(visible=False)

@@ -1,0 +1,192 @@
+"""The first tour: a sample corpus, its clusters, a run, and what it learnt, one job after the other.
+
+The worker calls ``advance`` while it works, so the tour goes on whether anybody looks or not. All
+it remembers is one setting with the ids of what it has made; every step can be looked at, stopped
+and taken up again on its own page.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydralora.config import parse_config
+from hydralora.errors import UserError
+from hydralora.presets import PRESETS, preset_settings, settings_for
+from hydralora.samples import CORPORA
+from jobs.records import Job
+from jobs.status import JobStatus
+
+if TYPE_CHECKING:
+    from jobs.store import Store
+
+SAMPLE = "four-trades"
+SETTING = "tour"
+NAME = "Tour: HydraLoRA on four-trades"
+BASE, METHOD = "starter", "hydralora"
+MADE = ("clustering_id", "run_id")
+LOOKS = ("answers", "routing")  # measured at the end, so that the pages have something to show
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the tour as it stands: ``job`` is None until it has been queued."""
+
+    name: str
+    job: Job | None
+
+    @property
+    def is_done(self) -> bool:
+        """Ended well."""
+        return self.job is not None and self.job.status == JobStatus.SUCCEEDED
+
+
+def add_sample(store: Store, name: str = SAMPLE) -> int:
+    """Import a sample corpus, unless it is there already; gives its id."""
+    for corpus in store.corpora():
+        if corpus.is_sample and corpus.name == name and not (corpus.job and corpus.job.status == JobStatus.FAILED):
+            return corpus.id
+    return store.add_corpus(name, [CORPORA / name / f"{name}.jsonl"], is_sample=True).id
+
+
+class Tour:
+    """Begin, go on, dismiss, take away again."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What is remembered: ``on``, ``dismissed``, ``minutes`` and the ids of what was made."""
+        return self.store.setting(SETTING) or {}
+
+    def _note(self, **values: Any) -> None:
+        self.store.remember(SETTING, {**self.notes, **values})
+
+    def begin(self, minutes: float = PRESETS["Quick"].minutes) -> None:
+        """Start the tour, or go on with one that was begun; ``minutes`` is how long it trains."""
+        known = self.notes
+        if known.get("on") and self.problem is None:
+            return
+        corpus = add_sample(self.store)
+        keep = {} if self.problem else {name: known[name] for name in MADE if name in known}
+        self.store.remember(SETTING, {**keep, "on": True, "minutes": minutes, "corpus_id": corpus})
+
+    def dismiss(self) -> None:
+        """Offer it no more; what is under way goes on by itself."""
+        self._note(on=False, dismissed=True)
+
+    @property
+    def is_on(self) -> bool:
+        """Begun, and neither dismissed nor being taken away."""
+        return bool(self.notes.get("on"))
+
+    @property
+    def is_offered(self) -> bool:
+        """Nothing is there yet, and nobody has said no."""
+        return not self.notes.get("dismissed") and not self.is_on and not self.store.corpora()
+
+    @property
+    def run_id(self) -> int | None:
+        """The run of the tour, once it was started."""
+        return self.notes.get("run_id")
+
+    @property
+    def is_done(self) -> bool:
+        """Everything has been trained and measured."""
+        return self.is_on and all(stage.is_done for stage in self.stages())
+
+    @property
+    def problem(self) -> str | None:
+        """Why the tour cannot go on by itself, or None."""
+        found: str | None = self.notes.get("problem")
+        return found
+
+    def stages(self) -> list[Stage]:
+        """Corpus, clusters, training and measuring, as they stand."""
+        notes, store = self.notes, self.store
+        with suppress(UserError):  # deleted meanwhile; `advance` notices and says so
+            corpus = store.corpus(notes["corpus_id"]).job if "corpus_id" in notes else None
+            clusters = store.clustering(notes["clustering_id"]).job if "clustering_id" in notes else None
+            run = store.run(notes["run_id"]).job if "run_id" in notes else None
+            looks = [store.find_analysis(notes["run_id"], kind) for kind in LOOKS] if run else []
+            jobs = [look.job for look in looks if look is not None and look.job is not None]
+            open_ = [job for job in jobs if job.status != JobStatus.SUCCEEDED]
+            last = (open_ or jobs)[-1] if len(jobs) == len(LOOKS) else None
+            return [Stage("corpus", corpus), Stage("clusters", clusters), Stage("run", run), Stage("looks", last)]
+        return [Stage(name, None) for name in ("corpus", "clusters", "run", "looks")]
+
+    def advance(self) -> None:
+        """Queue the next step where the one before has succeeded; nothing else, and never twice."""
+        if self.notes.get("removing"):
+            self._remove_what_rests()
+        if not self.is_on or self.problem is not None:
+            return
+        try:
+            self._next()
+        except UserError as error:
+            self._note(problem=str(error))
+
+    def _fail_with(self, job: Job | None) -> None:
+        if job is not None and job.is_finished and job.status != JobStatus.SUCCEEDED:
+            self._note(problem=job.error or job.progress_text)
+
+    def _next(self) -> None:
+        notes, store = self.notes, self.store
+        if store.corpus(notes["corpus_id"]).examples is None:
+            return self._fail_with(store.corpus(notes["corpus_id"]).job)
+        if "clustering_id" not in notes:
+            known = store.latest_clustering(notes["corpus_id"])
+            self._note(clustering_id=(known or store.add_clustering(notes["corpus_id"], None)).id)
+            return
+        clustering = store.clustering(notes["clustering_id"])
+        if clustering.result is None:
+            return self._fail_with(clustering.job)
+        if "run_id" not in notes:
+            train = self._settings(notes)
+            if train is not None:
+                adapter = {"num_experts": clustering.result["suggested_k"]}
+                config = {"base": BASE, "method": METHOD, "adapter": adapter, "train": train}
+                self._note(run_id=store.start_run(notes["corpus_id"], config, name=NAME, is_sample=True).id)
+            return
+        if store.run(notes["run_id"]).summary is not None:
+            for kind in LOOKS:
+                store.analyse(notes["run_id"], kind)
+
+    def _settings(self, notes: dict[str, Any]) -> dict[str, Any] | None:
+        """Steps that fill the minutes on this machine; None while its speed is being measured."""
+        speeds, config = self.store.speeds, parse_config({"base": BASE, "method": METHOD})
+        speed = speeds.get(notes["corpus_id"], config)
+        job = None if speed else speeds.ask(notes["corpus_id"], config, notes["clustering_id"])
+        if job is not None and not job.is_finished:
+            return None
+        examples = self.store.corpus(notes["corpus_id"]).examples
+        return settings_for(60 * notes["minutes"], speed, examples) if speed else preset_settings("Quick")
+
+    def remove(self) -> None:
+        """Stop and delete every sample run and sample corpus, as soon as nothing works on them any more."""
+        self.store.remember(SETTING, {"removing": True, "dismissed": True})
+        self._remove_what_rests()
+
+    def _remove_what_rests(self) -> None:
+        store, waits = self.store, False
+        for run in store.runs():
+            if run.is_sample:
+                waits = not self._is_gone(lambda run=run: store.delete_run(run.id), run.job) or waits
+        for corpus in store.corpora():
+            used = any(run.corpus_id == corpus.id for run in store.runs())
+            if corpus.is_sample and not used:
+                waits = not self._is_gone(lambda corpus=corpus: store.delete_corpus(corpus.id), corpus.job) or waits
+        if not waits:
+            self.store.remember(SETTING, {"dismissed": True})
+
+    def _is_gone(self, delete: Any, job: Job | None) -> bool:
+        if job is not None and not job.is_finished:
+            with suppress(UserError):  # it ends by itself just now
+                self.store.queue.stop(job.id)
+        try:
+            delete()
+        except UserError:
+            return False  # something still works on it; the worker tries again
+        return True
