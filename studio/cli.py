@@ -448,7 +448,7 @@ def take_tour(
                 open_job.error or f"The tour's job {open_job.id} was {open_job.status}. Resume it, then wait again."
             )
         wait_for(store, open_job, "Tour") if open_job else time.sleep(POLL_SECONDS)
-    answer = {"run_id": tour.run_id, "done": tour.is_done, "problem": tour.problem,
+    answer: dict[str, Any] = {"run_id": tour.run_id, "done": tour.is_done, "problem": tour.problem,
               "stages": {stage.name: stage.job.status if stage.job else None for stage in tour.stages()}}  # fmt: skip
     show(
         answer,
