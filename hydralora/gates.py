@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,7 +59,9 @@ class GateCapture:
 
 @contextmanager
 def override_experts(
-    model: nn.Module, factors: dict[int, float] | dict[str, dict[int, float]], force: int | None = None
+    model: nn.Module,
+    factors: dict[int, float] | dict[str, dict[int, float]],
+    force: int | dict[str, int] | None = None,
 ) -> Iterator[None]:
     """Multiply gate weights of experts inside the context: 0 mutes, 1 leaves, 2 doubles.
 
@@ -68,23 +70,26 @@ def override_experts(
     Args:
         factors: ``{expert: factor}`` for every layer, or ``{layer name: {expert: factor}}``.
         force: Let this expert alone speak, with gate weight 1, in every layer (or in the layers
-            named in ``factors``).
+            named in ``factors``); or ``{layer name: expert}``.
 
     Raises:
         AdapterError: When an expert or a layer does not exist.
     """
     layers = gate_layers(model)
     plan = _plan(layers, factors)
+    if isinstance(force, dict):
+        plan = {**{name: {} for name in _known(layers, force)}, **plan}
     try:
         for name, changes in plan.items():
             layer = layers[name]
             count = max(layer.num_experts[key] for key in layer.active_adapters)
-            _check_experts([*changes, *([] if force is None else [force])], count)
+            forced = force.get(name) if isinstance(force, dict) else force
+            _check_experts([*changes, *([] if forced is None else [forced])], count)
             row = torch.ones(count)
             for expert, factor in changes.items():
                 row[expert] = factor
             layer.factors = row.to(next(layer.hydralora_B[layer.active_adapters[0]].parameters()).device)
-            layer.forced = force
+            layer.forced = forced
         yield
     finally:
         for layer in layers.values():
@@ -96,10 +101,14 @@ def _plan(layers: dict[str, Any], factors: Any) -> dict[str, dict[int, float]]:
         raise AdapterError("This adapter has no router, so no expert can be muted or forced.")
     if not any(isinstance(value, dict) for value in factors.values()):
         return {name: dict(factors) for name in layers}
-    unknown = [name for name in factors if name not in layers]
+    return {name: factors[name] for name in _known(layers, factors)}
+
+
+def _known(layers: dict[str, Any], names: Iterable[str]) -> list[str]:
+    unknown = [name for name in names if name not in layers]
     if unknown:
         raise AdapterError(f"Layer '{unknown[0]}' has no experts here. Known: {', '.join(layers)}.")
-    return dict(factors)
+    return list(names)
 
 
 def _check_experts(experts: list[int], count: int) -> None:

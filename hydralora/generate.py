@@ -6,7 +6,7 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 from hydralora.base import choose_device, context_length, fingerprint, load_base, read_adapter_facts
 from hydralora.config import Settings, unit
 from hydralora.errors import AdapterError, UserError
-from hydralora.gates import GateCapture, override_experts
+from hydralora.gates import GateCapture, gate_layers, override_experts
 from hydralora.prompt import encode_prompt
 
 MAX_ADAPTERS = 4  # kept in memory beside one base; the one used longest ago leaves first
@@ -54,6 +54,13 @@ class TokenEvent:
     id: int
     text: str
     gates: list[list[float]] | None = None
+
+
+class Change(Settings):
+    """What is changed in one layer: factors of experts, or the one expert that speaks."""
+
+    factors: dict[int, float] = Field(default_factory=dict, description="Expert -> factor on its gate weight")
+    force: int | None = Field(None, description="Expert that speaks alone")
 
 
 @dataclass
@@ -195,11 +202,14 @@ class ChatModel:
         adapter: Path | None = None,
         settings: GenerationSettings | None = None,
         stop: threading.Event | None = None,
-        factors: dict[int, float] | dict[str, dict[int, float]] | None = None,
+        factors: dict[int, float] | None = None,
         force: int | None = None,
+        layers: dict[str, Change] | None = None,
         answer: Answer | None = None,
     ) -> Iterator[TokenEvent]:
         """Yield the answer's tokens as they come; ``answer`` is filled in on the way.
+
+        ``factors`` and ``force`` change experts in every layer, ``layers`` in the ones it names.
 
         Raises:
             UserError: When the last message alone does not fit the context.
@@ -210,12 +220,7 @@ class ChatModel:
         answer.prompt_tokens = len(ids)
         events: queue.Queue[Any] = queue.Queue()
         with ExitStack() as stack:
-            model = self.use(adapter)
-            if model is None:  # the base, while adapters are in place
-                model = self.model
-                stack.enter_context(model.disable_adapter())
-            if adapter is not None and (factors or force is not None):
-                stack.enter_context(override_experts(model, factors or {}, force=force))
+            model = stack.enter_context(self._speaking(adapter, factors or {}, force, layers or {}))
             capture = stack.enter_context(GateCapture(model, enabled=adapter is not None))
             answer.layers = list(capture.names)
             thread = threading.Thread(
@@ -227,6 +232,54 @@ class ChatModel:
             finally:  # also when the reader goes away in mid-answer
                 stop.set()
                 thread.join()
+
+    @contextmanager
+    def _speaking(
+        self, adapter: Path | None, factors: dict[int, float], force: int | None, layers: dict[str, Change]
+    ) -> Iterator[Any]:
+        """The model with this adapter in charge and its experts changed."""
+        with ExitStack() as stack:
+            model = self.use(adapter)
+            if model is None:  # the base, while adapters are in place
+                model = self.model
+                stack.enter_context(model.disable_adapter())
+            if adapter is not None and layers:
+                names = dict.fromkeys([*gate_layers(model), *layers])  # an unknown name is refused below
+                plan = {name: {**factors, **(layers[name].factors if name in layers else {})} for name in names}
+                forced = {name: force for name in names if force is not None}
+                forced |= {name: change.force for name, change in layers.items() if change.force is not None}
+                stack.enter_context(override_experts(model, plan, force=forced))
+            elif adapter is not None and (factors or force is not None):
+                stack.enter_context(override_experts(model, factors, force=force))
+            yield model
+
+    @torch.inference_mode()
+    def weigh(
+        self,
+        messages: list[dict[str, str]],
+        tokens: list[int],
+        *,
+        adapter: Path | None = None,
+        settings: GenerationSettings | None = None,
+        factors: dict[int, float] | None = None,
+        force: int | None = None,
+        layers: dict[str, Change] | None = None,
+    ) -> list[float]:
+        """Probability of each of ``tokens`` after ``messages`` and the tokens before it, ``softmax(logits)``.
+
+        What an answer would have made of another one's words. Temperature and top-p are left out:
+        they choose among these probabilities.
+        """
+        prompt, _ = self._fit(messages, settings or GenerationSettings())
+        kept = tokens[: max(0, context_length(self.base) - len(prompt))]
+        if not kept:
+            return []
+        ids = torch.tensor([[*prompt, *kept]], device=self.base.device)
+        with self._speaking(adapter, factors or {}, force, layers or {}) as model:
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        own = logits[0, -len(kept) - 1 : -1].float().softmax(-1)  # (tokens, vocabulary)
+        found: list[float] = own.gather(-1, ids[0, -len(kept) :, None]).squeeze(-1).tolist()
+        return found
 
     def _fit(self, messages: list[dict[str, str]], settings: GenerationSettings) -> tuple[list[int], int]:
         """Prompt ids that leave room for the answer, and how many old messages were left out."""

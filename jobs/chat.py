@@ -56,6 +56,25 @@ class ChatClient:
                 "so far is kept; ask again and a new one is started."
             ) from error
 
+    def weigh(self, question: dict[str, Any]) -> list[float]:
+        """Probabilities of given tokens as the answer (the fields of ``model_server.Weigh``).
+
+        Raises:
+            ServerGone: When no server runs; weighing is no reason to start one.
+            UserError: When it refuses.
+        """
+        where = self._address()
+        if where is None:
+            raise ServerGone("The model server has ended. Ask again and a new one is started.")
+        try:
+            reply = httpx.post(f"{where[0]}/weigh", json=question, headers=where[1], timeout=SILENCE_SECONDS)
+        except httpx.TransportError as error:
+            raise ServerGone("The model server has ended. Ask again and a new one is started.") from error
+        if reply.status_code != 200:
+            raise UserError(f"The words could not be weighed: {_detail(reply)}")
+        found: list[float] = reply.json()["probabilities"]
+        return found
+
     def stop(self, request_id: str) -> None:
         """Ask the server to end an answer; nothing happens when it has ended already."""
         where = self._address()

@@ -24,7 +24,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from hydralora.errors import UserError
-from hydralora.generate import Answer, ChatModel, GenerationSettings
+from hydralora.generate import Answer, Change, ChatModel, GenerationSettings
 from jobs.child import Job, write_json
 from jobs.home import Home
 
@@ -33,19 +33,30 @@ MAX_WAITING = 16
 GATE_DIGITS = 3
 
 
-class Ask(BaseModel):
-    """One question to the server."""
+class Speaker(BaseModel):
+    """Who is to speak: a base, an adapter on it, and what is changed in its experts."""
 
     model_config = ConfigDict(extra="forbid")
-    request_id: str = Field(max_length=64)
     base: str = Field(max_length=500)
     run_id: int | None = None
     step: int | None = Field(None, description="A checkpoint of the run; None is the finished adapter")
     messages: list[dict[str, str]] = Field(min_length=1, max_length=200)
     settings: GenerationSettings = Field(default_factory=GenerationSettings)
     factors: dict[int, float] = Field(default_factory=dict)
-    layer_factors: dict[str, dict[int, float]] = Field(default_factory=dict)
     force: int | None = None
+    layers: dict[str, Change] = Field(default_factory=dict, description="Changes of single layers")
+
+
+class Ask(Speaker):
+    """One question to the server."""
+
+    request_id: str = Field(max_length=64)
+
+
+class Weigh(Speaker):
+    """How likely would these tokens have been as the answer?"""
+
+    tokens: list[int] = Field(min_length=1, max_length=8192)
 
 
 class Server:
@@ -60,7 +71,7 @@ class Server:
         self.stops: dict[str, threading.Event] = {}
         self._count = threading.Lock()
 
-    def adapter(self, ask: Ask) -> Path | None:
+    def adapter(self, ask: Speaker) -> Path | None:
         """Folder of the adapter asked for; UserError when it is not there."""
         if ask.run_id is None:
             return None
@@ -93,21 +104,36 @@ class Server:
         adapter = self.adapter(ask)
         if self.model is None or self.model.base_name != ask.base:
             yield _line(state=f"Loading base model {ask.base}")
-            self.model = None
-            self.model = ChatModel(ask.base)
+        model = self.load(ask.base)
         answer, began, count = Answer(), time.perf_counter(), 0
-        factors: Any = ask.layer_factors or ask.factors
-        stream = self.model.stream(ask.messages, adapter=adapter, settings=ask.settings, stop=stop,
-                                   factors=factors, force=ask.force, answer=answer)  # fmt: skip
+        stream = model.stream(ask.messages, adapter=adapter, settings=ask.settings, stop=stop,
+                              factors=ask.factors, force=ask.force, layers=ask.layers, answer=answer)  # fmt: skip
         for event in stream:
             if count == 0:
                 yield _line(layers=answer.layers, prompt_tokens=answer.prompt_tokens, dropped=answer.dropped)
             count += 1
             gates = event.gates and [[round(g, GATE_DIGITS) for g in layer] for layer in event.gates]
-            yield _line(text=event.text, gates=gates)
+            yield _line(text=event.text, gates=gates, id=event.id)
         seconds = max(time.perf_counter() - began, 1e-9)
         yield _line(done=answer.reason, count=count, tokens_per_second=round(count / seconds, 1),
                     layers=answer.layers, dropped=answer.dropped)  # fmt: skip
+
+    def load(self, base: str) -> ChatModel:
+        """The model of this base; the one in memory leaves first, so that two never lie beside each other."""
+        if self.model is None or self.model.base_name != base:
+            self.model = None
+            self.model = ChatModel(base)
+        return self.model
+
+    def weigh(self, ask: Weigh) -> list[float]:
+        """Probabilities of the tokens, once the answers before it are done."""
+        with self.turn:
+            self.last_used = time.monotonic()
+            adapter = self.adapter(ask)
+            return self.load(ask.base).weigh(
+                ask.messages, ask.tokens, adapter=adapter, settings=ask.settings, factors=ask.factors,
+                force=ask.force, layers=ask.layers,
+            )  # fmt: skip
 
 
 def _line(**values: Any) -> str:
@@ -131,6 +157,13 @@ def build_app(server: Server, token: str) -> FastAPI:
     @app.post("/answer")
     def answer(ask: Ask) -> StreamingResponse:
         return StreamingResponse(server.answer(ask), media_type="application/x-ndjson")
+
+    @app.post("/weigh")
+    def weigh(ask: Weigh) -> dict[str, Any]:
+        try:
+            return {"probabilities": server.weigh(ask)}
+        except UserError as error:
+            raise HTTPException(422, str(error)) from error
 
     @app.post("/stop/{request_id}")
     def stop(request_id: str) -> dict[str, bool]:

@@ -84,10 +84,10 @@ def build(page: gr.Blocks, store: Store) -> None:
     """Draw the tour's part of the Overview."""
     view = gr.HTML(elem_id="tour")
     with gr.Row():
-        begin = gr.Button("Take the tour", variant="primary", visible=False, elem_id="begin-tour")
-        leave = gr.Button("Leave the tour", visible=False, elem_id="leave-tour")
-        chat = gr.Button("Open the chat", variant="primary", visible=False, elem_id="tour-chat")
-        remove = gr.Button("Remove the samples", visible=False, elem_id="remove-samples")
+        begin = gr.Button("Take the tour", variant="primary", visible=False, scale=0, min_width=200, elem_id="begin-tour")
+        leave = gr.Button("Leave the tour", visible=False, scale=0, min_width=160, elem_id="leave-tour")
+        chat = gr.Button("Open the chat", variant="primary", visible=False, scale=0, min_width=200, elem_id="tour-chat")
+        remove = gr.Button("Remove the samples", visible=False, scale=0, min_width=220, elem_id="remove-samples")
     seen = gr.Textbox(visible=False)
     arrived = gr.Textbox(visible=False)
     parts = [view, begin, leave, chat, remove, seen, arrived]
