@@ -30,6 +30,11 @@ def last_checkpoint(run_folder: Path) -> Path | None:
     return None
 
 
+def list_checkpoints(run_folder: Path) -> list[int]:
+    """Steps of the complete checkpoints of a run, in order."""
+    return sorted(step_of(mark.parent) for mark in (run_folder / "checkpoints").glob(f"checkpoint-*/{COMPLETE}"))
+
+
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 

@@ -56,6 +56,30 @@ class ChatClient:
                 "so far is kept; ask again and a new one is started."
             ) from error
 
+    def warm(self, base: str, run_id: int | None = None, step: int | None = None) -> None:
+        """Have the server running and the adapter in memory before the first question.
+
+        Raises:
+            UserError: When it cannot be started, or the adapter is not there.
+        """
+        where = self._address() or self._start()
+        reply = httpx.post(f"{where[0]}/load", json={"base": base, "run_id": run_id, "step": step}, headers=where[1],
+                           timeout=SILENCE_SECONDS)  # fmt: skip
+        if reply.status_code != 200:
+            raise UserError(_detail(reply))
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What the server says of itself, or None while it rests."""
+        where = self._address()
+        if where is None:
+            return None
+        try:
+            found: dict[str, Any] = httpx.get(f"{where[0]}/health", headers=where[1], timeout=5).json()
+        except httpx.TransportError:
+            return None
+        return found
+
     def weigh(self, question: dict[str, Any]) -> list[float]:
         """Probabilities of given tokens as the answer (the fields of ``model_server.Weigh``).
 

@@ -60,6 +60,11 @@ class Home:
         return self.root / "uploads"
 
     @property
+    def make_room(self) -> Path:
+        """There while a training run needs the GPU; the model server then gives it back."""
+        return self.root / "make-room"
+
+    @property
     def server(self) -> Path:
         """Where the model server says how it is reached."""
         return self.root / "server"

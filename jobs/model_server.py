@@ -8,6 +8,7 @@ by path.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -16,20 +17,24 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import torch
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from hydralora.base import choose_device
 from hydralora.errors import UserError
 from hydralora.generate import Answer, Change, ChatModel, GenerationSettings
 from jobs.child import Job, write_json
 from jobs.home import Home
+from jobs.turn import Turn
 
 IDLE_SECONDS = float(os.environ.get("HYDRA_STUDIO_SERVER_IDLE_SECONDS", 600))
 MAX_WAITING = 16
+MAX_CHARACTERS = 100_000  # of one message
 GATE_DIGITS = 3
 
 
@@ -40,11 +45,20 @@ class Speaker(BaseModel):
     base: str = Field(max_length=500)
     run_id: int | None = None
     step: int | None = Field(None, description="A checkpoint of the run; None is the finished adapter")
-    messages: list[dict[str, str]] = Field(min_length=1, max_length=200)
+    messages: list[dict[str, Annotated[str, Field(max_length=MAX_CHARACTERS)]]] = Field(min_length=1, max_length=200)
     settings: GenerationSettings = Field(default_factory=GenerationSettings)
     factors: dict[int, float] = Field(default_factory=dict)
     force: int | None = None
     layers: dict[str, Change] = Field(default_factory=dict, description="Changes of single layers")
+
+
+class Load(BaseModel):
+    """A base and an adapter that will soon be asked."""
+
+    model_config = ConfigDict(extra="forbid")
+    base: str = Field(max_length=500)
+    run_id: int | None = None
+    step: int | None = None
 
 
 class Ask(Speaker):
@@ -65,13 +79,14 @@ class Server:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.model: ChatModel | None = None
-        self.turn = threading.Lock()
+        self.turn = Turn()
+        self.device = choose_device()
         self.waiting = 0
         self.last_used = time.monotonic()
         self.stops: dict[str, threading.Event] = {}
         self._count = threading.Lock()
 
-    def adapter(self, ask: Speaker) -> Path | None:
+    def adapter(self, ask: Speaker | Load) -> Path | None:
         """Folder of the adapter asked for; UserError when it is not there."""
         if ask.run_id is None:
             return None
@@ -104,6 +119,8 @@ class Server:
         adapter = self.adapter(ask)
         if self.model is None or self.model.base_name != ask.base:
             yield _line(state=f"Loading base model {ask.base}")
+        if self.must_make_room:
+            yield _line(state="A training run has the GPU, so this answer is computed on the processor")
         model = self.load(ask.base)
         answer, began, count = Answer(), time.perf_counter(), 0
         stream = model.stream(ask.messages, adapter=adapter, settings=ask.settings, stop=stop,
@@ -120,10 +137,26 @@ class Server:
 
     def load(self, base: str) -> ChatModel:
         """The model of this base; the one in memory leaves first, so that two never lie beside each other."""
-        if self.model is None or self.model.base_name != base:
+        place = "cpu" if self.must_make_room else self.device
+        if self.model is None or self.model.base_name != base or self.model.base.device.type != place:
             self.model = None
-            self.model = ChatModel(base)
+            self.model = ChatModel(base, device=place)
         return self.model
+
+    @property
+    def must_make_room(self) -> bool:
+        """Whether a training run needs the GPU that we would use."""
+        return self.device != "cpu" and self.home.make_room.exists()
+
+    def make_room(self) -> None:
+        """Give the GPU back as soon as no answer is being written; answers come from the processor meanwhile."""
+        model = None if self.turn.is_held else self.model
+        if self.must_make_room and model is not None and model.base.device.type != "cpu":
+            del model
+            with self.turn:
+                self.model = None
+                gc.collect()
+                torch.cuda.empty_cache()
 
     def weigh(self, ask: Weigh) -> list[float]:
         """Probabilities of the tokens, once the answers before it are done."""
@@ -152,11 +185,26 @@ def build_app(server: Server, token: str) -> FastAPI:
     @app.get("/health")
     def health() -> dict[str, Any]:
         base = server.model.base_name if server.model else None
-        return {"base": base, "waiting": server.waiting, "busy": server.turn.locked()}
+        return {
+            "base": base,
+            "waiting": server.waiting,
+            "busy": server.turn.is_held,
+            "has_made_room": server.must_make_room,
+        }
 
     @app.post("/answer")
     def answer(ask: Ask) -> StreamingResponse:
         return StreamingResponse(server.answer(ask), media_type="application/x-ndjson")
+
+    @app.post("/load")
+    def load(ask: Load) -> dict[str, bool]:
+        try:
+            with server.turn:
+                server.last_used = time.monotonic()
+                server.load(ask.base).use(server.adapter(ask))
+        except UserError as error:
+            raise HTTPException(422, str(error)) from error
+        return {"loaded": True}
 
     @app.post("/weigh")
     def weigh(ask: Weigh) -> dict[str, Any]:
@@ -185,7 +233,8 @@ def serve(job: Job) -> dict[str, Any]:
 
     def watch() -> None:
         while not web.should_exit:
-            idle = time.monotonic() - server.last_used > IDLE_SECONDS and not server.turn.locked()
+            server.make_room()
+            idle = time.monotonic() - server.last_used > IDLE_SECONDS and not server.turn.is_held
             if idle or job.should_stop():
                 web.should_exit = True
             time.sleep(0.3)

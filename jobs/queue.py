@@ -190,6 +190,12 @@ class Queue:
             rows = session.scalars(select(Workers).where(Workers.seen_at > since))
             return [{"name": r.name, "host": r.host, "process": r.process, "seen_at": r.seen_at} for r in rows]
 
+    def has_waiting(self, lane: str) -> bool:
+        """Whether a job of this lane waits for its turn."""
+        query = select(Jobs.id).where(Jobs.status == JobStatus.QUEUED, Jobs.lane == lane).limit(1)
+        with Session(self.engine) as session:
+            return session.scalar(query) is not None
+
     def counts(self) -> dict[str, int]:
         """How many jobs wait and how many run."""
         jobs = self.jobs(statuses=[s for s in JobStatus if s not in FINISHED], limit=1000)

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from hydralora.base_folder import name_base
+from hydralora.checkpoints import list_checkpoints
 from hydralora.config import parse_config
 from hydralora.errors import UserError
 from jobs.chats import Chats
@@ -269,6 +270,10 @@ class Store:
         query = select(Metrics).where(Metrics.run_id == run_id, Metrics.step > after).order_by(Metrics.step)
         with Session(self.engine) as session:
             return [Step.of(row) for row in session.scalars(query)]
+
+    def checkpoints(self, run_id: int) -> list[int]:
+        """Steps at which a run has a complete checkpoint."""
+        return list_checkpoints(self.home.run(run_id))
 
     # Analyses
 

@@ -77,12 +77,21 @@ class Worker:
         if now - self.toured_at > TOUR_SECONDS:
             self.toured_at = now
             Tour(self.store).advance()
+        self._share_gpu()
         for lane, slots in SLOTS.items():
             while sum(h.job.lane == lane for h in self.held.values()) < slots:
                 job = self.store.queue.claim(self.name, self.host, lane)
                 if job is None:
                     break
                 self._start(job)
+
+    def _share_gpu(self) -> None:
+        """Training goes before chat: while a heavy job runs or waits, the model server keeps off the GPU."""
+        wanted = any(held.job.lane == "heavy" for held in self.held.values()) or self.store.queue.has_waiting("heavy")
+        if wanted:
+            self.home.make_room.touch()
+        else:
+            self.home.make_room.unlink(missing_ok=True)
 
     # Starting
 

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +51,7 @@ class Answers:
         """Store a question and begin one answer for each variant; gives their ids.
 
         Args:
-            variants: What answers: ``{"run_id", "step", "settings", "factors", "force"}``.
+            variants: What answers: ``{"run_id", "step", "settings", "factors", "force", "layers"}``.
             question_id: Answer this earlier question again instead of a new one.
         """
         if question_id is None:
@@ -94,16 +95,14 @@ class Answers:
         return [*turns, {"role": "user", "content": question.text}]
 
     def _begin(self, question: Message, variant: dict[str, Any], base: str, history: list[Any]) -> int:
-        run_id = variant.get("run_id")
-        message = self.store.chats.begin_answer(question, run_id, variant)
-        ask = {"request_id": str(message.id), "base": base, "run_id": run_id, "step": variant.get("step"),
-               "messages": history, "settings": variant.get("settings", {}),
-               "factors": variant.get("factors", {}), "force": variant.get("force")}  # fmt: skip
+        message = self.store.chats.begin_answer(question, variant.get("run_id"), variant)
         self.live[message.id] = Live()
-        threading.Thread(target=self._write, args=(message.id, ask), daemon=True).start()
+        speaker = _speaker(variant, base, history)
+        threading.Thread(target=self._write, args=(message, speaker), daemon=True).start()
         return message.id
 
-    def _write(self, message_id: int, ask: dict[str, Any]) -> None:
+    def _write(self, message: Message, speaker: dict[str, Any]) -> None:
+        message_id, ask = message.id, {"request_id": str(message.id), **speaker}
         live, text, tokens = self.live[message_id], "", []
         details: dict[str, Any] = {}
         flushed = time.monotonic()
@@ -112,7 +111,7 @@ class Answers:
             for line in self.client.ask(ask):
                 if "text" in line:
                     text += line["text"]
-                    tokens.append([line["text"], line["gates"]])
+                    tokens.append([line["text"], line["gates"], line["id"]])
                 elif "done" in line:
                     details.update({k: line[k] for k in ("done", "count", "tokens_per_second", "layers", "dropped")})
                     end = {"state": "stopped" if line["done"] == "stopped" else "done", "error": None}
@@ -123,12 +122,45 @@ class Answers:
                 if time.monotonic() - flushed > FLUSH_SECONDS:
                     self.store.chats.write_answer(message_id, text=text, tokens=tokens, details=details)
                     flushed = time.monotonic()
+            details.update(self._weigh(message, speaker))
         except UserError as error:
             end = {"state": "failed", "error": str(error)}
         finally:
             self.store.chats.write_answer(message_id, text=text, tokens=tokens, details=details, **end)
             live.add({"end": end["state"], "error": end["error"], "details": details}, ended=True)
             self.live.pop(message_id, None)
+
+    def _weigh(self, message: Message, speaker: dict[str, Any]) -> dict[str, Any]:
+        """What this variant makes of the words of the question's first answer, and what that one did itself.
+
+        Probabilities of the first answer's tokens, ``weighed.own`` and ``weighed.here``; nothing
+        where this is the first, or the two have different tokens.
+        """
+        answers = [m for m in self.store.chats.messages(message.conversation_id) if m.reply_to == message.reply_to]
+        first = next(
+            (m for m in answers if m.role == "assistant" and m.state in ("done", "stopped") and m.tokens), None
+        )
+        if first is None or first.id >= message.id or any(len(token) < 3 for token in first.tokens or []):
+            return {}
+        if self._base(first.settings) != speaker["base"]:
+            return {}
+        ids = [token[2] for token in first.tokens or []]
+        own = {**_speaker(first.settings, speaker["base"], speaker["messages"]), "tokens": ids}
+        try:
+            found = {"own": self.client.weigh(own), "here": self.client.weigh({**speaker, "tokens": ids})}
+        except UserError as error:
+            return {"unweighed": str(error)}
+        return {"weighed": {"of": first.id, **{name: [round(p, 4) for p in shares] for name, shares in found.items()}}}
+
+    def warm(self, variant: dict[str, Any]) -> None:
+        """Load what will soon be asked, in the background; a failure is told when it is asked."""
+        base = self._base(variant)
+
+        def load() -> None:
+            with suppress(UserError):
+                self.client.warm(base, variant.get("run_id"), variant.get("step"))
+
+        threading.Thread(target=load, daemon=True).start()
 
     def follow(self, message_id: int) -> Iterator[str]:
         """Lines of JSON from the first token on; a finished answer comes at once.
@@ -159,6 +191,13 @@ class Answers:
     def stop(self, message_id: int) -> None:
         """Ask the model server to end an answer."""
         self.client.stop(str(message_id))
+
+
+def _speaker(variant: dict[str, Any], base: str, history: list[Any]) -> dict[str, Any]:
+    """A variant as the model server wants it."""
+    return {"base": base, "run_id": variant.get("run_id"), "step": variant.get("step"), "messages": history,
+            "settings": variant.get("settings", {}), "factors": variant.get("factors", {}),
+            "force": variant.get("force"), "layers": variant.get("layers", {})}  # fmt: skip
 
 
 def _line(value: dict[str, Any]) -> str:

@@ -13,6 +13,14 @@ from studio.api import LARGEST_ID, Id
 from studio.palette import EXPERT_COLOURS, expert_name
 
 
+class LayerChange(BaseModel):
+    """What is changed in one layer."""
+
+    model_config = ConfigDict(extra="forbid")
+    factors: dict[int, float] = Field(default_factory=dict)
+    force: int | None = None
+
+
 class Variant(BaseModel):
     """What is to answer, and how."""
 
@@ -23,6 +31,7 @@ class Variant(BaseModel):
     settings: dict[str, float | int] = Field(default_factory=dict)
     factors: dict[int, float] = Field(default_factory=dict)
     force: int | None = None
+    layers: dict[str, LayerChange] = Field(default_factory=dict, max_length=2_000)
 
 
 class Question(BaseModel):
@@ -48,10 +57,10 @@ def chat_router(answers: Answers) -> APIRouter:
 
     @router.get("/start")
     def start() -> dict[str, Any]:
-        runs = [{"id": run.id, "name": run.name, "method": run.config["method"], "base": run.config["base"],
+        runs = [{"id": run.id, "name": run.name, "steps": store.checkpoints(run.id), "finished": run.summary is not None, "method": run.config["method"], "base": run.config["base"],
                  "experts": run.config["adapter"].get("num_experts", 1), "corpus_id": run.corpus_id}
-                for run in store.runs() if run.summary is not None]  # fmt: skip
-        return {"runs": runs, "conversations": [vars(c) for c in store.chats.conversations()],
+                for run in store.runs() if run.summary is not None or store.checkpoints(run.id)]  # fmt: skip
+        return {"runs": runs, "server": answers.client.state, "conversations": [vars(c) for c in store.chats.conversations()],
                 "colours": EXPERT_COLOURS, "names": [expert_name(i) for i in range(64)]}  # fmt: skip
 
     @router.get("/examples/{run_id}")
@@ -66,6 +75,11 @@ def chat_router(answers: Answers) -> APIRouter:
         ids = [group[place] for place in (0, 1) for group in typical if len(group) > place]
         prompts = [example.prompt or example.answer[:60] for example in corpus.take(ids[:8])]
         return [prompt for prompt in dict.fromkeys(prompts) if len(prompt) <= 300]
+
+    @router.post("/warm")
+    def warm(variant: Variant) -> dict[str, bool]:
+        answers.warm(variant.model_dump(exclude_none=True))
+        return {"ok": True}
 
     @router.post("/conversations")
     def create() -> dict[str, Any]:

@@ -17,7 +17,7 @@
     const root = element.querySelector(".hy-chat-root");
     if (!root || root.dataset.wired) return;
     root.dataset.wired = "1";
-    const state = { runs: [], conversations: [], current: null, run: null, layer: "all", messages: [], colours: [], names: [], factors: {}, force: null, open: new Set(), token: null };
+    const state = { runs: [], conversations: [], current: null, run: null, layer: "all", messages: [], colours: [], names: [], changes: {}, open: new Set() };
     const url = new URL(location);
     const field = (label, input) => make("label", { class: "hy-field" }, make("span", { textContent: label }), input);
     const setUrl = () => {
@@ -35,25 +35,28 @@
     const send = make("button", { type: "button", class: "hy-btn main", textContent: "Send" });
     const stop = make("button", { type: "button", class: "hy-btn", textContent: "Stop", hidden: true });
     const runSelect = make("select", { "aria-label": "Who answers" });
+    const stepSelect = make("select", { "aria-label": "State of the run" });
     const compare = make("select", { "aria-label": "Compare with" });
     const layerSelect = make("select", { "aria-label": "Layer shown" });
     const number = (label, value, min, max, step) => make("input", { type: "number", value, min, max, step, "aria-label": label });
     const temperature = number("Temperature", 0, 0, 2, 0.1), topP = number("Top-p", 0.95, 0.05, 1, 0.05);
     const maxTokens = number("Longest answer", 96, 1, 4096, 1), seed = number("Seed", 0, 0, 2147483647, 1);
     const system = make("textarea", { rows: 2, "aria-label": "System text" });
+    const whereSelect = make("select", { "aria-label": "Layers in which experts are changed" });
     const experts = make("div", {});
+    const server = make("p", { class: "hy-quiet" });
     const bars = make("div", { "aria-live": "off" });
     const about = make("div", { class: "about" });
 
     const left = make("div", { class: "box side" }, make("h2", { textContent: "Conversations" }),
       make("button", { type: "button", class: "hy-btn", textContent: "+ New", onclick: () => newConversation() }), list);
-    const middle = make("div", { class: "box" }, make("div", { class: "hy-picks" }, field("Who answers", runSelect), field("Compare with", compare), field("Colours show", layerSelect)),
+    const middle = make("div", { class: "box" }, make("div", { class: "hy-picks" }, field("Who answers", runSelect), field("As it was", stepSelect), field("Compare with", compare), field("Colours show", layerSelect)),
       alertBox, thread, examples, make("div", { class: "hy-compose" }, input, send, stop));
     const settings = make("details", {}, make("summary", { textContent: "How answers are drawn" }),
       field("Temperature: 0 always takes the likeliest word", temperature), field("Top-p: only the likeliest words up to this share", topP),
       field("Longest answer (tokens)", maxTokens), field("Seed: same seed, same answer", seed), field("System text: said before every conversation turn", system));
     const right = make("div", { class: "box side" }, make("h2", { textContent: "Gate weights" }), bars, make("h2", { textContent: "Change the experts", id: "hy-experts-head" }),
-      experts, make("h2", { textContent: "Settings" }), settings, about);
+      experts, make("h2", { textContent: "Settings" }), settings, about, server);
     root.append(make("div", { class: "hy-chat" }, left, middle, right));
 
     const complain = (error) => alertBox.replaceChildren(make("div", { class: "hy-note bad", textContent: error.message || String(error) }));
@@ -122,18 +125,60 @@
       return node;
     }
 
+    // Positions of b that are not part of the longest common subsequence of a and b.
+    function different(a, b) {
+      if (a.length * b.length > 1e6) return new Set(b.map((_, i) => i).filter((i) => a[i] !== b[i]));
+      const longest = Array.from({ length: a.length + 1 }, () => new Uint32Array(b.length + 1));
+      for (let i = a.length - 1; i >= 0; i--) for (let j = b.length - 1; j >= 0; j--)
+        longest[i][j] = a[i] === b[j] ? longest[i + 1][j + 1] + 1 : Math.max(longest[i + 1][j], longest[i][j + 1]);
+      const found = new Set();
+      for (let i = 0, j = 0; j < b.length;) {
+        if (i < a.length && a[i] === b[j]) { i++; j++; }
+        else if (i < a.length && longest[i + 1][j] >= longest[i][j + 1]) i++;
+        else found.add(j++);
+      }
+      return found;
+    }
+
+    // The first answer's words as this variant weighs them: orange where it finds them less likely, blue where more.
+    function weighed(m, first) {
+      const w = m.details?.weighed;
+      if (!w || !first || w.of !== first.id) return m.details?.unweighed ? make("p", { class: "hy-quiet", textContent: m.details.unweighed }) : "";
+      const log = (p) => Math.log(Math.max(p, 1e-4));
+      const mean = (list) => list.reduce((sum, p) => sum + log(p), 0) / list.length;
+      const gap = mean(w.here) - mean(w.own);
+      const words = w.here.map((p, i) => {
+        const change = log(p) - log(w.own[i]), strength = Math.min(1, Math.abs(change) / 3);
+        const node = make("span", { textContent: first.tokens[i]?.[0] ?? "", title: `${percent(p)} here, ${percent(w.own[i])} in the first answer` });
+        node.style.background = strength < 0.05 ? "" : alpha(change < 0 ? "#ff5e02" : "#1845fb", 0.1 + 0.5 * strength);
+        return node;
+      });
+      const table = H().tableNode({ head: ["Token", "First answer", "Here"], rows: w.here.map((p, i) => [first.tokens[i]?.[0], w.own[i].toFixed(3), p.toFixed(3)]) }, "probabilities");
+      return make("details", { class: "weighed" }, make("summary", { textContent: `The first answer's words would have been ${gap < -0.005 ? "less likely here" : gap > 0.005 ? "more likely here" : "as likely here"} (${gap.toFixed(2)} nats per token)` }),
+        make("p", { class: "words" }, ...words), make("p", { class: "hy-quiet", textContent: "Orange: less likely here than in the first answer; blue: more likely. Point at a word for both probabilities." }), table);
+    }
+
+    function changeWords(change) {
+      const changed = Object.entries(change.factors || {}).map(([e, f]) => (Number(f) === 0 ? "without " : f + " × ") + state.names[e]);
+      if (change.force !== undefined && change.force !== null) changed.push("only " + state.names[change.force]);
+      return changed;
+    }
+    const shortLayer = (name) => name.replace("model.layers.", "layer ").replace("transformer.h.", "layer ");
+
     function variantWords(m) {
       const run = state.runs.find((r) => r.id === m.run_id);
       let name = m.run_id ? (run ? run.name + " (run " + run.id + ")" : "run " + m.run_id) : "Base model";
-      const changed = Object.entries(m.settings.factors || {}).map(([e, f]) => (Number(f) === 0 ? "without " : f + " × ") + state.names[e]);
-      if (m.settings.force !== undefined && m.settings.force !== null) changed.push("only " + state.names[m.settings.force]);
+      if (m.settings.step) name += ", step " + m.settings.step;
+      const changed = changeWords(m.settings);
+      for (const [layer, change] of Object.entries(m.settings.layers || {})) changed.push(...changeWords(change).map((w) => w + " in " + shortLayer(layer)));
       return changed.length ? name + ", " + changed.join(", ") : name;
     }
 
     function answerNode(m, first) {
       const body = make("div", { class: "body" });
       const reference = first && first !== m ? (first.tokens || []).map((t) => t[0]) : null;
-      (m.tokens || []).forEach((token, i) => body.append(tokenNode(token, reference && reference[i] !== token[0])));
+      const odd = reference ? different(reference, (m.tokens || []).map((t) => t[0])) : new Set();
+      (m.tokens || []).forEach((token, i) => body.append(tokenNode(token, odd.has(i))));
       if (m.state === "writing" && !(m.tokens || []).length) body.textContent = m.waiting || "…";
       if (m.state === "failed") body.append(make("div", { class: "hy-note bad", textContent: m.error || "It failed." }));
       if (m.state === "done" && !(m.tokens || []).length) body.textContent = "(an empty answer: the model stopped at once)";
@@ -142,13 +187,13 @@
       if (m.details?.done === "length") notes.push("cut at the longest answer");
       if (m.state === "stopped") notes.push("stopped");
       if (m.details?.tokens_per_second) notes.push(m.details.tokens_per_second + " tokens/s");
-      if (reference && m.state !== "writing") notes.push("underlined: differs from the first answer");
+      if (reference && m.state !== "writing") notes.push(odd.size ? "underlined: differs from the first answer" : "word for word the first answer");
       const acts = make("div", { class: "acts" });
       if (m.state !== "writing") {
         acts.append(make("button", { type: "button", class: "hy-btn", textContent: "Copy", onclick: () => navigator.clipboard?.writeText(m.text) }));
         if (!first || first === m) acts.append(make("button", { type: "button", class: "hy-btn", textContent: "Answer again", title: "Once more, with the experts and settings chosen on the right", onclick: guard(() => again(m.reply_to)) }));
       }
-      return make("div", { class: "hy-msg assistant" }, make("div", { class: "who", textContent: variantWords(m) + (notes.length ? " · " + notes.join(" · ") : "") }), body, acts);
+      return make("div", { class: "hy-msg assistant" }, make("div", { class: "who", textContent: variantWords(m) + (notes.length ? " · " + notes.join(" · ") : "") }), body, reference ? weighed(m, first) : "", acts);
     }
 
     function draw() {
@@ -184,28 +229,42 @@
 
     function drawRun() {
       const run = state.run, count = run ? run.experts : 0;
+      state.changes = {};
+      stepSelect.replaceChildren(...(run?.finished ?? true ? [make("option", { value: "", textContent: "at its end" })] : []), ...(run?.steps || []).map((s) => make("option", { value: s, textContent: "at step " + s })).reverse());
+      drawExperts();
+      const steps = run ? run.steps.map((s) => make("option", { value: "step:" + s, textContent: "the same run at step " + s })) : [];
+      compare.replaceChildren(make("option", { value: "", textContent: "nothing" }), ...(run ? [make("option", { value: "base", textContent: "its base model, untuned" })] : []), ...steps,
+        ...state.runs.filter((r) => r.id !== run?.id && r.finished).map((r) => make("option", { value: r.id, textContent: r.name + " (run " + r.id + ")" })));
+      guard(drawExamples)();
+      setUrl();
+      api("/warm", variant()).catch(() => undefined);  // a failure is told when it is asked
+    }
+
+    // What is changed in the chosen place ("" is every layer).
+    function change() { return state.changes[whereSelect.value || ""] ??= { factors: {}, force: null }; }
+    function drawExperts() {
+      const run = state.run, count = run ? run.experts : 0, chosen = whereSelect.value;
       experts.replaceChildren();
-      state.factors = {}; state.force = null;
+      whereSelect.replaceChildren(make("option", { value: "", textContent: "in every layer" }), ...(state.layers || []).map((n) => make("option", { value: n, textContent: "only in " + shortLayer(n) })));
+      whereSelect.value = (state.layers || []).includes(chosen) ? chosen : "";
       if (!run || count < 2) experts.append(make("p", { textContent: run ? "This method has no router, so there is no expert to change." : "Choose a run with experts to mute, weaken or force them." }));
       else {
-        experts.append(make("p", { textContent: "0 mutes an expert, 1 leaves it. Then press “Answer again” below an answer." }));
+        const now = change();
+        experts.append(make("p", { textContent: "0 mutes an expert, 1 leaves it. Then press “Answer again” below an answer." }), field("Where", whereSelect));
         for (let e = 0; e < count; e++) {
-          const value = make("output", { textContent: "1" });
-          const slider = make("input", { type: "range", min: 0, max: 2, step: 0.25, value: 1, "aria-label": "Strength of " + state.names[e] });
-          slider.addEventListener("input", () => { value.textContent = slider.value; if (Number(slider.value) === 1) delete state.factors[e]; else state.factors[e] = Number(slider.value); });
+          const value = make("output", { textContent: now.factors[e] ?? 1 });
+          const slider = make("input", { type: "range", min: 0, max: 2, step: 0.25, value: now.factors[e] ?? 1, "aria-label": "Strength of " + state.names[e] });
+          slider.addEventListener("input", () => { value.textContent = slider.value; if (Number(slider.value) === 1) delete now.factors[e]; else now.factors[e] = Number(slider.value); });
           const dot = make("span", { class: "hy-dot" });
           dot.style.background = state.colours[e % 8];
           experts.append(make("div", { class: "hy-expert" }, make("span", {}, dot, state.names[e]), slider, value));
         }
         const force = make("select", { "aria-label": "Let one expert speak alone" }, make("option", { value: "", textContent: "all experts" }),
           ...Array.from({ length: count }, (_, e) => make("option", { value: e, textContent: "only " + state.names[e] })));
-        force.addEventListener("change", () => { state.force = force.value === "" ? null : Number(force.value); });
-        experts.append(field("Who may speak", force));
+        force.value = now.force ?? "";
+        force.addEventListener("change", () => { now.force = force.value === "" ? null : Number(force.value); });
+        experts.append(field("Who may speak", force), make("button", { type: "button", class: "hy-btn", textContent: "Undo all changes", onclick: () => { state.changes = {}; drawExperts(); } }));
       }
-      compare.replaceChildren(make("option", { value: "", textContent: "nothing" }), ...(run ? [make("option", { value: "base", textContent: "its base model, untuned" })] : []),
-        ...state.runs.filter((r) => r.id !== run?.id).map((r) => make("option", { value: r.id, textContent: r.name + " (run " + r.id + ")" })));
-      guard(drawExamples)();
-      setUrl();
     }
 
     async function drawExamples() {
@@ -216,13 +275,20 @@
     function setLayers(names) {
       if (!names?.length || state.layers?.join() === names.join()) return;
       state.layers = names;
-      layerSelect.replaceChildren(make("option", { value: "all", textContent: "mean of all layers" }), ...names.map((n, i) => make("option", { value: i, textContent: n.replace("model.layers.", "layer ") })));
+      layerSelect.replaceChildren(make("option", { value: "all", textContent: "mean of all layers" }), ...names.map((n, i) => make("option", { value: i, textContent: shortLayer(n) })));
       if (state.layer !== "all" && !names[Number(state.layer)]) state.layer = "all";
       layerSelect.value = state.layer;
+      drawExperts();
     }
 
     const drawSettings = () => ({ temperature: Number(temperature.value), top_p: Number(topP.value), max_tokens: Number(maxTokens.value), seed: Number(seed.value) });
-    const variant = () => ({ ...(state.run ? { run_id: state.run.id } : {}), settings: drawSettings(), factors: { ...state.factors }, ...(state.force === null ? {} : { force: state.force }) });
+    const isChanged = (c) => Object.keys(c.factors).length || c.force !== null;
+    const clean = (c) => ({ factors: { ...c.factors }, ...(c.force === null ? {} : { force: c.force }) });
+    const variant = () => {
+      const everywhere = state.changes[""], layers = Object.entries(state.changes).filter(([n, c]) => n && isChanged(c)).map(([n, c]) => [n, clean(c)]);
+      return { ...(state.run ? { run_id: state.run.id } : {}), ...(stepSelect.value ? { step: Number(stepSelect.value) } : {}), settings: drawSettings(),
+        ...(everywhere ? clean(everywhere) : {}), ...(layers.length ? { layers: Object.fromEntries(layers) } : {}) };
+    };
 
     async function newConversation() {
       const made = await api("/conversations", {});
@@ -236,6 +302,7 @@
       await ensure();
       const variants = [variant()];
       if (compare.value === "base") variants.push({ base_of: state.run.id, settings: drawSettings() });
+      else if (compare.value.startsWith("step:")) variants.push({ run_id: state.run.id, step: Number(compare.value.slice(5)), settings: drawSettings() });
       else if (compare.value) variants.push({ run_id: Number(compare.value), settings: drawSettings() });
       if (system.value !== system.dataset.saved) { await api("/conversations/" + state.current, { system: system.value }); system.dataset.saved = system.value; }
       const made = await api("/conversations/" + state.current + "/ask", { text, variants });
@@ -278,7 +345,7 @@
     }
     function take(m, line) {
       if (line.whole) Object.assign(m, line.whole);
-      else if (line.text !== undefined) m.tokens.push([line.text, line.gates]);
+      else if (line.text !== undefined) m.tokens.push([line.text, line.gates, line.id]);
       else if (line.end) { m.state = line.end; m.error = line.error; m.details = line.details; m.text = m.tokens.map((t) => t[0]).join(""); }
       else if (line.state) m.waiting = line.state + " …";
       if (line.layers) { setLayers(line.layers); m.details = { ...m.details, dropped: line.dropped }; }
@@ -299,8 +366,11 @@
       const found = await api("/start");
       Object.assign(state, { runs: found.runs, conversations: found.conversations, colours: found.colours, names: found.names });
       drawLists();
+      server.textContent = !found.server ? "The model server rests; it starts with the next question." : found.server.has_made_room ? "A training run has the GPU; answers come from the processor meanwhile." : found.server.base ? "The model server has " + found.server.base + " in memory; it leaves after ten minutes without a question." : "The model server is ready.";
     }
 
+    whereSelect.addEventListener("change", drawExperts);
+    stepSelect.addEventListener("change", () => api("/warm", variant()).catch(() => undefined));
     runSelect.addEventListener("change", () => { state.run = state.runs.find((r) => String(r.id) === runSelect.value) || null; drawRun(); });
     layerSelect.addEventListener("change", () => { state.layer = layerSelect.value; draw(); const last = state.messages.filter((m) => m.tokens?.length).pop(); if (last) runningMean(last.tokens); });
     send.addEventListener("click", guard(() => ask(input.value)));

@@ -92,7 +92,7 @@ def test_a_run_is_started_with_one_click_and_survives_reload_and_a_killed_web_pr
     studio.start()
     page.goto(studio.address + "/runs/1")
     expect(page.get_by_text("It took")).to_be_visible()
-    expect(page.get_by_text("60 of 60")).to_be_visible()
+    expect(page.get_by_text("60 of 60", exact=True)).to_be_visible()
     figure(page, "chart-gates")
 
 
@@ -100,7 +100,7 @@ def test_two_tabs_show_the_same_run(page: Page, studio: Studio) -> None:
     other = page.context.new_page()
     for tab in (page, other):
         tab.goto(studio.address + "/run?run=1")
-        expect(tab.get_by_text("60 of 60")).to_be_visible()
+        expect(tab.get_by_text("60 of 60", exact=True)).to_be_visible()
 
 
 def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> None:
@@ -167,6 +167,39 @@ def test_muting_an_expert_changes_who_speaks(page: Page, studio: Studio) -> None
         assert expert == "E2"
 
 
+def test_a_muted_expert_gives_another_answer_with_the_differences_marked(
+    page: Page, studio: Studio, store: Store
+) -> None:
+    page.goto(studio.address + "/chat?run=1&conversation=1")
+    for name in ("E1", "E2", "E3", "E4"):
+        page.get_by_label(f"Strength of {name}").fill("0")
+    page.get_by_role("button", name="Answer again").first.click()
+    muted = page.locator(".hy-msg.assistant", has_text="without E1, without E2")
+    expect(muted.locator(".weighed summary")).to_contain_text("nats per token", timeout=60_000)
+    first, *_, last = [m for m in store.chats.messages(1) if m.role == "assistant"]
+    assert first.text != last.text
+    kept = muted.locator(".tok:not(.diff)").evaluate_all("nodes => nodes.map(n => n.textContent)")
+    words = iter(token[0] for token in first.tokens or [])
+    assert muted.locator(".tok.diff").count() and all(word in words for word in kept)  # kept in order
+    muted.locator(".weighed summary").click()
+    shares = last.details["weighed"]
+    assert len(shares["own"]) == len(first.tokens or []) and shares["of"] == first.id
+    expect(muted.locator(".weighed .words span").first).to_have_attribute("title", re.compile("% here"))
+
+
+def test_an_expert_can_be_changed_in_one_layer_only(page: Page, studio: Studio, store: Store) -> None:
+    page.goto(studio.address + "/chat?run=1&conversation=1")
+    where = page.get_by_label("Layers in which experts are changed")
+    expect(where.locator("option")).not_to_have_count(1)
+    where.select_option(index=2)
+    page.get_by_label("Let one expert speak alone").select_option("1")
+    page.get_by_role("button", name="Answer again").first.click()
+    expect(page.get_by_text(re.compile("only E2 in layer"))).to_be_visible(timeout=60_000)
+    wait_until(lambda: store.chats.messages(1)[-1].state == "done")
+    last = store.chats.messages(1)[-1]
+    assert [row for row in last.tokens[0][1] if row == [0, 1, 0, 0]] == [[0, 1, 0, 0]]  # type: ignore[index]
+
+
 def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) -> None:
     page.goto(studio.address + "/new-run?again=1")
     page.locator("#field-max_steps input").fill("150")
@@ -178,7 +211,7 @@ def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) 
     reached = max(s.step for s in store.steps(2))
     assert 0 < reached < 150
     page.locator("#resume-run").click()
-    expect(page.get_by_text("150 of 150")).to_be_visible(timeout=240_000)
+    expect(page.get_by_text("150 of 150", exact=True)).to_be_visible(timeout=240_000)
     expect(page.get_by_text("It took")).to_be_visible()
     assert [s.step for s in store.steps(2) if "loss" in s.numbers] == list(range(1, 151))
 

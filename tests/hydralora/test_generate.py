@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from hydralora import ChatModel, GateCapture, add_adapter
 from hydralora.base import fingerprint
 from hydralora.errors import AdapterError, UserError
-from hydralora.generate import MAX_ADAPTERS, Answer, GenerationSettings, TokenEvent
+from hydralora.generate import MAX_ADAPTERS, Answer, Change, GenerationSettings, TokenEvent
 from hydralora.prompt import encode_prompt
 from tests.hydralora.conftest import make_llama, randomise
 
@@ -266,3 +266,59 @@ def test_a_damaged_adapter_is_refused_and_leaves_no_trace(chat, adapters, tmp_pa
     assert "\n" not in str(error.value) and "run" in str(error.value)
     assert len(list(chat.model.modules())) == modules
     assert ask(chat, adapter=adapters(seed=2) if beside else None) == before
+
+
+# What one answer makes of another one's words
+
+
+@pytest.mark.parametrize("method", ["hydralora", "lora", "prompt_tuning"])
+def test_weighed_words_have_the_probabilities_of_a_full_forward_pass(chat, adapters, method):
+    tokens = ids_of(ask(chat, adapter=adapters(method)))
+    found = chat.weigh(ASK, tokens, adapter=adapters(method))
+    prompt = encode_prompt(chat.tokenizer, ASK)
+    with torch.inference_mode():
+        logits = chat.model(input_ids=torch.tensor([prompt + tokens])).logits[0, -len(tokens) - 1 : -1]
+    wanted = [float(row.softmax(-1)[token]) for row, token in zip(logits, tokens, strict=True)]
+    assert found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_words_of_a_greedy_answer_are_the_likeliest_of_their_own_variant(chat, adapters):
+    tokens = ids_of(ask(chat, adapter=adapters()))
+    found = chat.weigh(ASK, tokens, adapter=adapters())
+    other = chat.weigh(ASK, [(token + 1) % len(chat.tokenizer) for token in tokens[:1]], adapter=adapters())
+    assert found[0] > other[0] and len(found) == len(tokens)
+
+
+def test_muting_every_expert_weighs_as_the_base_does(chat, adapters):
+    tokens = ids_of(ask(chat, adapter=adapters()))
+    muted = chat.weigh(ASK, tokens, adapter=adapters(), factors={0: 0.0, 1: 0.0, 2: 0.0, 3: 0.0})
+    assert muted == pytest.approx(chat.weigh(ASK, tokens), abs=1e-6)
+    assert muted != pytest.approx(chat.weigh(ASK, tokens, adapter=adapters()), abs=1e-6)
+
+
+def test_words_beyond_the_context_are_not_weighed(chat, adapters):
+    assert len(chat.weigh(ASK, [1] * 10_000, adapter=adapters())) < 10_000
+    assert chat.weigh(ASK, [], adapter=adapters()) == []
+
+
+def test_a_change_of_one_layer_leaves_the_gates_of_the_others(chat, adapters):
+    answer = Answer()
+    plain = ask(chat, adapter=adapters(), answer=answer)[0].gates
+    name = answer.layers[0]
+    changed = ask(chat, adapter=adapters(), layers={name: Change(factors={1: 0.0})})[0].gates
+    assert changed[0][1] == 0.0 and changed[0][0] == pytest.approx(plain[0][0])
+    assert all(row[1] > 0 for row in changed[1:])
+
+
+def test_one_expert_can_speak_alone_in_one_layer_while_another_is_muted_everywhere(chat, adapters):
+    answer = Answer()
+    ask(chat, adapter=adapters(), answer=answer)
+    layers = {answer.layers[2]: Change(force=3)}
+    gates = ask(chat, adapter=adapters(), factors={0: 0.0}, layers=layers)[0].gates
+    assert gates[2] == [0.0, 0.0, 0.0, 1.0]
+    assert all(row[0] == 0.0 for row in gates) and sum(gates[1]) < 1
+
+
+def test_a_change_of_a_layer_that_does_not_exist_is_refused(chat, adapters):
+    with pytest.raises(AdapterError, match="Layer 'nowhere' has no experts here"):
+        ask(chat, adapter=adapters(), layers={"nowhere": Change(force=0)})

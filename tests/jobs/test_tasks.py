@@ -113,6 +113,22 @@ def test_an_answer_can_be_stopped(store: Store, base: str) -> None:
     assert sum("text" in line for line in seen) < 90
 
 
+def test_the_words_of_an_answer_are_weighed_with_an_expert_muted(store: Store, base: str) -> None:
+    client = ChatClient(store)
+    ids = [line["id"] for line in client.ask(question(base, "w")) if "text" in line]
+    asked = {**question(base, "w"), "tokens": ids}
+    del asked["request_id"]
+    own, muted = client.weigh(asked), client.weigh({**asked, "factors": {0: 0.0}})
+    assert len(own) == len(muted) == len(ids) and own != muted
+
+
+def test_what_cannot_be_weighed_is_said(store: Store, base: str) -> None:
+    asked = {**question(base, "w"), "tokens": [1, 2], "run_id": 99}
+    del asked["request_id"]
+    with pytest.raises(UserError, match="no adapter"):
+        ChatClient(store).weigh(asked)
+
+
 def test_a_killed_model_server_is_replaced(store: Store, base: str) -> None:
     server = store.queue.jobs(kind="serve")[0]
     os.killpg((server.process or {})["pid"], signal.SIGKILL)
