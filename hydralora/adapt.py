@@ -23,6 +23,7 @@ from transformers import set_seed
 from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
+from hydralora.full import full_config, tie_copies, tied_weights
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
 
@@ -44,10 +45,13 @@ class ParameterCount:
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Count trainable parameters with the router set apart (the papers leave it out)."""
+    """Count trainable parameters with the router set apart (the papers leave it out).
+
+    A frozen original beside its trained copy (full fine-tuning) is not counted.
+    """
     trainable = router = total = 0
     for name, weight in model.named_parameters():
-        total += weight.numel()
+        total += weight.numel() * (".original_module." not in name)
         if weight.requires_grad:
             is_router = "hydralora_router" in name
             router += weight.numel() * is_router
@@ -103,6 +107,8 @@ def adapter_config(model: Any, method: str, options: dict[str, Any], steps: int 
     if method not in METHODS:
         raise AdapterError(f"Method '{method}' is unknown. Choose one of: {', '.join(METHODS)}.")
     chosen = METHODS[method].options(**options).model_dump()
+    if method == "full":
+        return full_config(model)
     if "targets" in chosen:
         if chosen["targets"]:
             check_targets(model, chosen["targets"])
@@ -159,8 +165,10 @@ def add_adapter(
         AdapterError: When the method, a target or a rank does not fit the model.
     """
     config = adapter_config(model, method, options or {}, steps)
+    tied = tied_weights(model) if method == "full" else []
     set_seed(seed)
     adapted = get_peft_model(model, config)
+    tie_copies(adapted, tied)
     for name, weight in adapted.named_parameters():
         if weight.requires_grad and not torch.isfinite(weight).all():
             raise AdapterError(f"Layer '{name}' starts with NaN. Choose another `dtype`.")

@@ -39,7 +39,10 @@ class TrainConfig(Settings):
     )
     accumulation: int = Field(1, ge=1, le=4096, description="Forward passes added up before one optimizer step")
     learning_rate: float = Field(
-        0.0, ge=0.0, le=1.0, description="Peak learning rate; 0 chooses 0.64 / width of the base, at most 0.004"
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Peak learning rate; 0 chooses 0.64 / width of the base, at most 0.004 (a tenth of it where every weight is trained)",
     )
     warmup_fraction: float = Field(0.05, ge=0.0, le=1.0, description="Share of the steps before the peak is reached")
     scheduler: Literal["cosine", "linear", "constant"] = Field(

@@ -23,6 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 from hydralora.base import choose_device, context_length, fingerprint, load_base, read_adapter_facts
 from hydralora.config import Settings, unit
 from hydralora.errors import AdapterError, UserError
+from hydralora.full import drop_copies
 from hydralora.gates import GateCapture, gate_layers, override_experts
 from hydralora.prompt import encode_prompt
 
@@ -103,6 +104,11 @@ class _Stopped(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self.stop.is_set(), device=input_ids.device, dtype=torch.bool)
 
 
+def _kind(config: PeftConfig) -> tuple[type, bool]:
+    """What may live in one model: adapters of one type, and whole copies of layers only among themselves."""
+    return type(config), bool(getattr(config, "modules_to_save", None))
+
+
 class ChatModel:
     """One base model in memory with many adapters, one of which answers at a time.
 
@@ -173,14 +179,15 @@ class ChatModel:
             if name in self.model.peft_config:
                 self.model.delete_adapter(name)
             return
+        drop_copies(self.base)
         for path, module in list(self.base.named_modules()):
             if isinstance(module, BaseTunerLayer):
                 parent, _, last = path.rpartition(".")
                 setattr(self.base.get_submodule(parent), last, module.get_base_layer())
 
     def _fits_beside(self, config: PeftConfig) -> bool:
-        kinds = {type(c) for c in self.model.peft_config.values()}
-        return kinds == {type(config)} and not config.is_prompt_learning
+        kinds = {_kind(loaded) for loaded in self.model.peft_config.values()}
+        return kinds == {_kind(config)} and not config.is_prompt_learning
 
     def _drop_oldest(self) -> None:
         while len(self.adapters) > MAX_ADAPTERS:
@@ -191,6 +198,7 @@ class ChatModel:
         """Take every adapter off; the base stays."""
         if isinstance(self.model, PeftModel):
             prompt = self.model.active_peft_config.is_prompt_learning
+            drop_copies(self.model.get_base_model())
             self.base = self.model.get_base_model() if prompt else self.model.unload()
         self.model = self.base
         self.adapters.clear()

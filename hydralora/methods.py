@@ -259,6 +259,14 @@ _LIST = (
         source="Li and Liang 2021, https://arxiv.org/abs/2101.00190; PEFT's prefix tuning",
         reconstruction="None; PEFT's own.",
     ),
+    Method(
+        name="full", title="Full fine-tuning", options=NoOptions, mergeable="exact",
+        summary="Trains every weight of the base: the dearest yardstick, needing several times the memory.",
+        formula="y = W x,  every W trained from W0",
+        source=f"the full-parameter row of Tian et al. 2024, table 2, {HYDRA_PAPER}; PEFT's modules_to_save",
+        reconstruction="The frozen base stays beside the trained copy, so that both can be compared. "
+        "The learning rate that is chosen by itself is a tenth of an adapter's.",
+    ),
 )  # fmt: skip
 
 METHODS: dict[str, Method] = {method.name: method for method in _LIST}

@@ -152,13 +152,14 @@ def _encode(
     return [pair for pair, _ in kept], [row for _, row in kept]
 
 
-def learning_rate_for(width: int) -> float:
+def learning_rate_for(width: int, method: str = "hydralora") -> float:
     """A peak learning rate by the width of the base: ``0.64 / width``, at most 0.004.
 
     It gives 1.6e-4 at width 4,096, where the papers use 2e-4, and 0.004 at the starter's 160,
-    where it was best of 0.002, 0.004, 0.005 and 0.01 (docs/starter.md).
+    where it was best of 0.002, 0.004, 0.005 and 0.01 (docs/starter.md). Full fine-tuning moves
+    every weight and takes a tenth of it.
     """
-    return min(4e-3, 0.64 / max(1, width))
+    return min(4e-3, 0.64 / max(1, width)) * (0.1 if method == "full" else 1.0)
 
 
 def _arguments(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> TrainingArguments:
@@ -169,7 +170,7 @@ def _arguments(config: RunConfig, run_folder: Path, has_held_out: bool, width: i
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=max(train.batch_size, 16),
         gradient_accumulation_steps=train.accumulation,
-        learning_rate=train.learning_rate or learning_rate_for(width),
+        learning_rate=train.learning_rate or learning_rate_for(width, config.method),
         lr_scheduler_type=train.scheduler,
         warmup_steps=int(train.warmup_fraction * train.max_steps),
         weight_decay=train.weight_decay,
