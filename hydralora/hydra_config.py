@@ -8,6 +8,7 @@ from peft import PeftConfig
 from peft.utils.peft_types import PeftType
 
 from hydralora.errors import AdapterError
+from hydralora.register import register_when_ready
 
 ROUTER_INPUTS = ("x", "Ax")
 ROUTER_INITS = ("kaiming", "zero", "normal")
@@ -134,3 +135,6 @@ def _by_pattern(pattern: dict[str, int] | dict[str, float], name: str, default: 
     """The value of the longest pattern key that ``name`` ends with, else the default."""
     keys = [key for key in pattern if name == key or name.endswith(f".{key}")]
     return pattern[max(keys, key=len)] if keys else default
+
+
+register_when_ready()

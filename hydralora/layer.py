@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
 from hydralora.hydra_config import HydraLoraConfig
+from hydralora.register import register_when_ready
 
 
 class HydraLoraLinear(nn.Module, BaseTunerLayer):
@@ -63,8 +64,6 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             self.in_features, self.out_features = base.weight.shape
         else:
             self.in_features, self.out_features = base.in_features, base.out_features
-        # In-place adding is exact and saves a copy, but only a plain layer's output is surely fresh.
-        self.output_is_fresh = type(base) is nn.Linear
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
@@ -124,25 +123,33 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         """Map ``(..., in)`` to ``(..., out)``."""
         if self.disable_adapters and self.merged:
             self.unmerge()
+        plain = not (self.disable_adapters or self.merged)
+        names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
+        if names and self._adds_in_place(x, names, args, kwargs):
+            # Rows are flattened first: adding into a view would copy its gradient in the backward pass.
+            flat = self.base_layer(x.reshape(-1, self.in_features))  # (tokens, out)
+            for name in names:
+                narrow = self._gated(x, name)  # (..., N r)
+                weight = self.hydralora_B[name].weight
+                flat.addmm_(narrow.reshape(-1, narrow.shape[-1]), weight.t(), alpha=self.scaling[name])
+            return flat.view(*x.shape[:-1], self.out_features)
         result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters or self.merged:
-            return result
-        for name in self.active_adapters:
-            if name in self.hydralora_A:
-                result = self._add_adapter(result, x, name)
+        for name in names:
+            heads = self.hydralora_B[name]
+            narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
+            result = result + (heads(narrow) * self.scaling[name]).to(result.dtype)
         return result
 
-    def _add_adapter(self, result: Tensor, x: Tensor, name: str) -> Tensor:
-        heads = self.hydralora_B[name]
-        x = self._cast_input_dtype(x, heads.weight.dtype)
-        narrow = self._gated(x, name)  # (..., N r)
-        scale = self.scaling[name]
-        same = narrow.dtype == result.dtype == heads.weight.dtype and result.is_contiguous()
-        if same and self.output_is_fresh and not torch.is_autocast_enabled(x.device.type):
-            flat = result.view(-1, self.out_features)
-            flat.addmm_(narrow.reshape(-1, narrow.shape[-1]), heads.weight.t(), alpha=scale)
-            return result
-        return result + (heads(narrow) * scale).to(result.dtype)
+    def _adds_in_place(self, x: Tensor, names: list[str], args: Any, kwargs: Any) -> bool:
+        """Whether the update can be added into the base's output, which is exact and saves a copy.
+
+        Only a plain linear layer's output is surely fresh, and one type throughout is needed.
+        """
+        base = self.base_layer
+        if type(base) is not nn.Linear or args or kwargs or torch.is_autocast_enabled(x.device.type):
+            return False
+        types = {self.hydralora_B[name].weight.dtype for name in names}
+        return types == {x.dtype} == {base.weight.dtype}
 
     def _gated(self, x: Tensor, name: str) -> Tensor:
         """``u = g (x) A x`` ``(..., N r)``: every head's share of the narrow product."""
@@ -269,3 +276,6 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
 
     def __repr__(self) -> str:
         return f"hydralora.{super().__repr__()}"
+
+
+register_when_ready()

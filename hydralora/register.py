@@ -16,6 +16,12 @@ from types import ModuleType
 from typing import Any
 
 NAME = "hydralora"
+# What registering needs. Whichever of these is imported first asks for PEFT while half loaded itself.
+NEEDED = {
+    "hydralora.hydra_config": "HydraLoraConfig",
+    "hydralora.layer": "HydraLoraLinear",
+    "hydralora.tuner": "HydraLoraModel",
+}
 
 
 def register() -> None:
@@ -86,12 +92,19 @@ class _AfterPeft(MetaPathFinder, Loader):
             module.__spec__.loader = module.__loader__ = self.inner
         self.inner.exec_module(module)
         sys.meta_path.remove(self)
+        register_when_ready()
+
+
+def register_when_ready() -> None:
+    """Register unless one of ``NEEDED`` is half loaded; each of them calls this as its last line."""
+    loaded = {name: sys.modules[name] for name in NEEDED if name in sys.modules}
+    if "peft" in sys.modules and all(hasattr(module, NEEDED[name]) for name, module in loaded.items()):
         register()
 
 
 def register_when_peft_loads() -> None:
     """Register now when PEFT is loaded, else as soon as it is."""
     if "peft" in sys.modules:
-        register()
+        register_when_ready()
     elif not any(isinstance(finder, _AfterPeft) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterPeft())

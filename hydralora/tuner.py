@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from hydralora.errors import AdapterError
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.layer import HydraLoraLinear
+from hydralora.register import register_when_ready
 
 
 class HydraLoraModel(BaseTuner):
@@ -74,3 +75,6 @@ class HydraLoraModel(BaseTuner):
                 "Use `gradient_checkpointing_kwargs={'use_reentrant': False}`."
             )
         return weight * torch.stack(losses).mean()
+
+
+register_when_ready()

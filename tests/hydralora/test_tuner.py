@@ -114,6 +114,15 @@ def test_a_fresh_process_loads_the_adapter_exactly(adapted, base_folder, ids, tm
     torch.testing.assert_close(there, logits(adapted, ids), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("first", ["hydra_config", "layer", "tuner"])
+def test_the_method_is_registered_whichever_module_is_imported_first(first):
+    code = f"import hydralora.{first}\nfrom peft import PeftType\nassert PeftType.HYDRALORA == 'HYDRALORA'"
+    code += "\nfrom hydralora import HydraLoraConfig\nassert HydraLoraConfig(r=2).r == 2"
+    root = Path(hydralora.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_importing_hydralora_loads_neither_torch_nor_peft():
     code = "import sys, hydralora; sys.exit(any(name in sys.modules for name in ('torch', 'peft')))"
     root = Path(hydralora.__file__).parent.parent
