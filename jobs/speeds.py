@@ -29,6 +29,12 @@ class Speeds:
             row = session.get(Settings, _key(corpus_id, config))
             return speed_of(dict(row.value)) if row else None
 
+    def estimate(self, corpus_id: int, config: RunConfig) -> float | None:
+        """Seconds a run of this configuration will take, where the speed is known."""
+        speed, train = self.get(corpus_id, config), config.train
+        measurements = train.max_steps // train.eval_every if train.eval_every else 0
+        return speed.seconds(train.max_steps, train.batch_size * train.accumulation, measurements) if speed else None
+
     def job(self, corpus_id: int, config: RunConfig) -> Job | None:
         """The newest measurement of such a run that is waiting, under way or failed; None when never tried."""
         found = (

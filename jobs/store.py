@@ -200,18 +200,19 @@ class Store:
         checked = parse_config(config)
         checked = checked.model_copy(update={"base": name_base(checked.base)})
         clustering = self.latest_clustering(corpus_id, finished=True)
+        estimate = self.speeds.estimate(corpus_id, checked)
         with Session(self.write_engine) as session, session.begin():
             row = Runs(name=clean_name(name or f"{checked.method} on {corpus.name}"), corpus_id=corpus_id,
                        clustering_id=clustering.id if clustering else None, config=checked.model_dump(),
                        is_sample=is_sample)  # fmt: skip
             session.add(row)
             session.flush()
-            self._queue_training(session, row, resume=False)
+            self._queue_training(session, row, estimate=estimate)
             return Run.of(row, job=self._job(session, row.job_id))
 
-    def _queue_training(self, session: Session, row: Runs, *, resume: bool) -> None:
+    def _queue_training(self, session: Session, row: Runs, *, estimate: float | None) -> None:
         payload = {"run_id": row.id, "corpus_id": row.corpus_id, "clustering_id": row.clustering_id,
-                   "config": row.config, "resume": resume}  # fmt: skip
+                   "config": row.config, "estimated_seconds": estimate}  # fmt: skip
         row.job_id = self.queue.add(session, "train", payload, corpus_id=row.corpus_id, run_id=row.id).id
         session.flush()
 
@@ -244,7 +245,7 @@ class Store:
                 raise UserError(f"Run {run_id} is {job.status}; there is nothing to resume.")
             if job is not None and job.status == JobStatus.SUCCEEDED:
                 raise UserError(f"Run {run_id} has finished all its steps. Start a new run for more.")
-            self._queue_training(session, row, resume=True)
+            self._queue_training(session, row, estimate=None)
         return self.run(run_id)
 
     def rename_run(self, run_id: int, name: str) -> None:

@@ -64,9 +64,10 @@ class Tour:
     def _note(self, **values: Any) -> None:
         self.store.remember(SETTING, {**self.notes, **values})
 
-    def begin(self, minutes: float = PRESETS["Quick"].minutes) -> None:
-        """Start the tour, or go on with one that was begun; ``minutes`` is how long it trains."""
+    def begin(self, minutes: float | None = None) -> None:
+        """Start the tour, or go on with one that was begun; it trains for ``minutes``, else as long as Quick."""
         known = self.notes
+        minutes = minutes or known.get("minutes") or PRESETS["Quick"].minutes
         if known.get("on") and self.problem is None:
             return
         corpus = add_sample(self.store)

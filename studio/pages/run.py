@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from hydralora.errors import UserError
-from jobs.records import Run, Step
+from jobs.records import Job, Run, Step
 from jobs.status import JobStatus
 from jobs.store import Store
 from studio import cards
@@ -67,6 +67,13 @@ def settings_table(run: Run) -> Markup:
     return cards.table(
         ["Setting", "Value"], rows, caption="Settings; the same configuration and seed give the same run on a CPU"
     )
+
+
+def time_taken(job: Job) -> str:
+    """How long the training took, and what had been estimated before it started."""
+    took = (job.finished_at or 0) - (job.started_at or 0)
+    told = job.payload.get("estimated_seconds")
+    return f"It took {cards.duration(took)}" + (f"; {cards.duration(told)} had been estimated." if told else ".")
 
 
 def links(run: Run) -> Markup:
@@ -178,7 +185,7 @@ def build(page: gr.Blocks, store: Store) -> None:
             else Markup("")
         )
         succeeded = (
-            cards.note("good", "Done.", f"It took {cards.duration(run.summary['seconds'])}.")
+            cards.note("good", "Done.", time_taken(job))
             if run.summary and job and job.status == JobStatus.SUCCEEDED
             else Markup("")
         )

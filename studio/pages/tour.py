@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gradio as gr
 
-from hydralora.presets import PRESETS
 from jobs.records import Run
 from jobs.status import JobStatus
 from jobs.store import Store
@@ -84,7 +83,9 @@ def build(page: gr.Blocks, store: Store) -> None:
     """Draw the tour's part of the Overview."""
     view = gr.HTML(elem_id="tour")
     with gr.Row():
-        begin = gr.Button("Take the tour", variant="primary", visible=False, scale=0, min_width=200, elem_id="begin-tour")
+        begin = gr.Button(
+            "Take the tour", variant="primary", visible=False, scale=0, min_width=200, elem_id="begin-tour"
+        )
         leave = gr.Button("Leave the tour", visible=False, scale=0, min_width=160, elem_id="leave-tour")
         chat = gr.Button("Open the chat", variant="primary", visible=False, scale=0, min_width=200, elem_id="tour-chat")
         remove = gr.Button("Remove the samples", visible=False, scale=0, min_width=220, elem_id="remove-samples")
@@ -113,7 +114,7 @@ def build(page: gr.Blocks, store: Store) -> None:
 
     @shows_errors
     def start() -> None:
-        Tour(store).begin(PRESETS["Quick"].minutes)
+        Tour(store).begin()
 
     @shows_errors
     def stop() -> None:

@@ -16,11 +16,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.setup import find_chromium
 
 PROJECT = Path(__file__).resolve().parents[2]
+expect.set_options(timeout=60_000)  # ms; a busy machine is slow, not wrong
 
 
 @dataclass
