@@ -27,7 +27,7 @@ from hydralora.full import full_config, tie_copies, tied_weights
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
 
-TRAINING_OPTIONS = ("noise", "stage_one")  # of methods; they shape the training, not the layer
+TRAINING_OPTIONS = ("noise", "stage_one", "tasks")  # of methods; they shape the training, not the layer
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _hydra(chosen: dict[str, Any], **fixed: Any) -> HydraLoraConfig:
 
 _BUILDERS: dict[str, Callable[[dict[str, Any], int], PeftConfig]] = {
     "hydralora": lambda o, steps: _hydra(o),
-    "lora_split": lambda o, steps: _hydra(o, shared_a=False),
+    "lora_split": lambda o, steps: _hydra(_without(o, *TRAINING_OPTIONS), shared_a=False),
     "lora_moe": lambda o, steps: _hydra(o, shared_a=False),
     "r_lora": lambda o, steps: _hydra(o, head_init="centred", router_init="zero", dropout_place="heads"),
     "lope": lambda o, steps: _hydra(

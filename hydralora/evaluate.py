@@ -13,6 +13,7 @@ from hydralora.base import context_length
 from hydralora.checkpoints import write_json
 from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import AdapterError, StoppedError
+from hydralora.gates import can_cache
 from hydralora.prompt import encode_prompt, messages_of
 from hydralora.routing import load_run
 
@@ -56,7 +57,7 @@ def answer_examples(
         out = model.generate(
             input_ids=ids.to(model.device), attention_mask=mask.to(model.device), do_sample=False,
             max_new_tokens=min(max_tokens, context_length(model) - width), pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id, use_cache=can_cache(model),
         )  # fmt: skip
         for i, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
             answers[i] = tokenizer.decode(tokens, skip_special_tokens=True).strip()

@@ -14,13 +14,29 @@ from hydralora.layer import HydraLoraLinear
 
 
 def gate_layers(model: nn.Module) -> dict[str, HydraLoraLinear]:
-    """The layers of the active adapter that have a router, by name, in model order."""
+    """The layers of the active adapter whose gates are not fixed (a router, or heads by task), in model order."""
     return {
         module.name: module
         for module in model.modules()
         if isinstance(module, HydraLoraLinear)
-        and any(name in module.hydralora_router for name in module.active_adapters)
+        and any(module.fixed_gates(name) is None for name in module.active_adapters if name in module.hydralora_A)
     }
+
+
+def can_cache(model: nn.Module) -> bool:
+    """Whether ``generate`` may keep keys and values: not where a router pools over all earlier tokens."""
+    pools = getattr(getattr(model, "base_model", None), "pools", None)
+    return not (callable(pools) and pools())
+
+
+def choose_heads(model: nn.Module, heads: Tensor | None) -> None:
+    """Let head ``heads[b]`` ``(batch,)`` alone speak for example b, from now on; -1 or None chooses none.
+
+    For adapters with ``combine="hard"``; others are left as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, HydraLoraLinear):
+            module.choice = heads
 
 
 class GateCapture:

@@ -24,7 +24,7 @@ from hydralora.base import choose_device, context_length, fingerprint, load_base
 from hydralora.config import Settings, unit
 from hydralora.errors import AdapterError, UserError
 from hydralora.full import drop_copies
-from hydralora.gates import GateCapture, gate_layers, override_experts
+from hydralora.gates import GateCapture, can_cache, gate_layers, override_experts
 from hydralora.prompt import encode_prompt
 
 MAX_ADAPTERS = 4  # kept in memory beside one base; the one used longest ago leaves first
@@ -320,7 +320,7 @@ class ChatModel:
             limit = context_length(self.base) - len(ids)
             model.generate(
                 input_ids=inputs, attention_mask=torch.ones_like(inputs),
-                max_new_tokens=max(1, min(settings.max_tokens, limit)), use_cache=True,
+                max_new_tokens=max(1, min(settings.max_tokens, limit)), use_cache=can_cache(model),
                 pad_token_id=self.tokenizer.pad_token_id, eos_token_id=self.tokenizer.eos_token_id,
                 streamer=_GateStreamer(events, capture),
                 stopping_criteria=StoppingCriteriaList([_Stopped(stop)]), **sampling,

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from hydralora.config import RunConfig
 from hydralora.corpus import Example
 from hydralora.errors import TrainingError
 
+Placed = list[tuple[int, Example]]  # positions in the corpus and the examples there
 
-def read_groups(
-    examples: list[tuple[int, Example]], source: str | None, clusters_folder: Path | None
-) -> list[int] | None:
-    """Task number of every example, counted from 0; None where the method needs no tasks.
+
+def task_source(config: RunConfig) -> str | None:
+    """``cluster`` or ``label`` where the method of a run learns from tasks, else None."""
+    source = config.adapter.get("tasks")
+    return source if config.adapter.get("combine", "hard") == "hard" else None
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of a corpus in order; the task of an example is its place among ``names``."""
+
+    names: list[str]
+    source: str
+    clusters_folder: Path | None
+
+    def numbers(self, examples: Placed) -> list[int]:
+        """Task number of every example, -1 for one whose task is not among ``names``."""
+        order = {name: number for number, name in enumerate(self.names)}
+        return [order.get(name, -1) for name in _names(examples, self.source, self.clusters_folder)]
+
+
+def read_tasks(examples: Placed, source: str | None, clusters_folder: Path | None) -> Tasks | None:
+    """The tasks that ``examples`` belong to; None where the method needs no tasks.
 
     Args:
-        examples: Positions in the corpus and the examples there.
         source: ``cluster``, ``label``, or None.
 
     Raises:
@@ -24,26 +45,28 @@ def read_groups(
     """
     if source is None:
         return None
-    if source == "label":
-        names: list[object] = [example.label for _, example in examples]
-        missing = sum(not name for name in names)
-        if missing:
-            raise TrainingError(
-                f"{missing:,} of {len(names):,} examples have no label, and this method takes labels as "
-                "tasks. Name the label column of the corpus, or set `tasks` to cluster."
-            )
-    else:
-        path = clusters_folder / "assignments.parquet" if clusters_folder else None
-        if path is None or not path.exists():
-            raise TrainingError(
-                "This method takes clusters as tasks. Cluster the corpus first, or set `tasks` to label."
-            )
-        cluster = pq.read_table(path)["cluster"].to_numpy()
-        names = [int(cluster[position]) for position, _ in examples]
-    order = {name: number for number, name in enumerate(sorted(set(names), key=str))}
-    if len(order) < 2:
+    found = _names(examples, source, clusters_folder)
+    missing = sum(not name for name in found)
+    if missing:
+        raise TrainingError(
+            f"{missing:,} of {len(found):,} examples have no label, and this method takes labels as "
+            "tasks. Name the label column of the corpus, or set `tasks` to cluster."
+        )
+    names = sorted(set(found), key=lambda name: (len(name), name) if source == "cluster" else (0, name))
+    if len(names) < 2:
         raise TrainingError(
             f"There is only one task (by {source}), and this method learns from differences between tasks. "
             "Choose another k, or train plain LoRA."
         )
-    return [order[name] for name in names]
+    return Tasks(names, source, clusters_folder)
+
+
+def _names(examples: Placed, source: str, clusters_folder: Path | None) -> list[str]:
+    """The task of every example by name: its label, or its cluster as ``C1``, ``C2``, ..."""
+    if source == "label":
+        return [example.label for _, example in examples]
+    path = clusters_folder / "assignments.parquet" if clusters_folder else None
+    if path is None or not path.exists():
+        raise TrainingError("This method takes clusters as tasks. Cluster the corpus first, or set `tasks` to label.")
+    cluster = pq.read_table(path)["cluster"].to_numpy()
+    return [f"C{cluster[position] + 1}" for position, _ in examples]

@@ -10,10 +10,10 @@ from peft.utils.peft_types import PeftType
 from hydralora.errors import AdapterError
 from hydralora.register import register_when_ready
 
-ROUTER_INPUTS = ("x", "Ax")
+ROUTER_INPUTS = ("x", "Ax", "pooled")
 ROUTER_INITS = ("kaiming", "zero", "normal")
 HEAD_INITS = ("zero", "centred")
-COMBINES = ("router", "mean", "sum")
+COMBINES = ("router", "mean", "sum", "hard")
 DROPOUT_PLACES = ("input", "heads")
 COMPENSATIONS = ("share", "cosine")
 
@@ -33,10 +33,12 @@ class HydraLoraConfig(PeftConfig):
         lora_dropout: Probability of dropping an element, see ``dropout_place``.
         use_rslora: Scale by ``lora_alpha / sqrt(r)``.
         shared_a: One A for all heads (HydraLoRA), or one A per head (LoRA-Split, LoRA-MoE).
-        combine: ``router`` (softmax gates), ``mean`` (1/N each) or ``sum`` (1 each).
+        combine: ``router`` (softmax gates), ``mean`` (1/N each), ``sum`` (1 each) or ``hard`` (the one
+            head that ``choose_heads`` names for an example; 1/N each where none is named).
         router_input: ``x``, the layer's input as in the authors' code
             (https://github.com/Clin0212/HydraLoRA/blob/afb693b/HydraLoRA/peft/tuners/lora.py#L279),
-            or ``Ax``, the rank-wide product as the shape ``W_g (r, N)`` in the paper has it.
+            or ``Ax``, the rank-wide product as the shape ``W_g (r, N)`` in the paper has it, or
+            ``pooled``, the mean of ``A x`` over the example's tokens up to this one (causal; ours).
         router_init: ``kaiming`` (authors' code), ``zero`` or ``normal`` (standard deviation 0.01).
         head_init: ``zero`` (delta is zero at the start) or ``centred``: random heads minus their
             mean, so that equal gates give zero (a portable form of R-LoRA's offset).
@@ -58,8 +60,8 @@ class HydraLoraConfig(PeftConfig):
     lora_dropout: float = field(default=0.0, metadata={"help": "Dropout probability"})
     use_rslora: bool = field(default=False, metadata={"help": "Scale by alpha / sqrt(r)"})
     shared_a: bool = field(default=True, metadata={"help": "One A for all heads"})
-    combine: str = field(default="router", metadata={"help": "router, mean or sum"})
-    router_input: str = field(default="x", metadata={"help": "x or Ax"})
+    combine: str = field(default="router", metadata={"help": "router, mean, sum or hard"})
+    router_input: str = field(default="x", metadata={"help": "x, Ax or pooled"})
     router_init: str = field(default="kaiming", metadata={"help": "kaiming, zero or normal"})
     head_init: str = field(default="zero", metadata={"help": "zero or centred"})
     head_init_gamma: float = field(default=64.0, metadata={"help": "Scale of centred heads"})

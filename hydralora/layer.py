@@ -59,6 +59,8 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.balance: Tensor | None = None  # scalar with gradient, of the last training forward
         self.factors: Tensor | None = None  # (N,) set by `override_experts`
         self.forced: int | None = None
+        self.choice: Tensor | None = None  # (batch,) head of each example, -1 for none; of `choose_heads`
+        self.real: Tensor | None = None  # (batch, tokens) 0 for padding, where the tuner knows it
         base = self.get_base_layer()
         if isinstance(base, Conv1D):
             self.in_features, self.out_features = base.weight.shape
@@ -177,11 +179,14 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         config, count = self.options[name], self.num_experts[name]
         router = self.hydralora_router[name] if name in self.hydralora_router else None
         if router is not None:
-            logits = router(x if config.router_input == "x" else hidden)
+            seen = self._pooled(hidden) if config.router_input == "pooled" else hidden
+            logits = router(x if config.router_input == "x" else seen)
             gates = functional.softmax(logits, dim=-1, dtype=torch.float32)
             if config.balance_weight and self.training:
                 mean = gates.reshape(-1, count).mean(0)
                 self.balance = count * mean.square().sum() - 1.0
+        elif config.combine == "hard" and count > 1:
+            gates = self._chosen(x, count)
         elif config.combine == "mean" or (config.combine == "router" and count > 1):
             gates = torch.full((*x.shape[:-1], count), 1.0 / count, device=x.device)
         elif self.capture or self.factors is not None or self.forced is not None:
@@ -197,6 +202,34 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if self.capture:
             self.captured = gates.detach()
         return gates.to(hidden.dtype)
+
+    def _chosen(self, x: Tensor, count: int) -> Tensor:
+        """Gates ``(..., N)`` of heads chosen by example: all of one head, or equal shares for none."""
+        equal = torch.full((*x.shape[:-1], count), 1.0 / count, device=x.device)
+        if self.choice is None:
+            return equal
+        if x.dim() < 3 or x.shape[0] != len(self.choice):
+            raise AdapterError(
+                f"Layer '{self.name}': heads were chosen for {len(self.choice)} examples, but the input has shape "
+                f"{tuple(x.shape)}. Choose one head for each example of the batch, or none."
+            )
+        choice = self.choice.to(x.device).view(-1, *[1] * (x.dim() - 1))  # (batch, 1, 1)
+        return torch.where(choice < 0, equal, (torch.arange(count, device=x.device) == choice).float())
+
+    def _pooled(self, hidden: Tensor) -> Tensor:
+        """Mean of ``A x`` ``(batch, tokens, r)`` over the tokens so far, padding left out."""
+        if hidden.dim() < 3:
+            raise AdapterError(
+                f"Layer '{self.name}': a pooled router needs input (batch, tokens, features) to know where an "
+                "example begins, but this model flattens it. Use `router_input` x or Ax."
+            )
+        wide = hidden.float()
+        if self.real is None or self.real.shape != hidden.shape[:-1]:
+            count = torch.arange(1, hidden.shape[-2] + 1, device=hidden.device, dtype=torch.float32).unsqueeze(-1)
+        else:
+            real = self.real.to(wide).unsqueeze(-1)
+            wide, count = wide * real, real.cumsum(-2).clamp(min=1.0)
+        return (wide.cumsum(-2) / count).to(hidden.dtype)
 
     def _silence(self, gates: Tensor, hidden: Tensor, name: str) -> Tensor:
         """Gates ``(..., N)`` with masked heads at zero and their share given to the others."""
@@ -230,7 +263,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
     def fixed_gates(self, name: str) -> list[float] | None:
         """The N gate weights where they do not depend on the input, else None."""
         config, count = self.options[name], self.num_experts[name]
-        if name in self.hydralora_router:
+        if name in self.hydralora_router or (config.combine == "hard" and count > 1):
             return None
         return [1.0 / count if config.combine == "mean" else 1.0] * count
 
@@ -238,9 +271,14 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.
 
         Raises:
-            AdapterError: When a router decides per token; no single matrix equals that.
+            AdapterError: When a router decides per token, or an example's task; no single matrix equals that.
         """
         gates = self.fixed_gates(adapter)
+        if gates is None and self.options[adapter].combine == "hard":
+            raise AdapterError(
+                f"Layer '{self.name}' takes the head of an example's task, so no single weight equals it and it "
+                "cannot be merged. Export one plain LoRA for each task instead."
+            )
         if gates is None:
             raise AdapterError(
                 f"Layer '{self.name}' is routed per token, so no single weight equals it and it cannot "

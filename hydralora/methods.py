@@ -38,8 +38,9 @@ class HeadOptions(LoraOptions):
 class HydraOptions(HeadOptions):
     """The routed layer with one shared A."""
 
-    router_input: Literal["x", "Ax"] = Field(
-        "x", description="What the router reads: the layer's input, or the narrow A x"
+    router_input: Literal["x", "Ax", "pooled"] = Field(
+        "x",
+        description="What the router reads: the layer's input, the narrow A x, or A x averaged over the tokens so far",
     )
     router_init: Literal["kaiming", "normal", "zero"] = Field("kaiming", description="Starting weights of the router")
     head_init: Literal["zero", "centred"] = Field("zero", description="Starting weights of the heads")
@@ -48,12 +49,16 @@ class HydraOptions(HeadOptions):
     )
 
 
+TaskSource = Literal["cluster", "label"]
+
+
 class SplitOptions(HeadOptions):
     """Independent small LoRAs side by side."""
 
-    combine: Literal["mean", "sum", "router"] = Field(
-        "mean", description="How the small LoRAs are added up; the paper does not say"
+    combine: Literal["mean", "sum", "router", "hard"] = Field(
+        "mean", description="How the small LoRAs are added up; hard trains one for each task; the paper does not say"
     )
+    tasks: TaskSource = Field("cluster", description="What counts as a task")
 
 
 class RandomHeadOptions(HeadOptions):
@@ -77,9 +82,6 @@ class PoisonOptions(HydraOptions):
     stage_one: float = Field(
         0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns"
     )
-
-
-TaskSource = Literal["cluster", "label"]
 
 
 class BlockOptions(LoraOptions):

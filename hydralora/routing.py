@@ -107,6 +107,11 @@ def measure_routing(
     """
     report(0.0, "Loading the adapter")
     model, tokenizer, facts = load_run(run_folder)
+    if facts["config"]["adapter"].get("combine") == "hard":
+        raise AdapterError(
+            "The heads of this run belong to tasks and no router chooses between them, so there are no gate "
+            "weights to measure. Its A and B matrices can still be compared."
+        )
     corpus = Corpus(corpus_folder)
     ids = choose_examples(corpus, facts["config"]["train"]["held_out_fraction"], max_examples, seed)
     rows = [(i, e, encode_example(tokenizer, e, facts["config"]["train"]["max_length"]))

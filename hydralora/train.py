@@ -26,7 +26,7 @@ from hydralora.checkpoints import last_checkpoint, step_of, write_json
 from hydralora.config import RunConfig
 from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import StoppedError, TrainingError
-from hydralora.groups import read_groups
+from hydralora.groups import read_tasks, task_source
 from hydralora.prompt import encode_example
 from hydralora.trainer import AdapterTrainer, Plan, StepReporter, StepValues
 
@@ -36,6 +36,7 @@ TRAINERS = {
     "thanora": ("hydralora.thanora", "ThanoraTrainer"),
     "meta_lora": ("hydralora.meta_lora", "MetaTrainer"),
     "lope": ("hydralora.lope", "LopeTrainer"),
+    "lora_split": ("hydralora.split", "SplitTrainer"),
 }
 
 
@@ -74,23 +75,23 @@ def train_adapter(
     corpus = Corpus(corpus_folder)
     train_ids, held_out_ids = split_examples(corpus, config.train.held_out_fraction)
     kept, train_rows = _encode(corpus, train_ids, tokenizer, config)
-    _, held_out_rows = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, config)
+    measured, held_out = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, config)
     checkpoint = last_checkpoint(run_folder) if resume else None
+    tasks = read_tasks(kept, task_source(config), clusters_folder)
     plan = Plan(
         config=config, tokenizer=tokenizer, rows=train_rows, examples=[example for _, example in kept],
-        groups=read_groups(kept, config.adapter.get("tasks"), clusters_folder), run_folder=run_folder,
-        resumed=checkpoint is not None,
+        groups=tasks.numbers(kept) if tasks else None, run_folder=run_folder, resumed=checkpoint is not None,
+        tasks=tasks, held_out=held_out, held_out_groups=tasks.numbers(measured) if tasks else [],
     )  # fmt: skip
     set_seed(config.train.seed)
     model = add_adapter(base, config.method, config.adapter, seed=config.train.seed, steps=config.train.max_steps)
     model.config.use_cache = False
     counts = count_parameters(model)
     reporter = StepReporter(on_step, should_stop, report)
-    trainer_class, arguments = (
-        find_trainer(config.method),
-        _arguments(config, run_folder, bool(held_out_rows), base.config.get_text_config().hidden_size),
-    )
+    trainer_class = find_trainer(config.method)
+    arguments = _arguments(config, run_folder, bool(held_out), base.config.get_text_config().hidden_size)
     data, collator = trainer_class.feed(plan, arguments)
+    held_out_rows = trainer_class.held_out(plan)
     trainer = trainer_class(
         model=model, args=arguments, train_dataset=data, eval_dataset=held_out_rows or None,
         data_collator=collator, callbacks=[reporter],
@@ -123,6 +124,7 @@ def train_adapter(
     save_adapter(model, run_folder / "adapter", {
         "config": config.model_dump(), "base_fingerprint": base_mark, "summary": summary,
         "corpus_hash": corpus.manifest["content_hash"], "versions": _versions(),
+        "tasks": tasks.names if tasks else None,
     })  # fmt: skip
     return summary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hydralora.config import RunConfig
 from hydralora.corpus import Example
 from hydralora.errors import TrainingError
 from hydralora.gates import GateCapture
+from hydralora.groups import Tasks
 from hydralora.prompt import IGNORED
 
 StepValues = dict[str, Any]
@@ -28,7 +29,8 @@ Row = dict[str, list[int]]
 class Plan:
     """What a method may look at before training begins.
 
-    ``groups`` holds the task of every row (its cluster or its label) for methods that need one.
+    ``tasks`` are there for methods that learn from tasks (clusters or labels), ``groups`` then holds the task
+    number of every row and ``held_out_groups`` of every held-out row (-1 where it is a task never trained on).
     """
 
     config: RunConfig
@@ -38,6 +40,9 @@ class Plan:
     groups: list[int] | None
     run_folder: Path
     resumed: bool
+    tasks: Tasks | None = None
+    held_out: list[Row] = field(default_factory=list)
+    held_out_groups: list[int] = field(default_factory=list)
 
 
 class Collator:
@@ -68,6 +73,11 @@ class AdapterTrainer(Trainer):
     def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
         """The training data and the collator; a method may arrange the rows otherwise."""
         return plan.rows, Collator(plan.tokenizer.pad_token_id)
+
+    @classmethod
+    def held_out(cls, plan: Plan) -> list[Any]:
+        """The rows whose loss is measured, never trained on."""
+        return plan.held_out
 
     def prepare(self, plan: Plan) -> None:
         """Called once before the first step; a method may look at the data or the model."""

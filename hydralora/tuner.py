@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 import torch
@@ -27,10 +28,19 @@ class HydraLoraModel(BaseTuner):
     tuner_layer_cls = HydraLoraLinear
     target_module_mapping: ClassVar[dict[str, list[str]]] = dict(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING)
 
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+        """Targets that were not named: by PEFT's table, or all linear layers of a model it does not know."""
+        kind = model_config.get("model_type", "custom")
+        if peft_config.target_modules is None and kind not in {"custom", *self.target_module_mapping}:
+            peft_config.target_modules = "all-linear"
+        return super()._prepare_adapter_config(peft_config, model_config)
+
     def _create_and_replace(
         self, config: HydraLoraConfig, adapter_name: str, target: nn.Module, target_name: str,
         parent: nn.Module, current_key: str, **optional: Any,
     ) -> None:  # fmt: skip
+        if config.router_input == "pooled":
+            self._watch_tokens()
         if isinstance(target, HydraLoraLinear):
             target.update_layer(adapter_name, config)
             return
@@ -44,6 +54,38 @@ class HydraLoraModel(BaseTuner):
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    def _watch_tokens(self) -> None:
+        """See every call of the model: a layer alone knows neither padding nor a cache."""
+        if not getattr(self, "watched", False):
+            self.watched = True
+            self.model.register_forward_pre_hook(
+                lambda _, args, kwargs: self._note_tokens(args, kwargs), with_kwargs=True
+            )
+
+    def pools(self) -> bool:
+        """Whether a router at work pools over tokens, which no key-value cache allows."""
+        return any(
+            name in layer.hydralora_router and layer.options[name].router_input == "pooled"
+            for layer in self.routed_layers()
+            if not layer.disable_adapters
+            for name in layer.active_adapters
+        )
+
+    def _note_tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.pools():
+            return
+        given = inspect.signature(type(self.model).forward).bind_partial(self.model, *args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        mask = given.get("attention_mask")
+        caches = [given[name] for name in ("cache", "past_key_values") if given.get(name) is not None]
+        if any(cache.get_seq_length() > 0 for cache in caches):
+            raise AdapterError(
+                "A pooled router reads every earlier token of an example, and a key-value cache holds none of them. "
+                "Generate with `use_cache=False`, or train with `router_input` x or Ax."
+            )
+        for layer in self.routed_layers():
+            layer.real = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
     def _check_merge_allowed(self) -> None:
         """Refuse to merge before any weight is touched where a router decides per token."""
