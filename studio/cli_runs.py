@@ -1,0 +1,149 @@
+"""The commands `runs ...`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from hydralora.errors import UserError
+from hydralora.presets import PRESETS
+from jobs.records import Run
+from jobs.status import JobStatus
+from jobs.store import Store
+from jobs.worker import start_worker
+from studio.estimate import settings_of
+from studio.terminal import (
+    FAILED,
+    STOPPED,
+    AsJson,
+    Studio,
+    Yes,
+    err,
+    out,
+    print_table,
+    show,
+    wait_for,
+)
+
+runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, list, show, stop, resume, delete.")
+
+
+def run_view(run: Run) -> dict[str, Any]:
+    """One run as an answer."""
+    job = run.job
+    return {"run_id": run.id, "name": run.name, "status": run.status, "method": run.config["method"], "base": run.config["base"],
+            "corpus_id": run.corpus_id, "progress": job.progress if job else 0.0, "text": job.progress_text if job else "",
+            "error": job.error if job else None, "summary": run.summary}  # fmt: skip
+
+
+def print_run(answer: dict[str, Any]) -> None:
+    """One run for people."""
+    summary = answer["summary"] or {}
+    out.print(f"Run {answer['run_id']} '{answer['name']}': {answer['status']}. {answer['error'] or answer['text']}")
+    if summary.get("held_out_loss") is not None:
+        out.print(f"  held-out loss {summary['held_out_loss']:.3f}, before training {summary['held_out_loss_before'] or float('nan'):.3f}; "
+                  f"{summary['trainable']:,} trainable of {summary['total']:,}")  # fmt: skip
+
+
+def parse_setting(text: str) -> tuple[str, str, Any]:
+    """``train.seed=3`` as ("train", "seed", 3)."""
+    name, sign, value = text.partition("=")
+    part, dot, field = name.partition(".")
+    if not sign or not dot or part not in ("adapter", "train"):
+        raise UserError(f"`--set {text}`: write adapter.NAME=VALUE or train.NAME=VALUE.")
+    try:
+        return part, field, json.loads(value)
+    except json.JSONDecodeError:
+        return part, field, value
+
+
+@runs_app.command("start")
+def start_run(
+    corpus: Annotated[int, typer.Option(help="Id of the corpus")],
+    base: Annotated[str, typer.Option(help="starter, a folder, or a hub id")] = "starter",
+    method: Annotated[str, typer.Option(help="hydralora, lora, ...")] = "hydralora",
+    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}")] = "Quick",
+    experts: Annotated[int | None, typer.Option(help="Number of heads B")] = None,
+    rank: Annotated[int | None, typer.Option(help="Width of A and B")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimizer steps")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples in one pass")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and order")] = None,
+    name: Annotated[str, typer.Option(help="Name of the run")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: train.eval_every=25")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with a progress bar")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a training run in the background."""
+    if preset.capitalize() not in PRESETS:
+        raise UserError(f"`--preset` must be one of {', '.join(PRESETS)}, got '{preset}'.")
+    given = {"max_steps": max_steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    store = Studio.store()
+    chosen = settings_of(store, preset.capitalize(), corpus, base, method)
+    train = {**chosen, **{name_: value for name_, value in given.items() if value is not None}}
+    adapter = {name_: value for name_, value in {"num_experts": experts, "rank": rank}.items() if value is not None}
+    config: dict[str, Any] = {"base": base, "method": method, "adapter": adapter, "train": train}
+    for text in settings or ():
+        part, field, value = parse_setting(text)
+        config[part][field] = value
+    run = store.start_run(corpus, config, name=name)
+    start_worker(store.home)
+    follow(store, run, wait, as_json)
+
+
+def follow(store: Store, run: Run, wait: bool, as_json: bool) -> None:
+    """Answer at once, or wait for the end of a run and answer then."""
+    if wait:
+        done = wait_for(store, run.job, f"Run {run.id}")
+        run = store.run(run.id)
+    answer = run_view(run)
+    show(answer, as_json, lambda: print_run(answer))
+    if wait and done.status != JobStatus.SUCCEEDED:
+        if as_json:
+            err.print(done.error or done.progress_text)
+        raise typer.Exit(STOPPED if done.status == JobStatus.STOPPED else FAILED)
+
+
+@runs_app.command("list")
+def list_runs(as_json: AsJson = False) -> None:
+    """List all runs."""
+    answer = [run_view(run) for run in Studio.store().runs()]
+    rows = [[a["run_id"], a["name"], a["method"], a["status"], f"{a['progress']:.0%}"] for a in answer]
+    show(answer, as_json, lambda: print_table(["id", "name", "method", "status", "progress"], rows))
+
+
+@runs_app.command("show")
+def show_run(run_id: int, as_json: AsJson = False) -> None:
+    """Show one run."""
+    run = Studio.store().run(run_id)
+    answer = {**run_view(run), "config": run.config}
+    show(answer, as_json, lambda: print_run(answer))
+
+
+@runs_app.command("stop")
+def stop_run(run_id: int, wait: Annotated[bool, typer.Option("--wait")] = False, as_json: AsJson = False) -> None:
+    """Stop a run; it writes a checkpoint first."""
+    store = Studio.store()
+    run = store.stop_run(run_id)
+    if wait:
+        wait_for(store, run.job, "Stopping")
+    answer = run_view(store.run(run_id))
+    show(answer, as_json, lambda: print_run(answer))
+
+
+@runs_app.command("resume")
+def resume_run(run_id: int, wait: Annotated[bool, typer.Option("--wait")] = False, as_json: AsJson = False) -> None:
+    """Go on with a stopped, failed or lost run from its last checkpoint."""
+    store = Studio.store()
+    run = store.resume_run(run_id)
+    start_worker(store.home)
+    follow(store, run, wait, as_json)
+
+
+@runs_app.command("delete")
+def delete_run(run_id: int, yes: Yes = False) -> None:
+    """Delete a run with its checkpoints."""
+    if yes or typer.confirm(f"Delete run {run_id} for good?", err=True):
+        Studio.store().delete_run(run_id)
