@@ -1,6 +1,11 @@
 /* Panels that draw figures. Text from corpora and models only ever enters through textContent. */
 (() => {
   "use strict";
+  // A page that is left ends the requests it still waits for, and Gradio reports each as an error; it is none.
+  let leaving = false;
+  const report = console.error.bind(console);
+  addEventListener("beforeunload", () => { leaving = true; setTimeout(() => { leaving = false; }, 3000); });
+  console.error = (...words) => { if (!(leaving && words.some((w) => w?.name === "AbortError"))) report(...words); };
   const make = (tag, props = {}, ...children) => {
     const node = document.createElement(tag);
     for (const [key, value] of Object.entries(props)) {
