@@ -60,7 +60,7 @@ def test_an_unknown_setting_is_refused_by_name(values, name):
 WRONG = [
     ({"adapter": {"rank": 0}}, ["`rank`: ", "greater than or equal to 1", "got 0."]),
     ({"adapter": {"rank": "wide"}}, ["`rank`: ", "valid integer", "got 'wide'."]),
-    ({"adapter": {"router_input": "y"}}, ["`router_input`: ", "'x' or 'Ax'", "got 'y'."]),
+    ({"adapter": {"router_input": "y"}}, ["`router_input`: ", "'x', 'Ax' or 'pooled'", "got 'y'."]),
     ({"train": {"max_steps": 0}}, ["`train.max_steps`: ", "greater than or equal to 1", "got 0."]),
     (
         {"train": {"learning_rate": 2}},
