@@ -294,8 +294,26 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         delta = self.get_delta_weight(name)
         return delta.T if isinstance(self.get_base_layer(), Conv1D) else delta
 
+    def check_base_merges(self) -> None:
+        """Refuse a base weight that is not kept as numbers: adding to its codes would ruin it.
+
+        Raises:
+            AdapterError: Naming the layer and the type of its weight.
+        """
+        weight = self.get_base_layer().weight
+        if not weight.is_floating_point():
+            raise AdapterError(
+                f"Layer '{self.name}': the base weight is quantised ({weight.dtype}), so nothing can be added to it "
+                "exactly. Load the base unquantised, and merge there."
+            )
+
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the fixed updates of the adapters to the base weight."""
+        """Add the fixed updates of the adapters to the base weight.
+
+        Raises:
+            AdapterError: When the base is quantised, or a router decides per token.
+        """
+        self.check_base_merges()
         for name in check_adapters_to_merge(self, adapter_names):
             if name in self.hydralora_A:
                 weight = self.get_base_layer().weight

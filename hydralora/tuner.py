@@ -88,9 +88,10 @@ class HydraLoraModel(BaseTuner):
             layer.real = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
     def _check_merge_allowed(self) -> None:
-        """Refuse to merge before any weight is touched where a router decides per token."""
+        """Refuse before any weight is touched: a router decides per token, or the base is quantised."""
         super()._check_merge_allowed()
         for layer in self.routed_layers():
+            layer.check_base_merges()
             for name in layer.active_adapters:
                 if name in layer.hydralora_A:
                     layer.get_delta_weight(name)

@@ -85,6 +85,7 @@ def test_a_compiled_layer_still_gives_its_gates():
 
 
 def test_a_whole_model_compiles_into_one_graph_and_trains_the_same(tiny, ids):
+    tiny.model.layers = tiny.model.layers[:1]  # one block: the rest of the time goes into transformers' code
     model = adapt(tiny, balance_weight=0.1).train()
     model.config.use_cache = False
     forward = torch.compile(model.forward, fullgraph=True, backend="eager")
