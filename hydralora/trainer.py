@@ -98,7 +98,8 @@ class AdapterTrainer(Trainer):
             )
             if recording and capture.names:
                 self.gate_means = mean_gates(capture, inputs["attention_mask"])
-        extra = self.auxiliary_loss(model) if model.training else None
+        # Several processes wrap the model; the tuner is inside.
+        extra = self.auxiliary_loss(self.accelerator.unwrap_model(model)) if model.training else None
         if extra is not None:
             # The language loss is already a share of the whole accumulated batch; ours is not.
             parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
