@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -36,11 +36,10 @@ from hydralora.gaps import Gap, measure_gaps, share_weights
 from hydralora.gates import GateCapture, override_experts
 from hydralora.groups import Placed, Tasks, read_tasks
 from hydralora.layer import HydraLoraLinear
-from hydralora.methods import METHODS
+from hydralora.methods import EXPORTS, METHODS
 from hydralora.prompt import encode_example
 from hydralora.trainer import Collator
 
-How = Literal["uniform", "mean_gate", "cluster", "merged"]
 MAX_CALIBRATION = 256  # training examples whose gates are averaged
 MAX_MEASURED = 128  # held-out examples on which gaps are measured
 BATCH = 8
@@ -55,8 +54,8 @@ def check_how(how: str) -> None:
     Raises:
         AdapterError: Naming the ways there are.
     """
-    if how not in get_args(How):
-        raise AdapterError(f"`how` must be one of {', '.join(get_args(How))}, got '{how}'.")
+    if how not in EXPORTS:
+        raise AdapterError(f"`how` must be one of {', '.join(EXPORTS)}, got '{how}'.")
 
 
 def export_lora(model: Any, folder: Path, gates: Gates) -> None:

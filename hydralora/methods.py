@@ -142,7 +142,12 @@ class NoOptions(Settings):
 
 @dataclass(frozen=True)
 class Method:
-    """One method. ``mergeable`` is ``exact`` where one weight equals the adapter, else ``no``."""
+    """One method.
+
+    ``mergeable`` is ``exact`` where one weight equals the adapter, ``fixed`` where that is so as long as the
+    heads are combined with fixed weights, else ``no``. ``needs_labels`` is true where it learns from tasks
+    (clusters, or a label column), ``hard`` where it does so with ``combine="hard"``.
+    """
 
     name: str
     title: str
@@ -152,8 +157,8 @@ class Method:
     reconstruction: str
     options: type[Settings]
     routed: bool = False
-    mergeable: Literal["exact", "no"] = "no"
-    needs_labels: bool = False
+    mergeable: Literal["exact", "fixed", "no"] = "no"
+    needs_labels: bool | Literal["hard"] = False
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -179,14 +184,24 @@ _LIST = (
         formula="y = W0 x + (alpha / r) B A x",
         source="Hu et al. 2021, https://arxiv.org/abs/2106.09685; PEFT's LoRA",
         reconstruction="None; PEFT's own.",
+        presets={
+            f"paper table, rank {rank}": {"rank": rank, "alpha": 2.0 * rank, "targets": ["q_proj", "v_proj"]}
+            for rank in (8, 16, 32)
+        },
     ),
     Method(
-        name="lora_split", title="LoRA-Split", options=SplitOptions,
+        name="lora_split", title="LoRA-Split", options=SplitOptions, mergeable="fixed", needs_labels="hard",
         summary="The budget of one large LoRA spent on several small independent ones.",
         formula="y = W0 x + (alpha / r) sum_i c_i B_i A_i x",
         source=f"Tian et al. 2024, table 1, {HYDRA_PAPER} (no code released)",
-        reconstruction="How the parts are combined is not published: c_i = 1/n (mean), 1 (sum), or a "
-        "router. Mean and sum merge exactly.",
+        reconstruction="How the parts are combined is not published: c_i = 1/n (mean), 1 (sum), a router, or (hard) 1 "
+        "for the head of the example's task and 0 for the others; without a task hard heads share equally. "
+        "Mean and sum merge exactly.",
+        presets={
+            "paper 8x4": {"rank": 8, "num_experts": 4, "targets": ["q_proj", "v_proj"]},
+            "paper 4x8": {"rank": 4, "num_experts": 8, "targets": ["q_proj", "v_proj"]},
+            "paper 16x2": {"rank": 16, "num_experts": 2, "targets": ["q_proj", "v_proj"]},
+        },
     ),
     Method(
         name="r_lora", title="R-LoRA", options=RandomHeadOptions, routed=True,
@@ -197,6 +212,11 @@ _LIST = (
         reconstruction="Heads are centred (minus their mean) and the router starts at zero, so the start "
         "is exactly the base and the base weight stays untouched; the released code subtracts an "
         "offset from W0 that it never saves, and rescales heads in a loop by mistake.",
+        presets={
+            "released script": {"rank": 4, "num_experts": 5, "alpha": 32.0, "dropout": 0.1, "use_rslora": True,
+                                "targets": ["gate_proj", "up_proj", "down_proj"]},
+            "paper formula": {"rank": 8, "num_experts": 3, "gamma": 64.0, "dropout": 0.2, "use_rslora": True},
+        },
     ),
     Method(
         name="lora_moe", title="LoRA-MoE", options=MixtureOptions, routed=True,
@@ -213,6 +233,9 @@ _LIST = (
         reconstruction="The formula that compensates the silent head was lost in print; ours adds its gate to the "
         "others by likeness. Noise on embeddings is relative to their size. The first stage's share of the "
         "steps is not published.",
+        presets={
+            "paper %param": {"rank": 4, "num_experts": 4, "noise": 0.05, "targets": ["q_proj", "v_proj"]},
+        },
     ),
     Method(
         name="thanora", title="ThanoRA", options=BlockOptions, mergeable="exact", needs_labels=True,
@@ -235,24 +258,28 @@ _LIST = (
         formula="y = W0 x + s P diag(lambda) Q x, smallest lambda pruned",
         source="Zhang et al. 2023, https://arxiv.org/abs/2303.10512; PEFT's AdaLoRA",
         reconstruction="None; PEFT's own, with its rank allocation after every step.",
+        presets={"paper table": {"rank": 8, "initial_rank": 12, "targets": ["q_proj", "v_proj"]}},
     ),
     Method(
         name="ia3", title="IA3", options=TargetOptions, mergeable="exact",
         summary="Only rescales keys, values and hidden units; very few parameters.",
         formula="y = l * (W0 x)", source="Liu et al. 2022, https://arxiv.org/abs/2205.05638; PEFT's IA3",
         reconstruction="None; PEFT's own.",
+        presets={"paper table": {"targets": ["k_proj", "v_proj", "down_proj"]}},
     ),
     Method(
         name="prompt_tuning", title="Prompt tuning", options=PromptOptions,
         summary="Trains a few tokens in front of every prompt; the model stays as it is.",
         formula="y = f([P; x])", source="Lester et al. 2021, https://arxiv.org/abs/2104.08691; PEFT's prompt tuning",
         reconstruction="None; PEFT's own.",
+        presets={"paper table": {"virtual_tokens": 20}},
     ),
     Method(
         name="p_tuning", title="P-tuning", options=EncoderOptions,
         summary="Prompt tuning whose tokens come out of a small network.",
         formula="y = f([E(P); x])", source="Liu et al. 2021, https://arxiv.org/abs/2103.10385; PEFT's P-tuning",
         reconstruction="None; PEFT's own.",
+        presets={"paper table": {"virtual_tokens": 20, "encoder_width": 256}},
     ),
     Method(
         name="prefix_tuning", title="Prefix tuning", options=PromptOptions,
@@ -260,6 +287,7 @@ _LIST = (
         formula="attention over [P_k; K], [P_v; V]",
         source="Li and Liang 2021, https://arxiv.org/abs/2101.00190; PEFT's prefix tuning",
         reconstruction="None; PEFT's own.",
+        presets={"paper table": {"virtual_tokens": 20}},
     ),
     Method(
         name="full", title="Full fine-tuning", options=NoOptions, mergeable="exact",
@@ -272,3 +300,22 @@ _LIST = (
 )  # fmt: skip
 
 METHODS: dict[str, Method] = {method.name: method for method in _LIST}
+
+EXPORTS = {
+    "uniform": "Plain LoRA, equal shares for all experts",
+    "mean_gate": "Plain LoRA, mean gates over training examples",
+    "cluster": "One plain LoRA for each cluster or label",
+    "merged": "Whole model with the adapter merged in",
+}
+
+
+def export_ways(method: str, adapter: dict[str, Any]) -> list[str]:
+    """The keys of ``EXPORTS`` that a run's method and options allow."""
+    combine = adapter.get("combine", "router" if METHODS[method].routed else None)
+    if combine == "router":
+        return ["uniform", "mean_gate", "cluster"]
+    if combine == "hard":
+        return ["cluster", "uniform"]
+    if combine in ("mean", "sum"):
+        return ["merged", "uniform"]
+    return ["merged"] if METHODS[method].mergeable == "exact" else []

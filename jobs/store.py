@@ -22,6 +22,7 @@ from hydralora.base_folder import name_base
 from hydralora.checkpoints import list_checkpoints
 from hydralora.config import parse_config
 from hydralora.errors import UserError
+from hydralora.methods import METHODS, export_ways
 from jobs.chats import Chats
 from jobs.database import migrate, open_engine, writing
 from jobs.home import Home
@@ -32,7 +33,7 @@ from jobs.status import FINISHED, JobStatus
 from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Metrics, Runs, Settings
 
 NAME_LIMIT = 80
-ANALYSES = ("routing", "weights", "map", "answers")
+ANALYSES = ("routing", "weights", "map", "answers", "export")
 
 
 class Store:
@@ -298,6 +299,22 @@ class Store:
             row.job_id = job.id
             session.flush()
             return Analysis.of(row, job=Job.of(job))
+
+    def export(self, run_id: int, how: str) -> Analysis:
+        """The export of a run in one of its method's ways: the stored one, or a newly queued one.
+
+        Raises:
+            UserError: When the run's method does not allow it, with the ways that it does.
+        """
+        config = self.run(run_id).config
+        ways = export_ways(config["method"], config["adapter"])
+        if how not in ways:
+            title = METHODS[config["method"]].title
+            raise UserError(
+                f"Run {run_id} ({title}) cannot be exported as '{how}'. "
+                + (f"Choose one of: {', '.join(ways)}." if ways else "It changes no weights; take its own files.")
+            )
+        return self.analyse(run_id, "export", {"how": how})
 
     def find_analysis(
         self, run_id: int, kind: str, params: dict[str, Any] | None = None, *, failed: bool = False

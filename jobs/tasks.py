@@ -125,6 +125,19 @@ def answers(job: Job) -> dict[str, Any]:
     return {"sentence": result["sentence"], "exact_match": scores}
 
 
+def export(job: Job) -> dict[str, Any]:
+    """Turn a run's adapter into plain LoRAs or a merged model, and measure the gap."""
+    from hydralora.export import export_run
+
+    result = export_run(
+        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        job.home.analysis(job.payload["analysis_id"]), job.payload["how"], clusters_folder=_clusters(job),
+        report=job.report, should_stop=job.should_stop,
+    )  # fmt: skip
+    parts = [{key: value for key, value in part.items() if key != "gates"} for part in result["parts"]]
+    return {"sentence": result["sentence"], "measured_on": result["measured_on"], "parts": parts}
+
+
 def serve(job: Job) -> dict[str, Any]:
     """Hold a base model in memory and answer the chat until nobody asks any more."""
     from jobs.model_server import serve as answer
@@ -135,5 +148,5 @@ def serve(job: Job) -> dict[str, Any]:
 
 TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "ingest": ingest, "cluster": cluster, "train": train, "speed": speed, "routing": routing, "weights": weights,
-    "map": draw_map, "answers": answers, "serve": serve,
+    "map": draw_map, "answers": answers, "export": export, "serve": serve,
 }  # fmt: skip

@@ -5,8 +5,8 @@ Ids in addresses are integers checked by FastAPI; nothing in an address is ever 
 
 from __future__ import annotations
 
-import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
 
 from hydralora.errors import UserError
 from jobs.records import Analysis
@@ -23,7 +24,12 @@ from jobs.store import Store
 from studio import figures
 from studio.figures import Figure
 
-ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "run.json", "README.md"}
+DOWNLOADS = {
+    "adapter_config.json", "run.json", "README.md", "export.json", "config.json", "generation_config.json",
+    "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+}  # fmt: skip
+ZIP_IN_MEMORY = 64 * 2**20  # bytes; a larger archive is laid down on disk while it is sent
+ZIP_PIECE = 2**20  # bytes
 LARGEST_ID = 2**53  # what both the database and a browser count exactly
 Id = Annotated[int, InPath(ge=0, le=LARGEST_ID)]
 
@@ -65,6 +71,13 @@ def figure_router(store: Store) -> APIRouter:
         if run.summary is None:
             raise UserError(f"Run {run_id} is not finished ({run.status}), so there is no adapter to download yet.")
         return _zip(store.home.run(run_id) / "adapter", f"run-{run_id}-adapter.zip")
+
+    @router.get("/analyses/{analysis_id}/export.zip")
+    def export(analysis_id: Id) -> Response:
+        found = store.analysis(analysis_id)
+        if found.kind != "export" or found.job is None or found.job.status != "succeeded":
+            raise UserError("There is no finished export of this number.")
+        return _zip(store.home.analysis(analysis_id), f"run-{found.run_id}-{found.params['how']}.zip")
 
     @router.get("/runs/{run_id}/metrics.csv")
     def metrics(run_id: Id) -> Response:
@@ -167,16 +180,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _zip(folder: Path, name: str) -> Response:
+    """The files we write ourselves, by name, in this folder and in the ones right below it."""
     if not folder.is_dir():
-        raise UserError("The adapter's files are no longer there. Train the run again.")
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.iterdir()):
-            if path.name in ADAPTER_FILES or path.suffix == ".safetensors":
-                archive.write(path, path.name)
-    buffer.seek(0)
+        raise UserError("The files are no longer there. Train the run again.")
+    file = tempfile.SpooledTemporaryFile(max_size=ZIP_IN_MEMORY)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+            if path.is_file() and (path.name in DOWNLOADS or path.suffix == ".safetensors"):
+                archive.write(path, path.relative_to(folder))
+    file.seek(0)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(buffer, media_type="application/zip", headers=headers)
+    pieces = iter(lambda: file.read(ZIP_PIECE), b"")
+    return StreamingResponse(
+        pieces, media_type="application/zip", headers=headers, background=BackgroundTask(file.close)
+    )
 
 
 def explain_user_error(_: Request, error: Exception) -> JSONResponse:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hydralora.errors import UserError
+from hydralora.methods import EXPORTS
 from hydralora.presets import PRESETS
 from jobs.records import Run
 from jobs.status import JobStatus
 from jobs.store import Store
 from jobs.worker import start_worker
 from studio.estimate import settings_of
+from studio.exports import EXPORT_HEAD, export_row, trainable
 from studio.terminal import (
     FAILED,
     STOPPED,
@@ -21,13 +25,14 @@ from studio.terminal import (
     Studio,
     Yes,
     err,
+    finished,
     out,
     print_table,
     show,
     wait_for,
 )
 
-runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, list, show, stop, resume, delete.")
+runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, list, show, stop, resume, export, delete.")
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -44,7 +49,7 @@ def print_run(answer: dict[str, Any]) -> None:
     out.print(f"Run {answer['run_id']} '{answer['name']}': {answer['status']}. {answer['error'] or answer['text']}")
     if summary.get("held_out_loss") is not None:
         out.print(f"  held-out loss {summary['held_out_loss']:.3f}, before training {summary['held_out_loss_before'] or float('nan'):.3f}; "
-                  f"{summary['trainable']:,} trainable of {summary['total']:,}")  # fmt: skip
+                  f"{trainable(summary)}")  # fmt: skip
 
 
 def parse_setting(text: str) -> tuple[str, str, Any]:
@@ -140,6 +145,32 @@ def resume_run(run_id: int, wait: Annotated[bool, typer.Option("--wait")] = Fals
     run = store.resume_run(run_id)
     start_worker(store.home)
     follow(store, run, wait, as_json)
+
+
+@runs_app.command("export")
+def export_run(
+    run_id: int,
+    how: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}")] = "mean_gate",
+    to: Annotated[Path | None, typer.Option(help="Copy the files into this new folder")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a run's adapter into plain LoRAs that PEFT alone loads, or merge it; the gap is measured."""
+    if to is not None and to.exists():
+        raise UserError(f"{to} exists already. Name a folder that does not.")
+    store = Studio.store()
+    analysis = store.export(run_id, how)
+    start_worker(store.home)
+    result = finished(store, analysis.job, f"Export: {how}").result or {}
+    folder = store.home.analysis(analysis.id)
+    if to is not None:
+        shutil.copytree(folder, to)
+    answer = {"run_id": run_id, "how": how, "folder": str(to or folder), **result}
+
+    def lines() -> None:
+        out.print(f"{answer['folder']}: {answer['sentence']}")
+        print_table(EXPORT_HEAD, [export_row(part) for part in answer["parts"]])
+
+    show(answer, as_json, lines)
 
 
 @runs_app.command("delete")

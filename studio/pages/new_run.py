@@ -46,11 +46,13 @@ def about_corpus(store: Store, corpus: Corpus) -> tuple[Markup, int | None]:
 def about_method(name: str) -> Markup:
     """Summary, formula, source and honest remarks of a method."""
     method = METHODS[name]
-    merge = (
-        "Can be merged into the base exactly."
-        if method.mergeable == "exact"
-        else "Cannot be merged into the base: its gates depend on every token."
-    )
+    merge = {
+        "exact": "Can be merged into the base exactly.",
+        "fixed": "Can be merged into the base exactly where the parts are added as mean or sum.",
+        "no": "Cannot be merged into the base: its gates depend on every token."
+        if method.routed
+        else "Cannot be merged into the base: it changes what the model reads, not its weights.",
+    }[method.mergeable]
     return cards.join(
         cards.note("info", method.summary, merge),
         Markup("<details class='hy-more'><summary>Formula, source, and what we had to decide</summary>"),

@@ -12,8 +12,10 @@ from jobs.status import JobStatus
 from jobs.store import Store
 from studio import cards
 from studio.cards import Markup
+from studio.exports import trainable
 from studio.figures import short_layer
 from studio.pages.common import EVENT, LIVE_SECONDS, TICK, address_id, job_state, moment, shows_errors
+from studio.pages.export import build_export
 from studio.palette import expert_colour, expert_name
 from studio.widgets import FigurePanel, figure
 
@@ -32,7 +34,7 @@ def run_cards(run: Run, steps: list[Step]) -> Markup:
     before = summary.get("held_out_loss_before")
     after = summary.get("held_out_loss", latest(steps, "eval_loss"))
     note = f"{before:.3f} before training" if before is not None else "on examples never trained on"
-    share = f"{summary['trainable'] / summary['total']:.1%} of all" if summary else "known at the end"
+    share = trainable(summary).partition(" trainable")[2].lstrip(" ,") if summary else "known at the end"
     return cards.cards([
         cards.card("Step", f"{steps[-1].step if steps else 0:,} of {train['max_steps']:,}", f"batch of {train['batch_size'] * train['accumulation']}"),
         cards.card("Training loss", cards.number(latest(steps, "loss")), "nats per answer token"),
@@ -118,6 +120,7 @@ def build(page: gr.Blocks, store: Store) -> None:
                 charts["speed"] = FigurePanel(height=260)
             with gr.Column(min_width=320):
                 charts["rate"] = FigurePanel(height=260)
+        build_export(page, store)
         with gr.Accordion("Log", open=False):
             log = gr.HTML()
         with gr.Accordion("Settings", open=False):

@@ -195,7 +195,7 @@ WRONG = [
     ({"r": 0}, "`r` must be at least 1, got 0."),
     ({"num_experts": 0}, "`num_experts` must be at least 1, got 0."),
     ({"lora_dropout": 1.0}, r"`lora_dropout` must be in \[0, 1\), got 1.0."),
-    ({"combine": "vote"}, "`combine` must be one of router, mean, sum, got 'vote'."),
+    ({"combine": "vote"}, "`combine` must be one of router, mean, sum, hard, got 'vote'."),
     ({"router_init": "zero"}, "never breaks their symmetry"),
     ({"head_mask": [4]}, r"some but not all of the heads 0..3, got \[4\]."),
     ({"head_mask": [0, 1, 2, 3]}, "some but not all of the heads"),

@@ -147,6 +147,16 @@ def test_inspect_measures_answers_gates_and_heads(studio: Commands, run: dict[st
     assert len(found["weights"]["layers"]) == len(found["routing"]["layers"])
 
 
+def test_export_writes_a_plain_lora_and_tells_its_gap(studio: Commands, run: dict[str, Any], folder: Path) -> None:
+    answer = studio.json("runs", "export", run["run_id"], "--how", "uniform", "--to", folder / "elsewhere")
+    part = answer["parts"][0]
+    assert part["kl"] >= 0 and part["examples"] > 0 and part["base_kl"] is not None
+    config = json.loads((folder / "elsewhere" / part["folder"] / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["r"] == 2
+    refused = studio("runs", "export", run["run_id"], "--how", "merged")
+    assert refused.returncode == 2 and "Choose one of: uniform, mean_gate, cluster" in refused.stderr
+
+
 def test_chat_gives_the_gates_of_every_token(studio: Commands, run: dict[str, Any]) -> None:
     found = studio.json("chat", run["run_id"], "The door is red. Which colour?", "--gates", "--max-tokens", 6)
     assert found["text"] == "".join(found["tokens"]) and len(found["gates"]) == len(found["tokens"]) > 0
