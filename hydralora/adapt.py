@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch import nn
 from transformers import set_seed
 from transformers.pytorch_utils import Conv1D
 
+from hydralora.compose import composed_config
 from hydralora.errors import AdapterError
 from hydralora.full import full_config, tie_copies, tied_weights
 from hydralora.hydra_config import HydraLoraConfig
@@ -95,11 +97,14 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
             raise AdapterError(f"No layer is called '{target}'. This model has: {', '.join(known)}.")
 
 
-def adapter_config(model: Any, method: str, options: dict[str, Any], steps: int = 1000) -> PeftConfig:
+def adapter_config(
+    model: Any, method: str, options: dict[str, Any], steps: int = 1000, sources: list[Path] | None = None
+) -> PeftConfig:
     """The PEFT configuration of a method with checked options.
 
     Args:
         steps: Optimizer steps planned; AdaLoRA spreads its pruning over them.
+        sources: Folders of the finished LoRAs that LoRAHub mixes.
 
     Raises:
         AdapterError: When the method or a target does not exist.
@@ -109,6 +114,8 @@ def adapter_config(model: Any, method: str, options: dict[str, Any], steps: int 
     chosen = METHODS[method].options(**options).model_dump()
     if method == "full":
         return full_config(model)
+    if method == "lorahub":
+        return composed_config(sources or [], chosen["average"])
     if "targets" in chosen:
         if chosen["targets"]:
             check_targets(model, chosen["targets"])
@@ -157,14 +164,15 @@ _BUILDERS: dict[str, Callable[[dict[str, Any], int], PeftConfig]] = {
 
 
 def add_adapter(
-    model: Any, method: str, options: dict[str, Any] | None = None, *, seed: int = 0, steps: int = 1000
-) -> PeftModel:
+    model: Any, method: str, options: dict[str, Any] | None = None, *, seed: int = 0, steps: int = 1000,
+    sources: list[Path] | None = None,
+) -> PeftModel:  # fmt: skip
     """A ``PeftModel`` with a fresh adapter of ``method``; the same seed gives the same weights.
 
     Raises:
         AdapterError: When the method, a target or a rank does not fit the model.
     """
-    config = adapter_config(model, method, options or {}, steps)
+    config = adapter_config(model, method, options or {}, steps, sources)
     tied = tied_weights(model) if method == "full" else []
     set_seed(seed)
     adapted = get_peft_model(model, config)

@@ -108,6 +108,21 @@ class MetaOptions(LoraOptions):
     inner_learning_rate: float = Field(1e-2, gt=0.0, le=10.0, description="Step size of these")
 
 
+class HubOptions(Settings):
+    """LoRAHub: finished LoRAs, mixed."""
+
+    sources: list[int] | None = Field(
+        None, max_length=64, description="Finished LoRA runs to mix, by their ids",
+        json_schema_extra={"placeholder": "ids of runs: 1, 2"},
+    )  # fmt: skip
+    average: Literal["factors", "updates"] = Field(
+        "factors", description="Average A and B apart, as the authors do, or the products B A exactly (rank n r)"
+    )
+    shots: int = Field(5, ge=1, le=1024, description="Examples the mixture is judged by")
+    penalty: float = Field(0.05, ge=0.0, le=10.0, description="Price of large weights: this times their mean size")
+    bound: float = Field(1.5, gt=0.0, le=10.0, description="Largest weight of a LoRA, either way")
+
+
 class AdaOptions(Settings):
     """PEFT's AdaLoRA."""
 
@@ -251,6 +266,15 @@ _LIST = (
         formula="theta_i = theta - a grad L_i(support),  theta <- theta - b mean_i grad L_i(query; theta_i)",
         source="Cheng et al. 2025, https://arxiv.org/abs/2510.11598 (no code released)",
         reconstruction="First order, mean over tasks, plain gradient descent inside; sizes and rates are ours.",
+    ),
+    Method(
+        name="lorahub", title="LoRAHub", options=HubOptions, mergeable="exact",
+        summary="Mixes LoRAs that are already trained, by a few examples and without gradients; a step is one try.",
+        formula="B = sum_i w_i B_i,  A = sum_i w_i A_i,  min_w loss(few examples) + 0.05 mean_i |w_i|,  |w_i| <= 1.5",
+        source="Huang et al. 2023, https://arxiv.org/abs/2307.13269; https://github.com/sail-sg/lorahub",
+        reconstruction="The search is SciPy's COBYQA instead of Nevergrad's NGOpt: it keeps the bounds and draws nothing "
+        "at random. The authors average A and B apart, which adds cross terms; `updates` leaves them out.",
+        presets={"released code": {"average": "factors", "shots": 5, "penalty": 0.05, "bound": 1.5}},
     ),
     Method(
         name="adalora", title="AdaLoRA", options=AdaOptions, mergeable="exact",

@@ -37,6 +37,7 @@ TRAINERS = {
     "meta_lora": ("hydralora.meta_lora", "MetaTrainer"),
     "lope": ("hydralora.lope", "LopeTrainer"),
     "lora_split": ("hydralora.split", "SplitTrainer"),
+    "lorahub": ("hydralora.lorahub", "LorahubTrainer"),
 }
 
 
@@ -53,12 +54,16 @@ def train_adapter(
     run_folder: Path,
     *,
     clusters_folder: Path | None = None,
+    sources: list[Path] | None = None,
     on_step: Callable[[int, StepValues], None] = lambda step, values: None,
     should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[float, str], None] = lambda share, text: None,
     resume: bool = False,
 ) -> dict[str, Any]:
     """Train the adapter that ``config`` describes and keep it in ``run_folder/adapter``.
+
+    Args:
+        sources: Folders of the finished adapters that LoRAHub mixes.
 
     Returns:
         Summary: steps, losses before and after on the held-out part, parameter counts, seconds.
@@ -82,9 +87,12 @@ def train_adapter(
         config=config, tokenizer=tokenizer, rows=train_rows, examples=[example for _, example in kept],
         groups=tasks.numbers(kept) if tasks else None, run_folder=run_folder, resumed=checkpoint is not None,
         tasks=tasks, held_out=held_out, held_out_groups=tasks.numbers(measured) if tasks else [],
+        sources=sources or [], base_fingerprint=base_mark,
     )  # fmt: skip
     set_seed(config.train.seed)
-    model = add_adapter(base, config.method, config.adapter, seed=config.train.seed, steps=config.train.max_steps)
+    model = add_adapter(
+        base, config.method, config.adapter, seed=config.train.seed, steps=config.train.max_steps, sources=sources
+    )
     model.config.use_cache = False
     counts = count_parameters(model)
     reporter = StepReporter(on_step, should_stop, report)

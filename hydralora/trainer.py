@@ -31,6 +31,7 @@ class Plan:
 
     ``tasks`` are there for methods that learn from tasks (clusters or labels), ``groups`` then holds the task
     number of every row and ``held_out_groups`` of every held-out row (-1 where it is a task never trained on).
+    ``sources`` are the adapters that LoRAHub mixes.
     """
 
     config: RunConfig
@@ -43,6 +44,8 @@ class Plan:
     tasks: Tasks | None = None
     held_out: list[Row] = field(default_factory=list)
     held_out_groups: list[int] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
+    base_fingerprint: str | None = None
 
 
 class Collator:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from hydralora.base_folder import name_base
 from hydralora.checkpoints import list_checkpoints
-from hydralora.config import parse_config
+from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
 from hydralora.methods import METHODS, export_ways
 from jobs.chats import Chats
@@ -33,6 +33,7 @@ from jobs.status import FINISHED, JobStatus
 from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Metrics, Runs, Settings
 
 NAME_LIMIT = 80
+PLAIN = ("lora", "thanora", "meta_lora", "lorahub")  # methods whose adapters are plain LoRAs
 ANALYSES = ("routing", "weights", "map", "answers", "export")
 
 
@@ -200,6 +201,7 @@ class Store:
         corpus = self.ready_corpus(corpus_id)
         checked = parse_config(config)
         checked = checked.model_copy(update={"base": name_base(checked.base)})
+        self._check_sources(checked)
         clustering = self.latest_clustering(corpus_id, finished=True)
         estimate = self.speeds.estimate(corpus_id, checked)
         with Session(self.write_engine) as session, session.begin():
@@ -210,6 +212,25 @@ class Store:
             session.flush()
             self._queue_training(session, row, estimate=estimate)
             return Run.of(row, job=self._job(session, row.job_id))
+
+    def _check_sources(self, config: RunConfig) -> None:
+        """Refuse to mix runs that are unfinished, on another base, or no plain LoRA."""
+        if "sources" not in METHODS[config.method].options.model_fields:
+            return
+        if not config.adapter["sources"]:
+            raise UserError(f"{METHODS[config.method].title} mixes finished LoRA runs. Name their ids in `sources`.")
+        for run_id in config.adapter["sources"]:
+            run = self.run(run_id)
+            if run.summary is None:
+                raise UserError(f"Run {run_id} is not finished ({run.status}) and cannot be mixed yet.")
+            if run.config["method"] not in PLAIN:
+                raise UserError(
+                    f"Run {run_id} is no plain LoRA ({run.config['method']}). Choose from: {', '.join(PLAIN)}."
+                )
+            if run.config["base"] != config.base:
+                raise UserError(
+                    f"Run {run_id} has base {run.config['base']}, not {config.base}. Choose runs on one base."
+                )
 
     def _queue_training(self, session: Session, row: Runs, *, estimate: float | None) -> None:
         payload = {"run_id": row.id, "corpus_id": row.corpus_id, "clustering_id": row.clustering_id,

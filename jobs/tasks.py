@@ -46,10 +46,10 @@ def train(job: Job) -> dict[str, Any]:
     from hydralora.config import parse_config
     from hydralora.train import train_adapter
 
-    run = job.home.run(job.payload["run_id"])
+    run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
     return train_adapter(
-        parse_config(job.payload["config"]), job.home.corpus(job.payload["corpus_id"]), run,
-        clusters_folder=_clusters(job), on_step=job.step, should_stop=job.should_stop,
+        config, job.home.corpus(job.payload["corpus_id"]), run, clusters_folder=_clusters(job),
+        sources=[job.home.run(source) / "adapter" for source in config.adapter.get("sources") or ()], on_step=job.step, should_stop=job.should_stop,
         report=job.report, resume=last_checkpoint(run) is not None,
     )  # fmt: skip
 

@@ -51,7 +51,7 @@ def field_input(name: str, info: FieldInfo) -> gr.components.Component:
     if info.annotation in (int, float):
         whole = {"precision": 0, "step": 1} if info.annotation is int else {"step": 0.0001}
         return gr.Number(default, minimum=bound(info, "ge", "gt"), maximum=bound(info, "le", "lt"), **whole, **common)
-    return gr.Textbox("", placeholder="all linear layers", max_lines=1, **common)
+    return gr.Textbox("", placeholder=str(extra.get("placeholder", "all linear layers")), max_lines=1, **common)
 
 
 def field_value(name: str, info: FieldInfo, value: Any) -> Any:
@@ -73,7 +73,7 @@ def field_value(name: str, info: FieldInfo, value: Any) -> Any:
 
 def shown_value(value: Any) -> Any:
     """A stored setting, as its input shows it."""
-    return ", ".join(value) if isinstance(value, list) else ("" if value is None else value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else ("" if value is None else value)
 
 
 def collect(settings: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
