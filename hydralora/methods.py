@@ -200,7 +200,7 @@ _LIST = (
         source="Hu et al. 2021, https://arxiv.org/abs/2106.09685; PEFT's LoRA",
         reconstruction="None; PEFT's own.",
         presets={
-            f"paper table, rank {rank}": {"rank": rank, "alpha": 2.0 * rank, "targets": ["q_proj", "v_proj"]}
+            f"paper table, rank {rank}": {"rank": rank, "targets": ["q_proj", "v_proj"]}
             for rank in (8, 16, 32)
         },
     ),
@@ -230,7 +230,7 @@ _LIST = (
         presets={
             "released script": {"rank": 4, "num_experts": 5, "alpha": 32.0, "dropout": 0.1, "use_rslora": True,
                                 "targets": ["gate_proj", "up_proj", "down_proj"]},
-            "paper formula": {"rank": 8, "num_experts": 3, "gamma": 64.0, "dropout": 0.2, "use_rslora": True},
+            "paper formula": {"rank": 8, "num_experts": 3, "gamma": 64.0, "use_rslora": True},
         },
     ),
     Method(
