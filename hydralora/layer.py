@@ -30,7 +30,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
     - ``hydralora_B``: ``(out, N r)``, head i is ``weight.view(out, N, r)[:, i]``;
     - ``hydralora_router``: ``(N, in)`` or ``(N, r)``; absent for N = 1 and fixed combinations.
 
-    Leading shape of the input is free; gates are a softmax in float32. Inputs keep float32 or
+    Leading shape of the input is free; gates are a softmax in float32 (float64 where all is). Inputs keep float32 or
     bfloat16; the adapter computes in its own weights' type.
     """
 
@@ -181,14 +181,15 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if router is not None:
             seen = self._pooled(hidden) if config.router_input == "pooled" else hidden
             logits = router(x if config.router_input == "x" else seen)
-            gates = functional.softmax(logits, dim=-1, dtype=torch.float32)
+            gates = functional.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
             if config.balance_weight and self.training:
                 mean = gates.reshape(-1, count).mean(0)
                 self.balance = count * mean.square().sum() - 1.0
         elif config.combine == "hard" and count > 1:
             gates = self._chosen(x, count)
         elif config.combine == "mean" or (config.combine == "router" and count > 1):
-            gates = torch.full((*x.shape[:-1], count), 1.0 / count, device=x.device)
+            wide = torch.promote_types(hidden.dtype, torch.float32)
+            gates = torch.full((*x.shape[:-1], count), 1.0 / count, dtype=wide, device=x.device)
         elif self.capture or self.factors is not None or self.forced is not None:
             gates = torch.ones((*x.shape[:-1], count), device=x.device)
         else:
@@ -223,7 +224,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
                 f"Layer '{self.name}': a pooled router needs input (batch, tokens, features) to know where an "
                 "example begins, but this model flattens it. Use `router_input` x or Ax."
             )
-        wide = hidden.float()
+        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         if self.real is None or self.real.shape != hidden.shape[:-1]:
             count = torch.arange(1, hidden.shape[-2] + 1, device=hidden.device, dtype=torch.float32).unsqueeze(-1)
         else:
@@ -240,7 +241,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         kept = gates * keep
         if config.head_compensation == "share":
             return kept / kept.sum(-1, keepdim=True).clamp(min=1e-12)
-        cosine = self._head_cosines(hidden.float(), name)  # (..., N, N)
+        cosine = self._head_cosines(hidden.to(torch.promote_types(hidden.dtype, torch.float32)), name)  # (..., N, N)
         for head in heads:
             likeness = cosine[..., head].masked_fill(keep == 0, float("-inf"))
             kept = kept + gates[..., head : head + 1] * likeness.softmax(-1)
@@ -249,7 +250,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
     def _head_cosines(self, hidden: Tensor, name: str) -> Tensor:
         """``cos(B_i h_i, B_j h_j)`` ``(..., N, N)`` by the Gram matrix of the heads, never ``(..., N, out)``."""
         count, rank = self.num_experts[name], self.r[name]
-        stacked = self.hydralora_B[name].weight.float()
+        stacked = self.hydralora_B[name].weight.to(hidden.dtype)
         gram = (stacked.T @ stacked).view(count, rank, count, rank)
         h = (
             hidden.unflatten(-1, (count, rank))

@@ -27,6 +27,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from hydralora.checkpoints import write_json
+from hydralora.errors import TrainingError
 from hydralora.trainer import AdapterTrainer, Collator, Plan
 
 PREVIEW = 64  # examples of each task that are looked at
@@ -40,11 +41,14 @@ def share_out(rank: int, complexity: list[float], sharpness: float) -> list[int]
     Largest remainders after ``softmax(sharpness * complexity)``; every task gets at least one.
 
     Raises:
-        ValueError: When the rank is smaller than the number of tasks plus one.
+        TrainingError: When the rank is smaller than the number of tasks plus one.
     """
     tasks = len(complexity)
     if rank < tasks + 1:
-        raise ValueError(f"`rank` must be at least {tasks + 1} for {tasks} tasks and a shared block, got {rank}.")
+        raise TrainingError(
+            f"`rank` must be at least {tasks + 1} for {tasks} tasks and a shared block, got {rank}. Raise it, or choose "
+            "fewer clusters."
+        )
     common = max(1, rank // (tasks + 1))
     spare = rank - common - tasks  # beyond one for each task
     shares = torch.softmax(sharpness * torch.tensor(complexity, dtype=torch.float64), 0) * spare

@@ -1,0 +1,175 @@
+"""Methods with a training of their own: ThanoRA's blocks, MeTA-LoRA's inner steps, LoPE's two stages."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hydralora import add_adapter
+from hydralora.errors import TrainingError
+from hydralora.lope import LopeTrainer, noise_text
+from hydralora.meta_lora import QUERY, SUPPORT, Episodes, MetaTrainer
+from hydralora.thanora import ThanoraTrainer, entropy_of, share_out
+from hydralora.train import train_adapter
+from tests.hydralora.conftest import randomise
+from tests.hydralora.test_train import Recorder, make_config
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 4.0, 100.0])
+@pytest.mark.parametrize("rank", [4, 7, 16, 33])
+def test_ranks_add_up_and_every_task_has_one(rank, sharpness):
+    ranks = share_out(rank, [0.9, 0.2, 0.5], sharpness)
+    assert sum(ranks) == rank and min(ranks) >= 1
+    assert ranks[0] >= ranks[2] >= ranks[1] and ranks[-1] == rank // 4
+
+
+def test_without_sharpness_tasks_share_equally():
+    assert share_out(16, [0.9, 0.1, 0.4], 0.0) == [4, 4, 4, 4]
+
+
+def test_a_rank_too_small_for_its_tasks_is_refused_with_the_least():
+    with pytest.raises(TrainingError, match=r"`rank` must be at least 6 for 5 tasks and a shared block, got 5\."):
+        share_out(5, [0.5] * 5, 1.0)
+
+
+def test_entropy_is_one_for_equal_values_and_zero_for_one():
+    assert entropy_of(torch.ones(8)) == pytest.approx(1.0)
+    assert entropy_of(torch.tensor([3.0, 0.0, 0.0])) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_loss_of_blocks_is_its_formula(tiny):
+    trainer: Any = object.__new__(ThanoraTrainer)
+    trainer.model = randomise(add_adapter(tiny, "thanora", {"rank": 6, "targets": ["q_proj"]}))
+    trainer.weight, trainer.blocks = 0.5, {name: [2, 3, 1] for name in trainer.layers()}
+    expected = []
+    for layer in trainer.layers().values():
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        first, second = (slice(0, 2), slice(2, 5))
+        norm = lambda m, dim: m / m.norm(dim=dim, keepdim=True)  # noqa: E731
+        rows = norm(a[first], 1) @ norm(a[second], 1).T
+        columns = norm(b[:, first], 0).T @ norm(b[:, second], 0)
+        expected.append((rows**2).sum() + (columns**2).sum())
+    torch.testing.assert_close(trainer.auxiliary_loss(trainer.model), 0.5 * torch.stack(expected).mean())
+
+
+def test_a_thanora_run_starts_at_the_base_and_keeps_its_ranks(base_folder, easy_corpus, tmp_path):
+    config = make_config(base_folder, "thanora", {"rank": 9, "tasks": "label"}, max_steps=2)
+    steps = Recorder()
+    train_adapter(config, easy_corpus, tmp_path, on_step=steps)
+    blocks = json.loads((tmp_path / "thanora.json").read_text())
+    assert len(blocks) == 14 and all(sum(ranks) == 9 and len(ranks) == 3 for ranks in blocks.values())
+    plain = Recorder()
+    train_adapter(
+        make_config(base_folder, "lora", {"rank": 9}, max_steps=2), easy_corpus, tmp_path / "lora", on_step=plain
+    )
+    weight = config.adapter["orthogonality_weight"]
+    assert steps.values[1]["loss"] == pytest.approx(plain.values[1]["loss"], abs=2 * 9 * weight)
+
+
+def test_an_episode_holds_support_and_query_of_each_task_and_repeats_itself():
+    rows = [{"input_ids": [i], "labels": [i]} for i in range(20)]
+    settings: dict[str, Any] = {"tasks": 2, "support": 3, "query": 2, "count": 5, "seed": 1}
+    episodes = Episodes(rows, [i % 4 for i in range(20)], **settings)
+    episode = episodes[3]
+    assert len(episode) == 2 * 5 and len({task for task, _, _ in episode}) == 2
+    for task in {task for task, _, _ in episode}:
+        parts = [(part, row["input_ids"][0]) for t, part, row in episode if t == task]
+        assert [part for part, _ in parts] == [SUPPORT] * 3 + [QUERY] * 2
+        assert all(i % 4 == task for _, i in parts) and len({i for _, i in parts}) == 5
+    assert episodes[3] == Episodes(rows, [i % 4 for i in range(20)], **settings)[3] != episodes[4]
+
+
+def meta_gradients(model: Any, batch: dict[str, torch.Tensor], steps: int, rate: float) -> list[torch.Tensor]:
+    """``mean_i grad L_i(query; theta_i)`` with a copy of the model for each task."""
+    total: list[torch.Tensor] = []
+    tasks = batch["task"].unique().tolist()
+    for number in tasks:
+        twin = copy.deepcopy(model).train()
+        weights = [w for w in twin.parameters() if w.requires_grad]
+
+        def loss(part: int, twin: Any = twin, number: int = number) -> torch.Tensor:
+            rows = (batch["task"] == number) & (batch["part"] == part)
+            return twin(**{key: batch[key][rows] for key in ("input_ids", "attention_mask", "labels")}).loss
+
+        for _ in range(steps):
+            gradients = torch.autograd.grad(loss(SUPPORT), weights)
+            with torch.no_grad():
+                for weight, gradient in zip(weights, gradients, strict=True):
+                    weight -= rate * gradient
+        found = torch.autograd.grad(loss(QUERY), weights)
+        total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
+    return [gradient / len(tasks) for gradient in total]
+
+
+def test_a_meta_step_is_its_formula_and_puts_the_shared_weights_back(base_folder, easy_corpus, tmp_path, monkeypatch):
+    step, checked = MetaTrainer.training_step, []
+
+    def watched(self, model, inputs, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+        randomise(model, seed=3, scale=0.1)
+        before = [w.detach().clone() for w in model.parameters() if w.requires_grad]
+        expected = meta_gradients(model, dict(inputs), 2, 0.05)
+        loss = step(self, model, dict(inputs), num_items_in_batch)
+        weights = [w for w in model.parameters() if w.requires_grad]
+        assert all(torch.equal(w, old) for w, old in zip(weights, before, strict=True))
+        for weight, gradient in zip(weights, expected, strict=True):
+            torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-6)
+        checked.append(float(loss))
+        return loss
+
+    monkeypatch.setattr(MetaTrainer, "training_step", watched)
+    adapter = {"rank": 2, "tasks": "label", "inner_steps": 2, "inner_learning_rate": 0.05, "tasks_per_step": 2}
+    train_adapter(make_config(base_folder, "meta_lora", adapter, max_steps=1), easy_corpus, tmp_path)
+    assert len(checked) == 1
+
+
+def lope_weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints" / f"checkpoint-{step}" / "adapter_model.safetensors")
+
+
+def test_stage_one_moves_a_and_the_poisoning_head_only_and_stage_two_the_rest(base_folder, easy_corpus, tmp_path):
+    adapter = {"rank": 2, "num_experts": 3, "stage_one": 0.5}
+    config = make_config(base_folder, "lope", adapter, max_steps=4, save_every=1)
+    train_adapter(config, easy_corpus, tmp_path)
+    states = {step: lope_weights(tmp_path, step) for step in (1, 2, 3, 4)}
+
+    def moved(part: str, begin: int, end: int, columns: slice = slice(None)) -> bool:
+        return any(not torch.equal(states[begin][key][:, columns], states[end][key][:, columns])
+                   for key in states[begin] if f"hydralora_{part}" in key)  # fmt: skip
+
+    poison, normal = slice(4, 6), slice(0, 4)
+    assert moved("A", 1, 2) and moved("B", 1, 2, poison)
+    assert not moved("B", 1, 2, normal) and not moved("router", 1, 2)
+    assert moved("A", 3, 4) and moved("B", 3, 4, normal) and moved("router", 3, 4)
+    assert not moved("B", 2, 4, poison)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_changes_about_its_share_of_a_text(seed):
+    text = "the quick brown fox jumps over the lazy dog and runs into the deep dark wood " * 4
+    noised = noise_text(text, 0.05, random.Random(seed))
+    assert noised != text and abs(len(noised) - len(text)) <= 0.06 * len(text)
+    assert noised == noise_text(text, 0.05, random.Random(seed))
+
+
+@pytest.mark.parametrize("text", ["", "a", " "])
+def test_noise_of_hardly_any_text_is_text(text):
+    assert all(isinstance(noise_text(text, 0.5, random.Random(seed)), str) for seed in range(6))
+
+
+def test_noise_on_embeddings_has_its_size_and_leaves_padding_alone(tiny):
+    trainer: Any = object.__new__(LopeTrainer)
+    trainer.model, trainer.noise = tiny.train(), 0.1
+    trainer._mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    output = torch.randn(2, 3, 400)
+    change = trainer._disturb(tiny, None, output) - output
+    assert not change[0, 2].any() and not change[1, 1:].any()
+    assert 0.9 < float(change[0, 0].abs().max() / (0.1 * output.square().mean().sqrt())) <= 1.0001
+    trainer._mask = None
+    assert trainer._disturb(tiny, None, output) is output
