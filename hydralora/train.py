@@ -26,10 +26,11 @@ from hydralora.checkpoints import last_checkpoint, step_of, write_json
 from hydralora.config import RunConfig
 from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import StoppedError, TrainingError
-from hydralora.groups import read_tasks, task_source
+from hydralora.groups import only_cluster, read_tasks, task_source
 from hydralora.prompt import encode_example
 from hydralora.trainer import AdapterTrainer, Plan, StepReporter, StepValues
 
+START = "start"  # folder of the adapter before its first step
 MAX_EVALUATED = 256  # held-out examples whose loss is measured during training
 # Methods whose training differs from the plain loop: module and class.
 TRAINERS = {
@@ -79,6 +80,9 @@ def train_adapter(
     report(0.0, "Preparing examples")
     corpus = Corpus(corpus_folder)
     train_ids, held_out_ids = split_examples(corpus, config.train.held_out_fraction)
+    train_ids, held_out_ids = (
+        only_cluster(ids, config.train.only_cluster, clusters_folder) for ids in (train_ids, held_out_ids)
+    )
     kept, train_rows = _encode(corpus, train_ids, tokenizer, config)
     measured, held_out = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, config)
     checkpoint = last_checkpoint(run_folder) if resume else None
@@ -108,11 +112,13 @@ def train_adapter(
     trainer.gate_every = config.train.gate_every
     reporter.trainer = trainer
     trainer.prepare(plan)
+    if checkpoint is None:
+        keep_start(model, run_folder)
     before = _held_out_loss(trainer, held_out_rows) if checkpoint is None else None
     started = time.perf_counter()
     begin = step_of(checkpoint) if checkpoint else 0
     if checkpoint and begin >= config.train.max_steps:  # only keeping the adapter was missed
-        model.load_adapter(str(checkpoint), model.active_adapter, is_trainable=True)
+        trainer._load_from_checkpoint(str(checkpoint))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     step = max(begin, trainer.state.global_step)
@@ -135,6 +141,12 @@ def train_adapter(
         "tasks": tasks.names if tasks else None,
     })  # fmt: skip
     return summary
+
+
+def keep_start(model: Any, run_folder: Path) -> None:
+    """Keep the untrained adapter where it has A and B matrices: the baseline of every picture of them."""
+    if any(".hydralora_A." in name or ".lora_A." in name for name, _ in model.named_parameters()):
+        model.save_pretrained(run_folder / START, safe_serialization=True)
 
 
 def save_adapter(model: Any, folder: Path, facts: dict[str, Any]) -> None:

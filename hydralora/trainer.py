@@ -20,6 +20,7 @@ from hydralora.errors import TrainingError
 from hydralora.gates import GateCapture
 from hydralora.groups import Tasks
 from hydralora.prompt import IGNORED
+from hydralora.state import has_state, load_state, save_state
 
 StepValues = dict[str, Any]
 Row = dict[str, list[int]]
@@ -89,6 +90,14 @@ class AdapterTrainer(Trainer):
         """The extra loss the adapter asks for (balance, orthogonality), or None."""
         compute = getattr(getattr(model, "base_model", None), "auxiliary_loss", None)
         return compute() if callable(compute) else None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Put back exactly what was being trained; what PEFT saves is not always enough for that."""
+        folder = Path(resume_from_checkpoint)
+        if has_state(folder):
+            load_state(self.model, folder)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
         """Mean loss per answer token, plus the tuner's auxiliary loss while training."""
@@ -175,5 +184,7 @@ class StepReporter(TrainerCallback):
             allocate(state.global_step)
 
     def on_save(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        save_state(self.trainer.model, folder)
+        seal_checkpoint(folder)
         self._since = time.perf_counter()
