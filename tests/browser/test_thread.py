@@ -202,6 +202,7 @@ def test_an_expert_can_be_changed_in_one_layer_only(page: Page, studio: Studio, 
 
 def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) -> None:
     page.goto(studio.address + "/new-run?again=1")
+    expect(page.locator("#field-max_steps input")).to_have_value("60")
     page.locator("#field-max_steps input").fill("150")
     page.locator("#start-run").click()
     page.wait_for_url(re.compile(r"run\?run=2"))

@@ -33,13 +33,14 @@ def test_the_offer_can_be_declined(page: Page, studio: Studio, store: Store) -> 
     expect(page.get_by_text("See it work in about four minutes.")).to_have_count(0)
 
 
+@pytest.mark.timeout(900)
 def test_one_click_ends_in_a_chat_with_example_questions(page: Page, studio: Studio, store: Store) -> None:
     page.goto(studio.address)
     page.get_by_role("button", name="Take the tour").click()
     expect(page.locator("#tour")).to_contain_text("Find its clusters")
     page.goto(studio.address + "/corpora")  # left, and taken up again
     page.goto(studio.address)
-    page.wait_for_url(re.compile(r"/chat\?run=1"), timeout=300_000)
+    page.wait_for_url(re.compile(r"/chat\?run=1"), timeout=600_000)
     page.locator(".hy-examples button").first.click()
     expect(page.locator(".tok[data-expert]").first).to_be_visible(timeout=120_000)
 
