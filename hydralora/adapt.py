@@ -19,10 +19,12 @@ from peft import (
     PromptTuningConfig,
     get_peft_model,
 )
+from safetensors import SafetensorError
 from torch import nn
 from transformers import set_seed
 from transformers.pytorch_utils import Conv1D
 
+from hydralora.base import fingerprint, read_adapter_facts
 from hydralora.compose import composed_config
 from hydralora.errors import AdapterError
 from hydralora.full import full_config, tie_copies, tied_weights
@@ -97,6 +99,22 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
             raise AdapterError(f"No layer is called '{target}'. This model has: {', '.join(known)}.")
 
 
+def check_rank(model: nn.Module, targets: list[str], rank: int) -> None:
+    """Refuse a rank that one of the layers cannot have; PEFT would take it and waste the rest.
+
+    Raises:
+        AdapterError: Naming the layer, its size and the value.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, Conv1D)) and any(name == t or name.endswith(f".{t}") for t in targets):
+            conv = isinstance(module, Conv1D)
+            width, out = module.weight.shape if conv else (module.in_features, module.out_features)
+            if rank > min(width, out):
+                raise AdapterError(
+                    f"Layer '{name}': `rank` must be between 1 and {min(width, out)} for a {out}x{width} layer, got {rank}."
+                )
+
+
 def adapter_config(
     model: Any, method: str, options: dict[str, Any], steps: int = 1000, sources: list[Path] | None = None
 ) -> PeftConfig:
@@ -121,6 +139,8 @@ def adapter_config(
             check_targets(model, chosen["targets"])
         elif method != "ia3":
             chosen["targets"] = find_targets(model)
+    if "rank" in chosen and "num_experts" not in chosen:  # our own layer checks itself
+        check_rank(model, chosen["targets"], max(chosen["rank"], chosen.get("initial_rank", 0)))
     return _BUILDERS[method](chosen, steps)
 
 
@@ -181,3 +201,41 @@ def add_adapter(
         if weight.requires_grad and not torch.isfinite(weight).all():
             raise AdapterError(f"Layer '{name}' starts with NaN. Choose another `dtype`.")
     return adapted
+
+
+def check_safetensors(adapter: Path) -> None:
+    """Refuse an adapter folder without safetensors; PEFT would fall back to a pickle.
+
+    Raises:
+        AdapterError: Naming what is there instead.
+    """
+    if not (adapter / "adapter_model.safetensors").exists():
+        pickled = sorted(path.name for path in adapter.glob("*.bin"))
+        where = adapter.parent.name
+        if pickled:
+            raise AdapterError(
+                f"{pickled[0]} of {where} is pickled, and pickled weights are never loaded. Save safetensors."
+            )
+        raise AdapterError(f"{where} holds no adapter_model.safetensors. Save the adapter again.")
+
+
+def open_adapter(base: Any, adapter: Path) -> PeftModel:
+    """A saved adapter on its base, ready to answer.
+
+    Raises:
+        AdapterError: When the file is missing, pickled or damaged, or was made for another base.
+    """
+    check_safetensors(adapter)
+    facts = read_adapter_facts(adapter)
+    if facts is not None and facts["base_fingerprint"] != fingerprint(base):
+        raise AdapterError(
+            f"This adapter was trained on another base model ({facts['config']['base']} as it was then) than the one "
+            "loaded. Put that base back, or train again."
+        )
+    try:
+        return PeftModel.from_pretrained(base, adapter).eval()
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise AdapterError(
+            f"The adapter of {adapter.parent.name} does not fit its base or is damaged: {line}"
+        ) from error

@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
+from hydralora.adapt import open_adapter
 from hydralora.base import load_base, read_adapter_facts
 from hydralora.checkpoints import write_json
 from hydralora.corpus import Corpus, split_examples
@@ -184,7 +185,7 @@ class _Source:
         self.corpus, self.report, self.should_stop = Corpus(corpus_folder), report, should_stop
         base, self.tokenizer = load_base(facts["config"]["base"], dtype=self.train["dtype"])
         self.twin = share_weights(base)
-        self.live = PeftModel.from_pretrained(base, self.folder).eval()
+        self.live = open_adapter(base, self.folder)
         calibration, held_out = split_examples(self.corpus, self.train["held_out_fraction"])
         self.measured_on = "held-out" if held_out else "training"
         self.calibration = self._take(calibration, MAX_CALIBRATION)
@@ -284,7 +285,7 @@ def _merge(source: _Source, out: Path) -> list[dict[str, Any]]:
         raise AdapterError(f"{source.title} changes what the model reads, not its weights, so nothing can be merged.")
     # A base of its own: merging writes into the weights that the live model and its twin share.
     base, _ = load_base(source.facts["config"]["base"], dtype=source.train["dtype"])
-    merged = PeftModel.from_pretrained(base, source.folder).merge_and_unload().eval()
+    merged = open_adapter(base, source.folder).merge_and_unload().eval()
     source.go_on(0.5, "Measuring the merged model")
     others = {"exported": merged, "base": _without(source.live)}
     live, gaps = measure_gaps(source.live, others, source.batches(source.measured))

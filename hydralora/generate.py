@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList, set_seed
 from transformers.generation.streamers import BaseStreamer
 
+from hydralora.adapt import check_safetensors
 from hydralora.base import choose_device, context_length, fingerprint, load_base, read_adapter_facts
 from hydralora.config import Settings, unit
 from hydralora.errors import AdapterError, UserError
@@ -137,6 +138,7 @@ class ChatModel:
             self.model.set_adapter(self.adapters[key])
             self.adapters.move_to_end(key)
             return self.model
+        check_safetensors(adapter)
         config = self._read_config(adapter)
         if isinstance(self.model, PeftModel) and not self._fits_beside(config):
             self.unload()

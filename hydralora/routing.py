@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from peft import PeftModel
 from sklearn.metrics import normalized_mutual_info_score
 
+from hydralora.adapt import open_adapter
 from hydralora.base import load_base, read_adapter_facts
 from hydralora.checkpoints import write_json
 from hydralora.corpus import Corpus, Example, split_examples
@@ -81,8 +81,7 @@ def load_run(run_folder: Path, adapter: Path | None = None) -> tuple[Any, Any, d
     if facts is None:
         raise AdapterError("This run has no finished adapter yet. Wait for it, or resume it.")
     base, tokenizer = load_base(facts["config"]["base"], dtype=facts["config"]["train"]["dtype"])
-    model = PeftModel.from_pretrained(base, adapter or final)
-    return model.eval(), tokenizer, facts
+    return open_adapter(base, adapter or final), tokenizer, facts
 
 
 def measure_routing(
@@ -178,6 +177,21 @@ def _clusters(folder: Path | None) -> np.ndarray | None:
     return pq.read_table(folder / "assignments.parquet")["cluster"].to_numpy()
 
 
+def group_names(examples: list[tuple[int, Example]], clusters: np.ndarray | None) -> dict[str, list[str]]:
+    """Name of every example's cluster (``C1``, ...) and label, where there are any."""
+    groups = {}
+    if clusters is not None:
+        groups["cluster"] = [f"C{clusters[i] + 1}" for i, _ in examples]
+    if len({e.label for _, e in examples} - {""}) > 1:
+        groups["label"] = [e.label for _, e in examples]
+    return groups
+
+
+def read_groups_of(examples: list[tuple[int, Example]], clusters_folder: Path | None) -> dict[str, list[str]]:
+    """``group_names`` with the clusters stored in a folder."""
+    return group_names(examples, _clusters(clusters_folder))
+
+
 def summarise(
     sums: Sums, examples: list[tuple[int, Example]], tokenizer: Any, clusters: np.ndarray | None, seed: int
 ) -> dict[str, Any]:
@@ -185,11 +199,7 @@ def summarise(
     gates = np.stack(sums.gates)  # (examples, L, N)
     mean = gates.mean(0)  # (L, N)
     ids = [i for i, _ in examples]
-    groups = {}
-    if clusters is not None:
-        groups["cluster"] = [f"C{clusters[i] + 1}" for i in ids]
-    if len({e.label for _, e in examples} - {""}) > 1:
-        groups["label"] = [e.label for _, e in examples]
+    groups = group_names(examples, clusters)
     effective = np.exp(sums.entropy / sums.tokens)
     return {
         "layers": sums.layers, "experts": sums.experts, "tokens": sums.tokens, "examples": len(ids),
@@ -197,11 +207,17 @@ def summarise(
         "histogram": (sums.histogram / sums.tokens).round(5).tolist(),
         "dead": [int(e) for e in np.flatnonzero((mean < DEAD_SHARE / sums.experts).all(0))],
         "dominant": [int(e) for e in np.flatnonzero(mean.mean(0) > DOMINANT)],
-        "groups": {name: group_gates(gates, labels, seed) for name, labels in groups.items()},
+        "groups": {name: _with_ids(group_gates(gates, labels, seed), ids) for name, labels in groups.items()},
         "token_classes": _token_classes(sums, tokenizer), "favourites": _favourites(sums, tokenizer),
         "cells": _cells(gates, ids), "texts": {str(i): e.text()[:600] for i, e in examples},
         "sentence": _sentence(mean, effective),
     }  # fmt: skip
+
+
+def _with_ids(group: dict[str, Any], ids: list[int]) -> dict[str, Any]:
+    """The same with positions in the corpus in place of places among the examples."""
+    cells = [[[ids[i] for i in cell] for cell in row] for row in group.get("cells", [])]
+    return {**group, "cells": cells}
 
 
 def group_gates(gates: np.ndarray, labels: list[str], seed: int = 0) -> dict[str, Any]:
@@ -227,6 +243,9 @@ def group_gates(gates: np.ndarray, labels: list[str], seed: int = 0) -> dict[str
     p = (1 + sum(value >= r2.mean() for value in shuffles)) / (1 + PERMUTATIONS)
     real = bool(r2.mean() > band)
     means = np.stack([gates[index == g].mean(0) for g in range(len(names))])  # (groups, L, N)
+    over_layers = gates.mean(1)  # (examples, N)
+    cells = [[_strongest(over_layers[:, e], np.flatnonzero(index == g)) for e in range(gates.shape[2])]
+             for g in range(len(names))]  # fmt: skip
     verdict = (
         f"Gate weights differ between groups by more than chance (R² {r2.mean():.3f}, shuffled labels "
         f"reach {band:.3f}; p = {p:.3f})."
@@ -236,11 +255,16 @@ def group_gates(gates: np.ndarray, labels: list[str], seed: int = 0) -> dict[str
     )
     return {
         "names": names.tolist(), "sizes": np.bincount(index).tolist(),
-        "mean": means.mean(1).round(5).tolist(), "layer_mean": means.round(5).tolist(),
+        "cells": cells, "mean": means.mean(1).round(5).tolist(), "layer_mean": means.round(5).tolist(),
         "r2": r2.round(5).tolist(), "band": band, "p": p, "real": real,
         "nmi": np.round(nmi, 5).tolist(), "nmi_band": float(np.quantile(nmi_shuffles, BAND)),
         "sentence": verdict,
     }  # fmt: skip
+
+
+def _strongest(gates: np.ndarray, members: np.ndarray) -> list[int]:
+    """Places (in the order of the examples) of the ``SHOWN`` members with the highest gate."""
+    return [int(i) for i in members[np.argsort(-gates[members], kind="stable")[:SHOWN]]]
 
 
 def _variance_share(gates: np.ndarray, index: np.ndarray, groups: int) -> np.ndarray:

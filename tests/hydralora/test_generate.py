@@ -241,13 +241,16 @@ def damage_adapter(folder: Path, how: str) -> None:
         save_file({name: weight[:1].clone() for name, weight in load_file(weights).items()}, weights)
     elif how == "no weights":
         weights.unlink()
+    elif how == "pickled":
+        weights.unlink()
+        torch.save({}, folder / "adapter_model.bin")
     elif how == "no config":
         (folder / "adapter_config.json").unlink()
     else:
         (folder / "adapter_config.json").write_text("{")
 
 
-HOW = ["truncated", "other shape", "no weights", "no config", "broken config"]
+HOW = ["truncated", "other shape", "no weights", "pickled", "no config", "broken config"]
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])

@@ -161,9 +161,12 @@ def test_an_unknown_method_is_refused_with_the_ones_there_are(tiny):
         add_adapter(tiny, "hydra")
 
 
-def test_a_rank_too_large_is_refused(tiny):
-    with pytest.raises(AdapterError, match=r"between 1 and 32 for a 32x32 layer, got 33\."):
-        build(tiny, "hydralora", rank=33)
+@pytest.mark.parametrize("method", [name for name in BUILT if "rank" in METHODS[name].options.model_fields])
+def test_a_rank_too_large_is_refused_with_layer_and_value(tiny, method):
+    with pytest.raises(
+        AdapterError, match=r"Layer '.*layers.0.self_attn.q_proj': .*between 1 and 32 for a 32x32 layer, got 33\."
+    ):
+        build(tiny, method, rank=33)
 
 
 PRESETS = [(name, preset) for name in BUILT for preset in METHODS[name].presets]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hydralora import GateCapture, add_adapter
-from hydralora.base import load_base
+from hydralora.base import fingerprint, load_base
 from hydralora.config import parse_config
 from hydralora.corpus import Corpus, split_examples
 from hydralora.errors import AdapterError, StoppedError
@@ -40,9 +40,11 @@ def keep_run(base_folder: Path, folder: Path, method: str, change: Any) -> Path:
     options = {"targets": TARGETS, "rank": 4, **({} if method == "lora" else {"num_experts": 3})}
     config = parse_config({"base": str(base_folder), "method": method, "adapter": options,
                            "train": {"max_length": 64, "held_out_fraction": 0.2}})  # fmt: skip
-    model = add_adapter(load_base(str(base_folder), device="cpu")[0], method, options)
+    base = load_base(str(base_folder), device="cpu")[0]
+    facts = {"config": config.model_dump(), "base_fingerprint": fingerprint(base)}
+    model = add_adapter(base, method, options)
     change(model)
-    save_adapter(model, folder / "adapter", {"config": config.model_dump(), "base_fingerprint": ""})
+    save_adapter(model, folder / "adapter", facts)
     return folder
 
 
