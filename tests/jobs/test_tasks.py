@@ -82,6 +82,32 @@ def test_it_is_looked_into(store: Store, kind: str) -> None:
     assert (done.result or {})["sentence"]
 
 
+@pytest.mark.parametrize("how", ["uniform", "mean_gate", "cluster"])
+def test_it_is_exported_with_its_gap(store: Store, how: str) -> None:
+    export = store.export(1, how)
+    done = ended(store, export.job)
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    parts = (done.result or {})["parts"]
+    assert len(parts) == (2 if how == "cluster" else 1)
+    for part in parts:
+        assert (store.home.analysis(export.id) / part["folder"] / "adapter_model.safetensors").exists()
+        assert part["kl"] is None or part["kl"] >= 0.0
+
+
+def test_finished_loras_are_mixed(store: Store, base: str) -> None:
+    loras = [
+        store.start_run(1, {**config(base, max_steps=4, seed=seed), "method": "lora", "adapter": {"rank": 4}})
+        for seed in (1, 2)
+    ]
+    for run in loras:
+        assert ended(store, run.job).status == JobStatus.SUCCEEDED
+    sources = {"sources": [run.id for run in loras], "shots": 4}
+    mixed = store.start_run(1, {**config(base, max_steps=6), "method": "lorahub", "adapter": sources})
+    done = ended(store, mixed.job)
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    assert [step.step for step in store.steps(mixed.id) if "loss" in step.numbers] == list(range(1, 7))
+
+
 @pytest.mark.parametrize("layout", ["pca", "tsne", "umap"])
 def test_its_matrices_are_placed_on_a_map(store: Store, layout: str) -> None:
     analysis = store.analyse(1, "map", {"which": "B", "layout": layout, "seed": 0})
