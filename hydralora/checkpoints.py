@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 COMPLETE = "complete.json"
+START = "start"  # folder of a run with its adapter before the first step
 
 
 def seal_checkpoint(folder: Path) -> None:

@@ -56,6 +56,9 @@ class TrainConfig(Settings):
     held_out_fraction: float = Field(
         0.1, ge=0.0, le=0.9, description="Share of the corpus kept for measuring, never trained on"
     )
+    only_cluster: int = Field(
+        0, ge=0, le=10_000, description="Train and measure on the examples of this cluster only (1 is C1); 0 takes all"
+    )
     eval_every: int = Field(
         50,
         ge=0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -65,8 +66,34 @@ def _names(examples: Placed, source: str, clusters_folder: Path | None) -> list[
     """The task of every example by name: its label, or its cluster as ``C1``, ``C2``, ..."""
     if source == "label":
         return [example.label for _, example in examples]
-    path = clusters_folder / "assignments.parquet" if clusters_folder else None
-    if path is None or not path.exists():
+    cluster = _read_clusters(clusters_folder)
+    if cluster is None:
         raise TrainingError("This method takes clusters as tasks. Cluster the corpus first, or set `tasks` to label.")
-    cluster = pq.read_table(path)["cluster"].to_numpy()
     return [f"C{cluster[position] + 1}" for position, _ in examples]
+
+
+def _read_clusters(folder: Path | None) -> Any:
+    path = folder / "assignments.parquet" if folder else None
+    return pq.read_table(path)["cluster"].to_numpy() if path is not None and path.exists() else None
+
+
+def only_cluster(
+    train: list[int], held_out: list[int], number: int, clusters_folder: Path | None
+) -> tuple[list[int], list[int]]:
+    """The positions of both parts that lie in cluster ``number``, counted from 1; all of them for 0.
+
+    Raises:
+        TrainingError: When the corpus has no clusters, or no training example is in that one.
+    """
+    if not number:
+        return train, held_out
+    cluster = _read_clusters(clusters_folder)
+    if cluster is None:
+        raise TrainingError(f"`only_cluster` is {number}, but the corpus has no clusters. Cluster it first.")
+    found = [position for position in train if cluster[position] == number - 1]
+    if not found:
+        raise TrainingError(
+            f"No training example lies in cluster C{number}; the corpus has C1 to C{int(cluster.max()) + 1}. "
+            "Set `only_cluster` to one of these, or to 0 for all."
+        )
+    return found, [position for position in held_out if cluster[position] == number - 1]

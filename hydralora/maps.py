@@ -1,33 +1,47 @@
 """2-D maps of the A and B matrices of all layers, with a test of whether groups are real.
 
 Each point is one matrix: A of a layer, or one head of a layer. Distances come first: between
-matrices of one shape ``1 - |cosine|``, between matrices of different shapes 1 (they share no
-space, so nothing can be said). t-SNE and UMAP read these distances; PCA becomes classical
-scaling of them. A map always comes with the answer of a permutation test on the distances
-themselves, never on the picture.
+matrices of one shape ``1 - likeness``, between matrices of different shapes 1 (they share no
+space, so nothing can be said). The likeness is
+
+- ``cosine``: |cosine| of the matrices as they are stored, as in the paper's figure 3. It asks
+  whether the numbers agree, so it means something between layers of one run only;
+- ``subspace``: the overlap of the spaces that A reads or B writes (mean squared cosine of the
+  principal angles). It does not depend on how ``B A`` is split, so it may be used across runs.
+
+t-SNE and UMAP read these distances; PCA becomes classical scaling of them. A map always comes with
+the answer of a permutation test on the distances themselves, never on the picture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_samples
 from threadpoolctl import threadpool_limits
 
-from hydralora.errors import AdapterError
-from hydralora.weights import read_modules
+from hydralora.errors import AdapterError, StoppedError
+from hydralora.matrices import Module, count_modules, read_modules
 
 LAYOUTS = ("pca", "tsne", "umap")
 MATRICES = ("A", "B")
+LIKENESSES = ("cosine", "subspace")
 PERMUTATIONS = 999
 LEVEL = 0.01  # chance of a false finding over all groupings of one map
 STABILITY_SEEDS = 3
 NEIGHBOURS = 5
+
+Report = Callable[[float, str], None]
+
+
+def silent(share: float, text: str) -> None:
+    """Reports to nobody."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +55,77 @@ class Point:
     expert: int  # -1 for A
 
 
-def matrix_distances(adapters: dict[str, Path], which: str) -> tuple[list[Point], np.ndarray]:
+def matrix_distances(
+    adapters: dict[str, Path], which: str, likeness: str = "cosine", *,
+    report: Report = silent, should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[Point], np.ndarray]:  # fmt: skip
     """Points and their distances ``(points, points)`` for the A or B matrices of the adapters.
 
     Raises:
-        AdapterError: When there are fewer than four matrices to place.
+        AdapterError: When there are fewer than four matrices to place, or raw matrices of several
+            runs are to be compared.
+        StoppedError: When asked to stop.
     """
-    if which not in MATRICES:
-        raise AdapterError(f"`which` must be one of {', '.join(MATRICES)}, got '{which}'.")
+    _check_choice("which", which, MATRICES)
+    _check_choice("likeness", likeness, LIKENESSES)
+    if likeness == "cosine" and len(adapters) > 1:
+        raise AdapterError(
+            "Raw matrices of two runs cannot be compared: the same B A can be split in many ways. "
+            "Set `likeness` to subspace, which does not depend on the split."
+        )
     points: list[Point] = []
-    rows: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
+    rows: dict[tuple[int, ...], list[tuple[int, torch.Tensor]]] = {}
+    total, done = sum(count_modules(adapter) for adapter in adapters.values()), 0
     for run, adapter in adapters.items():
         for module in read_modules(adapter):
-            matrices = [module.a] if which == "A" else list(module.heads)
-            for index, matrix in enumerate(matrices):
-                flat = matrix.numpy().ravel()
-                rows.setdefault(tuple(matrix.shape), []).append((len(points), flat))
-                expert = index if which == "B" else -1
+            if should_stop():
+                raise StoppedError("The analysis was stopped; nothing was kept.")
+            done += 1
+            report(0.5 * done / total, f"{done:,} of {total:,} layers read")
+            for expert, columns in _columns(module, which, likeness):
+                rows.setdefault(tuple(columns.shape), []).append((len(points), columns))
                 points.append(Point(run, module.name, module.layer, module.kind, expert))
     if len(points) < 4:
         raise AdapterError(f"A map needs at least four matrices; there are {len(points)}.")
     distances = np.ones((len(points), len(points)), dtype=np.float64)
-    for members in rows.values():
-        places = np.array([position for position, _ in members])
-        stack = np.stack([flat for _, flat in members])
-        stack /= np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-30)
-        distances[np.ix_(places, places)] = 1.0 - np.clip(np.abs(stack @ stack.T), 0.0, 1.0)
+    for shape in list(rows):
+        members = rows.pop(shape)
+        places = np.array([place for place, _ in members])
+        distances[np.ix_(places, places)] = 1.0 - _likeness([m for _, m in members], likeness)
     np.fill_diagonal(distances, 0.0)
     return points, distances
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise AdapterError(f"`{name}` must be one of {', '.join(allowed)}, got '{value}'.")
+
+
+def _columns(module: Module, which: str, likeness: str) -> list[tuple[int, torch.Tensor]]:
+    """Expert (-1 for A) and matrix with its directions as columns ``(width, r)``, orthonormal for ``subspace``."""
+    matrices = [(-1, module.a.T)] if which == "A" else list(enumerate(module.heads))
+    if likeness == "cosine":
+        return [(expert, matrix.contiguous()) for expert, matrix in matrices]
+    return [(expert, column_space(matrix)) for expert, matrix in matrices]
+
+
+def column_space(matrix: torch.Tensor) -> torch.Tensor:
+    """Orthonormal basis ``(width, r)`` of the columns; zero columns where the rank is lower."""
+    u, values, _ = torch.linalg.svd(matrix, full_matrices=False)
+    return u * (values > 1e-6 * values.max().clamp(min=1e-30))
+
+
+def _likeness(matrices: list[torch.Tensor], likeness: str) -> np.ndarray:
+    """``(points, points)`` in 0..1, from one product of all flattened or side-by-side matrices."""
+    count, rank = len(matrices), matrices[0].shape[1]
+    if likeness == "cosine":
+        flat = torch.stack(matrices).flatten(1)
+        flat /= flat.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        return (flat @ flat.T).abs().clamp(max=1.0).double().numpy()
+    side = torch.cat(matrices, 1)  # (width, points r)
+    squares = (side.T @ side).square_().view(count, rank, count, rank).sum((1, 3))
+    own = squares.diagonal().round().clamp(min=1.0)  # dimensions of each space
+    return (squares / torch.minimum(own[:, None], own[None])).clamp(max=1.0).double().numpy()
 
 
 def place_points(distances: np.ndarray, layout: str, seed: int = 0) -> np.ndarray:
@@ -105,7 +162,30 @@ def neighbour_stability(places: list[np.ndarray]) -> float:
     return float(np.mean(shares))
 
 
-def check_grouping(distances: np.ndarray, labels: list[str], strata: list[str], seed: int = 0) -> tuple[float, float]:
+def mean_silhouette(distances: np.ndarray, groups: np.ndarray) -> float:
+    """Mean silhouette ``(b - a) / max(a, b)`` of group numbers ``(points,)``; 0 for a point alone.
+
+    ``a`` is the mean distance to the others of the own group, ``b`` the smallest mean distance to
+    another group (Rousseeuw 1987).
+    """
+    places = np.arange(len(groups))
+    sizes = np.bincount(groups)
+    onehot = np.zeros((len(groups), len(sizes)))
+    onehot[places, groups] = 1.0
+    sums = distances @ onehot  # (points, groups)
+    own = sums[places, groups] / np.maximum(sizes[groups] - 1, 1)
+    means = sums / sizes
+    means[places, groups] = np.inf
+    other = means.min(1)
+    scale = np.maximum(own, other)
+    scores = np.where(scale > 0, (other - own) / np.where(scale > 0, scale, 1.0), 0.0)
+    return float(np.where(sizes[groups] > 1, scores, 0.0).mean())
+
+
+def check_grouping(
+    distances: np.ndarray, labels: list[str], strata: list[str], seed: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[float, float]:  # fmt: skip
     """Do matrices with one label lie closer together than chance?
 
     The statistic is the mean silhouette of the labels on the distances; chance is the same after
@@ -117,30 +197,42 @@ def check_grouping(distances: np.ndarray, labels: list[str], strata: list[str], 
     names, groups = np.unique(labels, return_inverse=True)
     if not 2 <= len(names) < len(labels):
         return 0.0, 1.0
-    observed = float(silhouette_samples(distances, groups, metric="precomputed").mean())
+    observed = mean_silhouette(distances, groups)
     rng = np.random.default_rng(seed)
     blocks = [np.flatnonzero(np.array(strata) == name) for name in sorted(set(strata))]
     higher = 0
     for _ in range(PERMUTATIONS):
+        if should_stop():
+            raise StoppedError("The analysis was stopped; nothing was kept.")
         shuffled = groups.copy()
         for block in blocks:
             shuffled[block] = groups[rng.permutation(block)]
-        score = silhouette_samples(distances, shuffled, metric="precomputed").mean()
-        higher += score >= observed - 1e-12
+        higher += mean_silhouette(distances, shuffled) >= observed - 1e-12
     return observed, (1 + higher) / (1 + PERMUTATIONS)
 
 
-def draw_map(adapters: dict[str, Path], which: str = "B", layout: str = "pca", seed: int = 0) -> dict[str, Any]:
+def draw_map(
+    adapters: dict[str, Path], which: str = "B", layout: str = "pca", seed: int = 0, likeness: str = "cosine", *,
+    report: Report = silent, should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:  # fmt: skip
     """Points, coordinates, stability over seeds, and what the permutation tests say."""
-    points, distances = matrix_distances(adapters, which)
+    _check_choice("layout", layout, LAYOUTS)
+    points, distances = matrix_distances(adapters, which, likeness, report=report, should_stop=should_stop)
+    report(0.5, "Testing groups against shuffled labels")
+    findings = find_groups(points, distances, seed, should_stop)
+    report(0.7, "Placing the matrices")
     place = place_points(distances, layout, seed)
     stability = 1.0
     if layout != "pca":
-        others = [place_points(distances, layout, seed + i) for i in range(1, STABILITY_SEEDS)]
+        others = []
+        for i in range(1, STABILITY_SEEDS):
+            if should_stop():
+                raise StoppedError("The analysis was stopped; nothing was kept.")
+            report(0.7 + 0.1 * i, f"Placing them again with seed {seed + i}")
+            others.append(place_points(distances, layout, seed + i))
         stability = neighbour_stability([place, *others])
-    findings = find_groups(points, distances, seed)
     return {
-        "which": which, "layout": layout, "seed": seed, "stability": stability,
+        "which": which, "layout": layout, "seed": seed, "likeness": likeness, "stability": stability,
         "points": [vars(point) for point in points],
         "x": place[:, 0].astype(float).round(5).tolist(),
         "y": place[:, 1].astype(float).round(5).tolist(),
@@ -148,7 +240,9 @@ def draw_map(adapters: dict[str, Path], which: str = "B", layout: str = "pca", s
     }  # fmt: skip
 
 
-def find_groups(points: list[Point], distances: np.ndarray, seed: int = 0) -> list[dict[str, Any]]:
+def find_groups(
+    points: list[Point], distances: np.ndarray, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
     """Test grouping by layer, by expert and by run; the level is shared among the tests."""
     strata = [point.kind for point in points]
     groupings = {
@@ -159,7 +253,7 @@ def find_groups(points: list[Point], distances: np.ndarray, seed: int = 0) -> li
     tested = {name: labels for name, labels in groupings.items() if 1 < len(set(labels)) < len(labels)}
     findings = []
     for name, labels in tested.items():
-        silhouette, p = check_grouping(distances, labels, strata, seed)
+        silhouette, p = check_grouping(distances, labels, strata, seed, should_stop)
         findings.append({"by": name, "silhouette": silhouette, "p": p,
                          "real": bool(p <= LEVEL / max(len(tested), 1))})  # fmt: skip
     return findings

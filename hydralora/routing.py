@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from sklearn.metrics import normalized_mutual_info_score
 
 from hydralora.adapt import open_adapter
 from hydralora.base import load_base, read_adapter_facts
@@ -31,6 +30,7 @@ from hydralora.trainer import Collator
 
 BINS = 20  # of the histograms of gate weights, over 0..1
 PERMUTATIONS = 500
+NMI_PERMUTATIONS = 100  # of every layer
 BAND = 0.99  # a value above this share of shuffles is more than chance
 TOKEN_CLASSES = ("word start", "word piece", "digits", "punctuation", "white space", "other")
 MIN_COUNT = 4  # a token must be seen this often to be called a favourite
@@ -234,11 +234,10 @@ def group_gates(gates: np.ndarray, labels: list[str], seed: int = 0) -> dict[str
         return {"names": names.tolist(), "real": False, "sentence": "There is only one group."}
     rng = np.random.default_rng(seed)
     r2 = _variance_share(gates, index, len(names))
-    shuffles = [_variance_share(gates, rng.permutation(index), len(names)).mean()
-                for _ in range(PERMUTATIONS)]  # fmt: skip
-    nmi = [normalized_mutual_info_score(index, leading[:, layer]) for layer in range(gates.shape[1])]
-    nmi_shuffles = [normalized_mutual_info_score(rng.permutation(index), leading[:, layer])
-                    for layer in range(gates.shape[1]) for _ in range(max(1, 200 // gates.shape[1]))]  # fmt: skip
+    nmi = _mutual_information(index, leading)
+    orders = [rng.permutation(index) for _ in range(PERMUTATIONS)]
+    shuffles = [_variance_share(gates, order, len(names)).mean() for order in orders]
+    nmi_shuffles = np.array([_mutual_information(order, leading) for order in orders[:NMI_PERMUTATIONS]])
     band = float(np.quantile(shuffles, BAND))
     p = (1 + sum(value >= r2.mean() for value in shuffles)) / (1 + PERMUTATIONS)
     real = bool(r2.mean() > band)
@@ -272,9 +271,24 @@ def _variance_share(gates: np.ndarray, index: np.ndarray, groups: int) -> np.nda
     centred = gates - gates.mean(0)
     total = (centred**2).sum((0, 2))
     onehot = np.eye(groups)[index]  # (examples, groups)
-    sums = np.einsum("eg,eln->gln", onehot, centred)
+    sums = (onehot.T @ centred.reshape(len(gates), -1)).reshape(groups, *gates.shape[1:])
     between = (sums**2 / onehot.sum(0)[:, None, None]).sum((0, 2))
     return between / np.maximum(total, 1e-12)
+
+
+def _mutual_information(index: np.ndarray, leading: np.ndarray) -> np.ndarray:
+    """Normalised mutual information ``2 I / (H + H)`` of groups ``(examples,)`` and leading experts ``(examples, L)``."""
+    count, layers = leading.shape
+    groups, experts = int(index.max()) + 1, int(leading.max()) + 1
+    cells = (np.arange(layers) * groups + index[:, None]) * experts + leading
+    joint = np.bincount(cells.ravel(), minlength=layers * groups * experts).reshape(layers, groups, experts) / count
+
+    def entropy(shares: np.ndarray) -> np.ndarray:
+        return -(shares * np.log(np.where(shares > 0, shares, 1.0))).reshape(layers, -1).sum(1)
+
+    own, other = entropy(joint.sum(2)), entropy(joint.sum(1))
+    information = own + other - entropy(joint)
+    return np.where(own + other > 1e-12, 2 * information / np.maximum(own + other, 1e-12), 1.0)
 
 
 def token_class(text: str) -> str:

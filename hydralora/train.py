@@ -22,7 +22,7 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from hydralora.adapt import add_adapter, count_parameters
 from hydralora.base import fingerprint, load_base
-from hydralora.checkpoints import last_checkpoint, step_of, write_json
+from hydralora.checkpoints import START, last_checkpoint, step_of, write_json
 from hydralora.config import RunConfig
 from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import StoppedError, TrainingError
@@ -30,7 +30,6 @@ from hydralora.groups import only_cluster, read_tasks, task_source
 from hydralora.prompt import encode_example
 from hydralora.trainer import AdapterTrainer, Plan, StepReporter, StepValues
 
-START = "start"  # folder of the adapter before its first step
 MAX_EVALUATED = 256  # held-out examples whose loss is measured during training
 # Methods whose training differs from the plain loop: module and class.
 TRAINERS = {
@@ -80,9 +79,7 @@ def train_adapter(
     report(0.0, "Preparing examples")
     corpus = Corpus(corpus_folder)
     train_ids, held_out_ids = split_examples(corpus, config.train.held_out_fraction)
-    train_ids, held_out_ids = (
-        only_cluster(ids, config.train.only_cluster, clusters_folder) for ids in (train_ids, held_out_ids)
-    )
+    train_ids, held_out_ids = only_cluster(train_ids, held_out_ids, config.train.only_cluster, clusters_folder)
     kept, train_rows = _encode(corpus, train_ids, tokenizer, config)
     measured, held_out = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, config)
     checkpoint = last_checkpoint(run_folder) if resume else None

@@ -34,7 +34,7 @@ from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Metrics, Runs, Set
 
 NAME_LIMIT = 80
 PLAIN = ("lora", "thanora", "meta_lora", "lorahub")  # methods whose adapters are plain LoRAs
-ANALYSES = ("routing", "weights", "map", "answers", "export")
+ANALYSES = ("routing", "weights", "map", "answers", "experts", "compare", "export")
 
 
 class Store:

@@ -82,35 +82,72 @@ def routing(job: Job) -> dict[str, Any]:
 
 
 def weights(job: Job) -> dict[str, Any]:
-    """Compare the heads of every layer of a run's adapter."""
-    from hydralora.checkpoints import write_json
-    from hydralora.weights import compare_heads, read_modules, summarise_heads
+    """Compare the heads of every layer at every stored step of a run."""
+    from hydralora.drift import measure_weights
 
-    adapter = job.home.run(job.payload["run_id"]) / "adapter"
-    figures = []
-    for module in read_modules(adapter):
-        figures.append(compare_heads(module))
-        job.report(0.5, f"{len(figures)} layers compared")
-    result = {"layers": [vars(f) for f in figures], "sentence": summarise_heads(figures)}
-    folder = job.home.analysis(job.payload["analysis_id"])
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "weights.json", result)
-    return {"sentence": result["sentence"]}
+    result = measure_weights(
+        job.home.run(job.payload["run_id"]), job.home.analysis(job.payload["analysis_id"]),
+        report=job.report, should_stop=job.should_stop,
+    )  # fmt: skip
+    return {"sentence": result["sentence"], "steps": result["steps"]}
+
+
+def _adapters(job: Job) -> dict[str, Path]:
+    """Finished adapters of the job's run and of the others beside it, by name."""
+    runs = [job.payload["run_id"], *job.payload.get("other_runs", [])]
+    return {f"run {run}": job.home.run(run) / "adapter" for run in runs}
+
+
+def _starts(adapters: dict[str, Path], suffix: str = "") -> dict[str, Path]:
+    """The untrained adapters of the same runs, where they were kept."""
+    from hydralora.checkpoints import START
+
+    found = {name + suffix: adapter.with_name(START) for name, adapter in adapters.items()}
+    return {name: start for name, start in found.items() if start.is_dir()}
 
 
 def draw_map(job: Job) -> dict[str, Any]:
-    """Place the A or B matrices of one or several runs on a plane."""
+    """Place the A or B matrices of one or several runs, and of their untrained start, on a plane."""
     from hydralora.checkpoints import write_json
     from hydralora.maps import draw_map as draw
 
-    runs = [job.payload["run_id"], *job.payload.get("other_runs", [])]
-    adapters = {f"run {run}": job.home.run(run) / "adapter" for run in runs}
-    job.report(0.2, "Measuring distances")
-    result = draw(adapters, job.payload["which"], job.payload["layout"], job.payload.get("seed", 0))
+    adapters = _adapters(job)
+    if job.payload.get("start"):
+        adapters |= _starts(adapters, ", untrained")
+    likeness = job.payload.get("likeness", "subspace" if len(adapters) > 1 else "cosine")
+    result = draw(
+        adapters, job.payload["which"], job.payload["layout"], job.payload.get("seed", 0), likeness,
+        report=job.report, should_stop=job.should_stop,
+    )  # fmt: skip
     folder = job.home.analysis(job.payload["analysis_id"])
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "map.json", result)
     return {"sentence": result["sentence"], "stability": result["stability"]}
+
+
+def compare(job: Job) -> dict[str, Any]:
+    """Compare what the adapters of several runs read, write and change."""
+    from hydralora.checkpoints import write_json
+    from hydralora.comparison import compare_adapters
+
+    adapters = _adapters(job)
+    result = compare_adapters(adapters, _starts(adapters), report=job.report, should_stop=job.should_stop)
+    folder = job.home.analysis(job.payload["analysis_id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "compare.json", result)
+    return {"sentence": result["sentence"]}
+
+
+def experts(job: Job) -> dict[str, Any]:
+    """Mute each expert in turn and measure what the run loses."""
+    from hydralora.experts import measure_experts
+
+    result = measure_experts(
+        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job),
+        report=job.report, should_stop=job.should_stop,
+    )  # fmt: skip
+    return {"sentence": result["sentence"], "examples": result["examples"]}
 
 
 def answers(job: Job) -> dict[str, Any]:
@@ -148,5 +185,6 @@ def serve(job: Job) -> dict[str, Any]:
 
 TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "ingest": ingest, "cluster": cluster, "train": train, "speed": speed, "routing": routing, "weights": weights,
+    "compare": compare, "experts": experts,
     "map": draw_map, "answers": answers, "export": export, "serve": serve,
 }  # fmt: skip

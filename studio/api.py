@@ -164,7 +164,7 @@ def _analysis_view(store: Store, found: Analysis, view: str, layer: int, what: s
             reason = "Cluster the corpus first." if group == "cluster" else "This corpus has no label column."
             reason = routing["groups"].get(group, {}).get("sentence", reason)
             return JSONResponse({"empty": f"There is nothing to compare the gates with. {reason}"})
-    if view not in views or (view == "heads" and what not in ("update_cosine", "head_cosine", "overlap")):
+    if view not in views or (view == "heads" and what not in figures.MEASURES):
         raise UserError(f"There is no view called '{view}' here.")
     return _reply(views[view]())
 

@@ -208,18 +208,30 @@ def token_classes(routing: dict[str, Any]) -> Figure:
     return heatmap(found["mean"], experts, names, aid=aid, name="gates-by-token-class", middle=1 / len(experts))
 
 
+MEASURES = {
+    "update_cosine": ("cosine of the updates B A", "cosine"),
+    "head_cosine": ("cosine of the heads B", "cosine"),
+    "overlap": ("overlap of the column spaces", "overlap"),
+    "cka": ("CKA of the updates B A", "CKA"),
+}
+
+
+def chance_of(layer: dict[str, Any], what: str) -> float:
+    """The 99 % level of random heads for a measure in one layer (the highest where pairs differ)."""
+    level = layer[f"chance_{what}"]
+    pairs = [level[i][j] for i in range(len(level)) for j in range(i)] if isinstance(level, list) else [level]
+    return float(max(pairs, default=0.0))
+
+
 def head_similarity(layers: list[dict[str, Any]], index: int, what: str) -> Figure:
-    """How alike the heads of one layer are: ``update_cosine``, ``head_cosine`` or ``overlap``."""
+    """How alike the heads of one layer are, by one of ``MEASURES``."""
     found = layers[index]
     experts = [expert_name(e) for e in range(len(found[what]))]
-    words = {"update_cosine": ("cosine of the updates B A", "cosine", "chance_cosine"),
-             "head_cosine": ("cosine of the heads B", "cosine", "chance_cosine"),
-             "overlap": ("overlap of the column spaces", "overlap", "chance_overlap")}[what]  # fmt: skip
-    chance = found[words[2]]
-    aid = (f"{short_layer(found['name'])}: {words[0]}. Random heads of this shape stay below {chance:.2f} in 99 of 100 "
-           "draws; 1 is the same direction.")  # fmt: skip
-    middle = None if what == "overlap" else 0.0
-    return heatmap(found[what], experts, experts, aid=aid, name=f"heads-{what}", middle=middle, label=words[1])
+    words, label = MEASURES[what]
+    aid = (f"{short_layer(found['name'])}: {words}. Random heads of this shape stay below {chance_of(found, what):.2f} in 99 of "
+           "100 draws; 1 is the same direction.")  # fmt: skip
+    middle = 0.0 if what.endswith("cosine") else None
+    return heatmap(found[what], experts, experts, aid=aid, name=f"heads-{what}", middle=middle, label=label)
 
 
 def similarity_by_layer(layers: list[dict[str, Any]]) -> Figure:

@@ -22,7 +22,7 @@ LEAD = "Choose a corpus and press Start. Everything else has a sensible value al
 OWN = "As set below"
 GROUPS = {
     "Training": ("batch_size", "accumulation", "learning_rate", "warmup_fraction", "scheduler", "weight_decay",
-                 "max_grad_norm", "max_length", "seed"),
+                 "max_grad_norm", "max_length", "only_cluster", "seed"),
     "Measuring and saving": ("held_out_fraction", "eval_every", "save_every", "gate_every", "keep_checkpoints"),
     "Memory": ("dtype", "gradient_checkpointing"),
 }  # fmt: skip

@@ -22,7 +22,7 @@ def write_adapter(folder: Path, heads: dict[str, Tensor], a: dict[str, Tensor] |
         own = (a or {}).get(name)
         own = torch.randn(rank, WIDE, generator=generator) if own is None else own
         stem = f"base_model.model.{name}.hydralora_"
-        weights[f"{stem}A.weight"] = own.clone()
+        weights[f"{stem}A.weight"] = own.contiguous().clone()
         weights[f"{stem}B.weight"] = stack.permute(1, 0, 2).reshape(out, count * rank).contiguous()
     save_file(weights, folder / "adapter_model.safetensors")
     experts = next(iter(heads.values())).shape[0]

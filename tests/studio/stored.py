@@ -164,9 +164,18 @@ def weights_result(experts: int = 2, layers: list[str] | None = None) -> dict[st
     """What ``weights.json`` holds: heads with given likeness."""
     cosine = (np.full((experts, experts), 0.25) + 0.75 * np.eye(experts)).tolist()
     figures = [{"name": name, "layer": index, "kind": "up_proj", "rank": 4, "in_features": 8, "head_cosine": cosine, "update_cosine": cosine,
-                "overlap": cosine, "update_norm": [float(e + 1) for e in range(experts)], "effective_rank": [2.0] * experts, "a_norm": 1.0,
-                "trained": True, "chance_cosine": 0.3, "chance_overlap": 0.4} for index, name in enumerate(layers or LAYERS)]  # fmt: skip
-    return {"layers": figures, "sentence": "Related but not the same."}
+                "overlap": cosine, "cka": cosine, "update_norm": [float(e + 1) for e in range(experts)], "effective_rank": [2.0] * experts, "a_norm": 1.0,
+                "trained": True, "chance_head_cosine": 0.3, "chance_update_cosine": [[0.3] * experts] * experts,
+                "chance_overlap": 0.4, "chance_cka": 0.4} for index, name in enumerate(layers or LAYERS)]  # fmt: skip
+    drift = [{"step": step, "likeness": 0.5, "chance": 0.1, "norm": 1.0, "trained": step > 0, "a_moved": step / 10, "a_kept": 1.0,
+              "router_moved": step / 5} for step in (0, 4)]  # fmt: skip
+    return {
+        "layers": figures,
+        "sentence": "Related but not the same.",
+        "steps": [0, 4],
+        "drift": drift,
+        "drift_sentence": "They moved.",
+    }
 
 
 def map_result(experts: int = 2, layout: str = "pca") -> dict[str, Any]:
