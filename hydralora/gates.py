@@ -52,12 +52,14 @@ class GateCapture:
 
     def __enter__(self) -> GateCapture:
         for layer in self.layers.values():
-            layer.capture, layer.captured = True, None
+            layer.capture = True
+            layer.kept_gates.clear()
         return self
 
     def __exit__(self, *error: object) -> None:
         for layer in self.layers.values():
-            layer.capture, layer.captured = False, None
+            layer.capture = False
+            layer.kept_gates.clear()
 
     def take(self) -> Tensor:
         """Gates of the last forward pass, ``(layers, batch, tokens, experts)``, and forget them.
@@ -65,11 +67,10 @@ class GateCapture:
         Raises:
             AdapterError: When no forward pass has happened since the last call.
         """
-        found = [layer.captured for layer in self.layers.values() if layer.captured is not None]
-        if not found or len(found) < len(self.layers):
+        kept = [layer.kept_gates for layer in self.layers.values()]
+        if not kept or not all(kept):
             raise AdapterError("No gate weights were captured. Run the model inside the context first.")
-        for layer in self.layers.values():
-            layer.captured = None
+        found = [gates.pop() for gates in kept]
         return torch.stack([gates.unsqueeze(0) if gates.dim() == 2 else gates for gates in found])
 
 

@@ -55,7 +55,8 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self.capture = False
-        self.captured: Tensor | None = None  # (..., N) float32, of the last forward
+        # Gates (..., N) float32 of the last forward; a list, since setting a module's attribute is slow.
+        self.kept_gates: list[Tensor] = []
         self.balance: Tensor | None = None  # scalar with gradient, of the last training forward
         self.factors: Tensor | None = None  # (N,) set by `override_experts`
         self.forced: int | None = None
@@ -142,6 +143,11 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             result = result + (heads(narrow) * self.scaling[name]).to(result.dtype)
         return result
 
+    @property
+    def captured(self) -> Tensor | None:
+        """Gate weights ``(..., N)`` of the last forward pass while ``capture`` is on, else None."""
+        return self.kept_gates[-1] if self.kept_gates else None
+
     def _adds_in_place(self, x: Tensor, names: list[str], args: Any, kwargs: Any) -> bool:
         """Whether the update can be added into the base's output, which is exact and saves a copy.
 
@@ -201,7 +207,8 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if self.factors is not None:
             gates = gates * self.factors.to(gates)
         if self.capture:
-            self.captured = gates.detach()
+            self.kept_gates.clear()
+            self.kept_gates.append(gates.detach())
         return gates.to(hidden.dtype)
 
     def _chosen(self, x: Tensor, count: int) -> Tensor:
