@@ -8,6 +8,7 @@ from typing import Any
 from hydralora.base_folder import name_base
 from hydralora.config import RunConfig, TrainConfig, parse_config
 from hydralora.errors import UserError
+from hydralora.methods import METHODS
 from hydralora.presets import Speed, preset_settings
 from jobs.records import Job
 from jobs.status import JobStatus
@@ -16,7 +17,12 @@ from studio import cards
 
 
 def like(base: str, method: str) -> RunConfig | None:
-    """The configuration whose speed stands for all runs of a method on a base; None while one of them is wrong."""
+    """The configuration whose speed stands for all runs of a method on a base; None while one of them is wrong.
+
+    A method that mixes finished runs has no speed of its own before they are chosen.
+    """
+    if method not in METHODS or "sources" in METHODS[method].options.model_fields:
+        return None
     try:
         return parse_config({"base": name_base(base.strip() or "starter"), "method": method})
     except UserError:
