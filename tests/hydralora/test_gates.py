@@ -169,6 +169,25 @@ def test_a_forced_expert_speaks_alone_with_weight_one(adapted, ids):
     torch.testing.assert_close(forced, logits(adapted, ids), rtol=1e-5, atol=1e-5)
 
 
+def test_an_expert_can_be_forced_in_one_layer_only(adapted, ids):
+    name = "model.layers.1.mlp.down_proj"
+    with override_experts(adapted, {}, force={name: 1}):
+        forced, gates = logits(adapted, ids), capture(adapted, ids)
+    assert torch.equal(gates[3], torch.tensor([0.0, 1.0, 0.0]).expand_as(gates[3]))
+    torch.testing.assert_close(gates[:3], capture(adapted, ids)[:3])
+    gate_layers(adapted)[name].hydralora_router["default"].weight.data.zero_()
+    scale_heads(adapted, {name: {0: 0.0, 1: 3.0, 2: 0.0}})
+    torch.testing.assert_close(forced, logits(adapted, ids), rtol=1e-5, atol=1e-5)
+
+
+def test_muting_an_expert_in_one_layer_equals_deleting_its_head_there(adapted, ids):
+    name = "model.layers.0.self_attn.q_proj"
+    with override_experts(adapted, {name: {2: 0.0}}):
+        muted = logits(adapted, ids)
+    scale_heads(adapted, {name: {2: 0.0}})
+    torch.testing.assert_close(muted, logits(adapted, ids), rtol=0, atol=0)
+
+
 def test_captured_gates_include_the_override(adapted, ids):
     before = capture(adapted, ids)
     with override_experts(adapted, {1: 0.0}):

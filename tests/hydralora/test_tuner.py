@@ -238,3 +238,29 @@ def test_gradient_checkpointing_of_the_model_gives_the_same_gradients(tiny, ids)
     again = {n: w.grad for n, w in adapted.named_parameters() if w.grad is not None}
     assert plain.keys() == again.keys()
     assert all(torch.equal(again[name], plain[name]) for name in plain)
+
+
+def test_layers_trained_whole_are_saved_loaded_and_switched_off(tiny, load_tiny, ids, tmp_path):
+    adapted = randomise(get_peft_model(tiny, make_config(modules_to_save=["lm_head"]))).eval()
+    assert "lm_head.modules_to_save.default.weight" in "".join(
+        n for n, w in adapted.named_parameters() if w.requires_grad
+    )
+    adapted.save_pretrained(tmp_path)
+    assert "base_model.model.lm_head.weight" in load_file(tmp_path / "adapter_model.safetensors")
+    loaded = PeftModel.from_pretrained(load_tiny(), tmp_path).eval()
+    assert torch.equal(logits(loaded, ids), logits(adapted, ids))
+    with loaded.disable_adapter():
+        assert torch.equal(logits(loaded, ids), logits(load_tiny(), ids))
+
+
+def test_only_the_blocks_asked_for_are_adapted(tiny):
+    layers = get_peft_model(tiny, make_config(layers_to_transform=0)).base_model.routed_layers()
+    assert {layer.name.split(".")[2] for layer in layers} == {"0"} and len(layers) == 3
+
+
+def test_an_adapter_with_settings_by_layer_comes_back_exactly(tiny, load_tiny, ids, tmp_path):
+    pattern = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.v_proj": 4.0}}
+    adapted = randomise(get_peft_model(tiny, make_config(**pattern))).eval()
+    adapted.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(load_tiny(), tmp_path).eval()
+    assert torch.equal(logits(loaded, ids), logits(adapted, ids))
