@@ -60,21 +60,21 @@ def cka_level(inner: torch.Tensor, out: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _cka_level(values: tuple[float, ...], out: int) -> float:
-    width, root = min(out, WIDTH), torch.tensor(values, dtype=torch.float32).sqrt()
-    grams = _grams(width, len(values))
-    k11, k12, k22 = (root[:, None] * gram * root for gram in grams)
-    cross = k12.square().sum((1, 2))
-    own = (k11.square().sum((1, 2)) * k22.square().sum((1, 2))).sqrt()
-    level = float((cross / own.clamp(min=1e-30)).quantile(POINT))
+    width, spectrum = min(out, WIDTH), torch.tensor(values, dtype=torch.float32)
+    k11, k12, k22 = (squares @ torch.outer(spectrum, spectrum).ravel() for squares in _squares(width, len(values)))
+    level = float((k12 / (k11 * k22).sqrt().clamp(min=1e-30)).quantile(POINT))
     # The law for other widths: E|K_12|^2 = w tr(M)^2 and E|K_11|^2 = w^2 tr(M^2) + w tr(M)^2.
-    even = float(root.square().sum() ** 2 / root.pow(4).sum())
+    even = float(spectrum.sum() ** 2 / spectrum.square().sum().clamp(min=1e-30))
     return min(1.0, level * (width + even) / (out + even))
 
 
 @lru_cache(maxsize=16)
-def _grams(width: int, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _squares(width: int, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Squared entries of ``B_1^T B_1``, ``B_1^T B_2``, ``B_2^T B_2``, ``(draws, r r)``."""
     one, two = _draws(width, rank, rank)
-    return one.transpose(1, 2) @ one, one.transpose(1, 2) @ two, two.transpose(1, 2) @ two
+    pairs = ((one, one), (one, two), (two, two))
+    first, cross, second = ((x.transpose(1, 2) @ y).square().flatten(1) for x, y in pairs)
+    return first, cross, second
 
 
 def _draws(width: int, first: int, second: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -208,11 +208,14 @@ def say(card: dict[str, Any], words: list[list[str]]) -> str:
     names = ", ".join(_name(row["name"], words) for row in served)
     quiet = [row for row in groups if row not in served]
     largest = served[0]["change"]
-    if quiet and all(row["change"] < 0.25 * largest for row in quiet):
-        return f"Serves {names}, quiet elsewhere: {effect}, there by {largest:+.3f}."
-    if len(served) == len(groups) and served[-1]["change"] > 0.5 * largest:
+    if quiet:
+        rest = "quiet elsewhere" if all(row["change"] < 0.25 * largest for row in quiet) else "elsewhere not shown"
+        return f"Serves {names}, {rest}: {effect}, there by {largest:+.3f}."
+    least = served[-1]
+    if least["change"] > 0.5 * largest:
         return f"Serves all {kind}s alike: {effect}."
-    return f"Serves {names} most: {effect}, in the first by {largest:+.3f}."
+    return (f"Serves every {kind}, {_name(served[0]['name'], words)} most ({largest:+.3f}) and "
+            f"{_name(least['name'], words)} least ({least['change']:+.3f}): {effect}.")  # fmt: skip
 
 
 def _name(group: str, words: list[list[str]]) -> str:

@@ -26,6 +26,7 @@ import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from hydralora.checkpoints import write_json
 from hydralora.errors import AdapterError, StoppedError
 from hydralora.matrices import Module, count_modules, read_modules
 
@@ -33,6 +34,7 @@ LAYOUTS = ("pca", "tsne", "umap")
 MATRICES = ("A", "B")
 LIKENESSES = ("cosine", "subspace")
 PERMUTATIONS = 999
+ENOUGH = 50  # shuffles as high as the labels themselves end a test
 LEVEL = 0.01  # chance of a false finding over all groupings of one map
 STABILITY_SEEDS = 3
 NEIGHBOURS = 5
@@ -110,9 +112,12 @@ def _columns(module: Module, which: str, likeness: str) -> list[tuple[int, torch
 
 
 def column_space(matrix: torch.Tensor) -> torch.Tensor:
-    """Orthonormal basis ``(width, r)`` of the columns; zero columns where the rank is lower."""
-    u, values, _ = torch.linalg.svd(matrix, full_matrices=False)
-    return u * (values > 1e-6 * values.max().clamp(min=1e-30))
+    """Orthonormal basis ``(width, r)`` of the columns, from their Gram matrix; zero columns where the rank is lower."""
+    tall = matrix.double()
+    values, vectors = torch.linalg.eigh(tall.T @ tall)
+    kept = values > 1e-10 * values[-1].clamp(min=1e-30)  # squares of singular values
+    basis = tall @ (vectors * (kept / values.clamp(min=1e-30).sqrt()))
+    return basis.to(matrix.dtype)
 
 
 def _likeness(matrices: list[torch.Tensor], likeness: str) -> np.ndarray:
@@ -189,10 +194,12 @@ def check_grouping(
     """Do matrices with one label lie closer together than chance?
 
     The statistic is the mean silhouette of the labels on the distances; chance is the same after
-    shuffling labels within strata (matrices of one shape), ``PERMUTATIONS`` times.
+    shuffling labels within strata (matrices of one shape), ``PERMUTATIONS`` times, or until
+    ``ENOUGH`` shuffles were as high (Besag and Clifford 1991): then it is no finding anyway.
 
     Returns:
-        The silhouette, and the p-value ``(1 + shuffles at least as high) / (1 + shuffles)``.
+        The silhouette, and the p-value ``(1 + shuffles at least as high) / (1 + shuffles)``, or
+        ``ENOUGH / shuffles`` where it stopped early.
     """
     names, groups = np.unique(labels, return_inverse=True)
     if not 2 <= len(names) < len(labels):
@@ -201,21 +208,26 @@ def check_grouping(
     rng = np.random.default_rng(seed)
     blocks = [np.flatnonzero(np.array(strata) == name) for name in sorted(set(strata))]
     higher = 0
-    for _ in range(PERMUTATIONS):
+    for number in range(PERMUTATIONS):
         if should_stop():
             raise StoppedError("The analysis was stopped; nothing was kept.")
         shuffled = groups.copy()
         for block in blocks:
             shuffled[block] = groups[rng.permutation(block)]
         higher += mean_silhouette(distances, shuffled) >= observed - 1e-12
+        if higher == ENOUGH:
+            return observed, ENOUGH / (number + 1)
     return observed, (1 + higher) / (1 + PERMUTATIONS)
 
 
 def draw_map(
     adapters: dict[str, Path], which: str = "B", layout: str = "pca", seed: int = 0, likeness: str = "cosine", *,
-    report: Report = silent, should_stop: Callable[[], bool] = lambda: False,
+    out_folder: Path | None = None, report: Report = silent, should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Points, coordinates, stability over seeds, and what the permutation tests say."""
+    """Points, coordinates, stability over seeds, and what the permutation tests say.
+
+    Writes ``map.json`` and the distances, ``distances.npy``, where an ``out_folder`` is given.
+    """
     _check_choice("layout", layout, LAYOUTS)
     points, distances = matrix_distances(adapters, which, likeness, report=report, should_stop=should_stop)
     report(0.5, "Testing groups against shuffled labels")
@@ -231,13 +243,18 @@ def draw_map(
             report(0.7 + 0.1 * i, f"Placing them again with seed {seed + i}")
             others.append(place_points(distances, layout, seed + i))
         stability = neighbour_stability([place, *others])
-    return {
+    result = {
         "which": which, "layout": layout, "seed": seed, "likeness": likeness, "stability": stability,
         "points": [vars(point) for point in points],
         "x": place[:, 0].astype(float).round(5).tolist(),
         "y": place[:, 1].astype(float).round(5).tolist(),
         "findings": findings, "sentence": _sentence(which, findings),
     }  # fmt: skip
+    if out_folder is not None:
+        out_folder.mkdir(parents=True, exist_ok=True)
+        np.save(out_folder / "distances.npy", distances.astype(np.float32), allow_pickle=False)
+        write_json(out_folder / "map.json", result)
+    return result
 
 
 def find_groups(

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,7 @@ def _module(name: str, key: str, keys: set[str], file: Any, experts: int) -> Mod
     assert found is not None
     stem, tail = key[: found.start("kind")], found["tail"]
     a = file.get_tensor(key).float()
-    numbered = sorted(
-        (k for k in keys if re.fullmatch(re.escape(stem) + r"lora_B\d+" + re.escape(tail), k)), key=_natural
-    )
+    numbered = list(takewhile(keys.__contains__, (f"{stem}lora_B{i}{tail}" for i in count())))
     if numbered:  # the authors' names
         return Module(name, a, torch.stack([file.get_tensor(k).float() for k in numbered]))
     partner = f"{stem}{found['kind']}_B{tail}"

@@ -108,7 +108,6 @@ def _starts(adapters: dict[str, Path], suffix: str = "") -> dict[str, Path]:
 
 def draw_map(job: Job) -> dict[str, Any]:
     """Place the A or B matrices of one or several runs, and of their untrained start, on a plane."""
-    from hydralora.checkpoints import write_json
     from hydralora.maps import draw_map as draw
 
     adapters = _adapters(job)
@@ -117,11 +116,8 @@ def draw_map(job: Job) -> dict[str, Any]:
     likeness = job.payload.get("likeness", "subspace" if len(adapters) > 1 else "cosine")
     result = draw(
         adapters, job.payload["which"], job.payload["layout"], job.payload.get("seed", 0), likeness,
-        report=job.report, should_stop=job.should_stop,
+        out_folder=job.home.analysis(job.payload["analysis_id"]), report=job.report, should_stop=job.should_stop,
     )  # fmt: skip
-    folder = job.home.analysis(job.payload["analysis_id"])
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "map.json", result)
     return {"sentence": result["sentence"], "stability": result["stability"]}
 
 

@@ -5,10 +5,8 @@ Ids in addresses are integers checked by FastAPI; nothing in an address is ever 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,10 +17,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from hydralora.errors import UserError
-from jobs.records import Analysis
 from jobs.store import Store
 from studio import figures
 from studio.figures import Figure
+from studio.figures_gates import gate_drift
+from studio.views import NothingToShow, Query, analysis_figure
 
 DOWNLOADS = {
     "adapter_config.json", "run.json", "README.md", "export.json", "config.json", "generation_config.json",
@@ -58,12 +57,17 @@ def figure_router(store: Store) -> APIRouter:
 
     @router.get("/figures/analyses/{analysis_id}/{view}")
     def analysis(
-        analysis_id: Id, view: str, layer: int = 0, what: str = "update_cosine", group: str = "cluster"
-    ) -> Response:
+        analysis_id: Id, view: str, layer: int = 0, what: str = "update_cosine", group: str = "cluster",
+        step: int = -1, part: str = "BA", kind: str = "",
+    ) -> Response:  # fmt: skip
         found = store.analysis(analysis_id)
         if found.job is None or found.job.status != "succeeded":
             raise UserError("This analysis is not finished yet.")
-        return _analysis_view(store, found, view, layer, what, group)
+        query = Query(layer, what, group, step, part, kind)
+        try:
+            return _reply(analysis_figure(store.home.analysis(found.id), found.kind, view, query))
+        except NothingToShow as reason:
+            return JSONResponse({"empty": str(reason)})
 
     @router.get("/runs/{run_id}/adapter.zip")
     def adapter(run_id: Id) -> Response:
@@ -121,11 +125,13 @@ def _run_view(steps: list[Any], view: str, layer: str) -> Response:
                 numbers, lines, y="learning rate", name="learning-rate", aid="The planned learning rate at each step."
             )
         )
-    if view != "gates":
+    if view not in ("gates", "gate-drift"):
         raise UserError(f"There is no view called '{view}' here.")
     routed = [(step.step, step.gates) for step in steps if step.gates]
     if not routed:
         return JSONResponse({"empty": "No gate weights: this method has no router, or none was recorded yet."})
+    if view == "gate-drift":
+        return _reply(gate_drift([step for step, _ in routed], [gates for _, gates in routed]))
     names = list(routed[0][1])
     if layer and layer not in names:
         raise UserError("That layer does not exist in this run.")
@@ -137,46 +143,8 @@ def _run_view(steps: list[Any], view: str, layer: str) -> Response:
     return _reply(figures.gate_curves([step for step, _ in routed], means, label))
 
 
-def _analysis_view(store: Store, found: Analysis, view: str, layer: int, what: str, group: str) -> Response:
-    folder = store.home.analysis(found.id)
-    if found.kind == "map":
-        return _reply(figures.matrix_map(read_json(folder / "map.json")))
-    if found.kind == "weights":
-        layers = read_json(folder / "weights.json")["layers"]
-        views: dict[str, Callable[[], Figure]] = {
-            "layers": lambda: figures.similarity_by_layer(layers), "norms": lambda: figures.norms(layers),
-            "heads": lambda: figures.head_similarity(layers, min(max(layer, 0), len(layers) - 1), what),
-        }  # fmt: skip
-    else:
-        routing = read_json(folder / "routing.json")
-        place = min(max(layer, 0), len(routing["layers"]) - 1)
-        views = {
-            "layers": lambda: figures.gate_heatmap(routing), "effective": lambda: figures.effective_experts(routing),
-            "distribution": lambda: figures.gate_distribution(routing, place),
-            "classes": lambda: figures.token_classes(routing),
-            "groups": lambda: figures.group_heatmap(routing["groups"][group], group),
-            "agreement": lambda: figures.agreement(routing["groups"][group], routing["layers"], group),
-        }  # fmt: skip
-        missing = view in ("groups", "agreement") and (
-            group not in routing["groups"] or "mean" not in routing["groups"][group]
-        )
-        if missing:
-            reason = "Cluster the corpus first." if group == "cluster" else "This corpus has no label column."
-            reason = routing["groups"].get(group, {}).get("sentence", reason)
-            return JSONResponse({"empty": f"There is nothing to compare the gates with. {reason}"})
-    if view not in views or (view == "heads" and what not in figures.MEASURES):
-        raise UserError(f"There is no view called '{view}' here.")
-    return _reply(views[view]())
-
-
 def _reply(figure: Figure) -> Response:
     return Response(figure.to_json(), media_type="application/json", headers={"Cache-Control": "no-cache"})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A stored result."""
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
 
 
 def _zip(folder: Path, name: str) -> Response:

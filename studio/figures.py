@@ -50,7 +50,7 @@ class Figure:
         return f'{{"figure":{drawing},{rest[1:]}'
 
 
-def _layout(height: int, **more: Any) -> dict[str, Any]:
+def layout_of(height: int, **more: Any) -> dict[str, Any]:
     base = {"height": height, "margin": MARGIN, "template": "none", "hovermode": "closest",
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}}  # fmt: skip
     return {**base, **more}
@@ -70,7 +70,7 @@ def _thin(count: int) -> np.ndarray:
 
 def curve(steps: Sequence[int], lines: Mapping[str, Sequence[float | None]], *, y: str, name: str, aid: str) -> Figure:
     """Values over steps; a smoothed line where there are many points."""
-    drawing = go.Figure(layout=_layout(320, xaxis={"title": "step"}, yaxis={"title": y}))
+    drawing = go.Figure(layout=layout_of(320, xaxis={"title": "step"}, yaxis={"title": y}))
     palette = (ACCENT, ACCENT_2, MUTED)
     for index, (label, values) in enumerate(lines.items()):
         known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
@@ -90,7 +90,7 @@ def curve(steps: Sequence[int], lines: Mapping[str, Sequence[float | None]], *, 
 def gate_curves(steps: Sequence[int], means: Sequence[Sequence[float]], layer: str) -> Figure:
     """Mean gate weight of every expert over steps."""
     drawing = go.Figure(
-        layout=_layout(320, xaxis={"title": "step"}, yaxis={"title": "mean gate weight", "range": [0, 1]})
+        layout=layout_of(320, xaxis={"title": "step"}, yaxis={"title": "mean gate weight", "range": [0, 1]})
     )
     array = np.array(means)
     for expert in range(array.shape[1]):
@@ -108,199 +108,25 @@ def heatmap(
     values: Sequence[Sequence[float]], x: Sequence[str], y: Sequence[str], *, aid: str, name: str,
     low: float = 0.0, high: float = 1.0, middle: float | None = None, ids: Any = None, label: str = "gate",
 ) -> Figure:  # fmt: skip
-    """A matrix of numbers; ``middle`` makes the colours diverge around it. Names are drawn as they are written."""
+    """A matrix of numbers; ``middle`` makes the colours diverge around it. Names are drawn as they are written.
+
+    NaN is a cell without a number and stays empty.
+    """
     array = np.array(values, dtype=float)
     scale: dict[str, Any] = {"colorscale": "Cividis", "zmin": low, "zmax": high}
     if middle is not None:
-        reach = max(float(np.nanmax(np.abs(array - middle))), 1e-6)
+        reach = max(float(np.nanmax(np.abs(array - middle), initial=0.0)), 1e-6)
         scale = {"colorscale": "RdBu_r", "zmin": middle - reach, "zmax": middle + reach}
-    drawing = go.Figure(layout=_layout(max(170, 30 * len(y) + (110 if len(x) > 8 else 70)),
+    row = 30 if len(y) <= 24 else max(7, 720 // len(y))
+    drawing = go.Figure(layout=layout_of(max(170, row * len(y) + (110 if len(x) > 8 else 70)),
                                        xaxis={"tickangle": -45 if len(x) > 8 else 0, "automargin": True},
                                        yaxis={"autorange": "reversed", "automargin": True}))  # fmt: skip
-    drawing.add_heatmap(z=array.round(4).tolist(), x=[escape(name_) for name_ in x], y=[escape(name_) for name_ in y], customdata=ids, xgap=1, ygap=1,
+    shown = [[None if np.isnan(value) else float(value) for value in row] for row in array.round(4)]
+    drawing.add_heatmap(z=shown, x=[escape(name_) for name_ in x], y=[escape(name_) for name_ in y], customdata=ids, xgap=1, ygap=1,
                         colorbar={"title": {"text": label}, "thickness": 12},
                         hovertemplate="%{y}, %{x}<br>" + label + " %{z:.3f}<extra></extra>", **scale)  # fmt: skip
-    rows = [[name_, *map(float, row.round(4))] for name_, row in zip(y, array, strict=True)]
+    rows = [[name_, *row] for name_, row in zip(y, shown, strict=True)]
     return Figure(drawing, aid, name, ["", *x], rows)
-
-
-def gate_heatmap(routing: dict[str, Any]) -> Figure:
-    """Mean gate weight, experts by layers; a click opens the layer."""
-    mean = np.array(routing["mean"]).T  # (experts, layers)
-    layers = [short_layer(name) for name in routing["layers"]]
-    experts = [expert_name(e) for e in range(mean.shape[0])]
-    ids = [[[layer, e] for layer in range(len(layers))] for e in range(len(experts))]
-    aid = (f"Mean gate weight over {routing['tokens']:,} tokens of {routing['examples']:,} examples; white is an equal "
-           f"share (1/{len(experts)}), red speaks more, blue less. Click a cell to read the texts behind it.")  # fmt: skip
-    return heatmap(mean.tolist(), layers, experts, aid=aid, name="gates-by-layer", middle=1 / len(experts), ids=ids)
-
-
-def group_heatmap(group: dict[str, Any], kind: str) -> Figure:
-    """Mean gate weight, groups of examples by experts."""
-    mean = np.array(group["mean"])
-    experts = [expert_name(e) for e in range(mean.shape[1])]
-    aid = f"Mean gate weight of each expert in each {kind}, over all layers. {group['sentence']}"
-    return heatmap(mean.tolist(), experts, group["names"], aid=aid, name=f"gates-by-{kind}", middle=1 / len(experts))
-
-
-def agreement(group: dict[str, Any], layers: Sequence[str], kind: str) -> Figure:
-    """Per layer, how much of the variation of the gates lies between groups, with the chance band."""
-    names = [short_layer(name) for name in layers]
-    drawing = go.Figure(
-        layout=_layout(300, xaxis={"tickangle": -45}, yaxis={"title": "R² between groups", "rangemode": "tozero"})
-    )
-    drawing.add_bar(x=names, y=group["r2"], name="R² of the gates", marker={"color": ACCENT})
-    drawing.add_scatter(x=names, y=group["nmi"], name="NMI of the leading expert", mode="markers",
-                        marker={"symbol": "diamond", "color": ACCENT_2, "size": 8})  # fmt: skip
-    drawing.add_hline(y=group["band"], line={"dash": "dash", "color": MUTED}, annotation_text="chance (99 %)")
-    drawing.update_layout(margin={**MARGIN, "b": 90})
-    aid = f"How far the gates of each layer follow the {kind}s. Bars below the dashed line are no more than shuffled {kind}s reach."
-    rows = [[n, r, m] for n, r, m in zip(names, group["r2"], group["nmi"], strict=True)]
-    return Figure(drawing, aid, f"agreement-with-{kind}", ["layer", "R2", "NMI"], rows)
-
-
-def gate_distribution(routing: dict[str, Any], layer: int) -> Figure:
-    """Histogram of per-token gate weights of each expert in one layer."""
-    counts = np.array(routing["histogram"])[layer]  # (experts, bins)
-    edges = (np.arange(counts.shape[1]) + 0.5) / counts.shape[1]
-    drawing = go.Figure(layout=_layout(300, barmode="overlay", xaxis={"title": "gate weight of a token", "range": [0, 1]},
-                                       yaxis={"title": "share of tokens"}))  # fmt: skip
-    for expert, row in enumerate(counts):
-        drawing.add_scatter(x=edges.tolist(), y=row.tolist(), name=expert_name(expert), mode="lines+markers",
-                            line={"color": expert_colour(expert), "shape": "hvh"},
-                            marker={"symbol": expert_shape(expert), "size": 5})  # fmt: skip
-    name = short_layer(routing["layers"][layer])
-    aid = f"{name}: how the gate weights of single tokens are spread. One narrow peak is a router that gives every token the same."
-    rows = [[round(float(e), 3), *map(float, column)] for e, column in zip(edges, counts.T, strict=True)]
-    return Figure(
-        drawing, aid, f"gate-distribution-{layer}", ["gate", *[expert_name(e) for e in range(len(counts))]], rows
-    )
-
-
-def effective_experts(routing: dict[str, Any]) -> Figure:
-    """Effective number of experts per layer."""
-    names = [short_layer(name) for name in routing["layers"]]
-    values = routing["effective_experts"]
-    drawing = go.Figure(
-        layout=_layout(
-            280, xaxis={"tickangle": -45}, yaxis={"title": "experts", "range": [0, routing["experts"] * 1.05]}
-        )
-    )
-    drawing.add_bar(x=names, y=values, marker={"color": ACCENT}, name="effective number")
-    drawing.add_hline(y=routing["experts"], line={"dash": "dot", "color": MUTED})
-    drawing.update_layout(margin={**MARGIN, "b": 90})
-    aid = f"exp(entropy) of the gates, mean over tokens: {routing['experts']} is an equal mix of all, 1 is one expert alone."
-    return Figure(
-        drawing,
-        aid,
-        "effective-experts",
-        ["layer", "effective experts"],
-        [list(row) for row in zip(names, values, strict=True)],
-    )
-
-
-def token_classes(routing: dict[str, Any]) -> Figure:
-    """Mean gate weight, token classes by experts."""
-    found = routing["token_classes"]
-    names = [f"{n} ({c:,})" for n, c in zip(found["names"], found["counts"], strict=True)]
-    experts = [expert_name(e) for e in range(routing["experts"])]
-    aid = "Mean gate weight of each expert for kinds of tokens (how many were seen), over all layers."
-    return heatmap(found["mean"], experts, names, aid=aid, name="gates-by-token-class", middle=1 / len(experts))
-
-
-MEASURES = {
-    "update_cosine": ("cosine of the updates B A", "cosine"),
-    "head_cosine": ("cosine of the heads B", "cosine"),
-    "overlap": ("overlap of the column spaces", "overlap"),
-    "cka": ("CKA of the updates B A", "CKA"),
-}
-
-
-def chance_of(layer: dict[str, Any], what: str) -> float:
-    """The 99 % level of random heads for a measure in one layer (the highest where pairs differ)."""
-    level = layer[f"chance_{what}"]
-    pairs = [level[i][j] for i in range(len(level)) for j in range(i)] if isinstance(level, list) else [level]
-    return float(max(pairs, default=0.0))
-
-
-def head_similarity(layers: list[dict[str, Any]], index: int, what: str) -> Figure:
-    """How alike the heads of one layer are, by one of ``MEASURES``."""
-    found = layers[index]
-    experts = [expert_name(e) for e in range(len(found[what]))]
-    words, label = MEASURES[what]
-    aid = (f"{short_layer(found['name'])}: {words}. Random heads of this shape stay below {chance_of(found, what):.2f} in 99 of "
-           "100 draws; 1 is the same direction.")  # fmt: skip
-    middle = 0.0 if what.endswith("cosine") else None
-    return heatmap(found[what], experts, experts, aid=aid, name=f"heads-{what}", middle=middle, label=label)
-
-
-def similarity_by_layer(layers: list[dict[str, Any]]) -> Figure:
-    """Mean |cosine| between the updates of different heads, blocks by kinds of layer."""
-    kinds = list(dict.fromkeys(layer["kind"] for layer in layers))
-    blocks = sorted({layer["layer"] for layer in layers})
-    grid = np.full((len(kinds), len(blocks)), np.nan)
-    ids: list[list[int]] = [[-1] * len(blocks) for _ in kinds]
-    for index, layer in enumerate(layers):
-        matrix = np.abs(np.array(layer["update_cosine"]))
-        off = matrix[~np.eye(len(matrix), dtype=bool)]
-        row, column = kinds.index(layer["kind"]), blocks.index(layer["layer"])
-        grid[row, column] = off.mean() if off.size else np.nan
-        ids[row][column] = index
-    aid = "Mean |cosine| between the updates B A of different heads in each layer: 1 means copies, near 0 unlike. Click a cell for its heads."
-    found = heatmap(
-        np.nan_to_num(grid),
-        [f"L{b}" for b in blocks],
-        kinds,
-        aid=aid,
-        name="head-similarity",
-        label="|cosine|",
-        ids=ids,
-    )
-    return found
-
-
-def norms(layers: list[dict[str, Any]]) -> Figure:
-    """Frobenius norm of every head's update, per layer."""
-    names = [short_layer(layer["name"]) for layer in layers]
-    drawing = go.Figure(
-        layout=_layout(300, xaxis={"tickangle": -45}, yaxis={"title": "norm of B A", "rangemode": "tozero"})
-    )
-    experts = len(layers[0]["update_norm"])
-    for expert in range(experts):
-        drawing.add_scatter(x=names, y=[round(layer["update_norm"][expert], 5) for layer in layers], name=expert_name(expert), mode="markers",
-                            marker={"symbol": expert_shape(expert), "color": expert_colour(expert), "size": 8, "line": {"width": 1}})  # fmt: skip
-    drawing.update_layout(margin={**MARGIN, "b": 90})
-    aid = "How large the update of each head is, before its gate. A head far below the others has learnt little."
-    head = [
-        "layer",
-        *[f"{expert_name(e)} norm" for e in range(experts)],
-        *[f"{expert_name(e)} effective rank" for e in range(experts)],
-    ]
-    rows = [[n, *layer["update_norm"], *layer["effective_rank"]] for n, layer in zip(names, layers, strict=True)]
-    return Figure(drawing, aid, "update-norms", head, rows)
-
-
-def matrix_map(found: dict[str, Any]) -> Figure:
-    """A or B matrices of all layers on a plane; colour is the expert (B) or the kind of layer (A)."""
-    points = found["points"]
-    by_expert = found["which"] == "B"
-    groups: dict[str, list[int]] = {}
-    for index, point in enumerate(points):
-        key = expert_name(point["expert"]) if by_expert else point["kind"]
-        groups.setdefault(key, []).append(index)
-    drawing = go.Figure(
-        layout=_layout(440, xaxis={"showticklabels": False, "title": ""}, yaxis={"showticklabels": False, "title": ""})
-    )
-    for order, (key, members) in enumerate(groups.items()):
-        labels = [short_layer(points[i]["module"]) for i in members]
-        drawing.add_scatter(x=[found["x"][i] for i in members], y=[found["y"][i] for i in members], name=key, mode="markers",
-                            customdata=members, text=labels, hovertemplate="%{text}, " + key + "<extra></extra>",
-                            marker={"color": expert_colour(order), "symbol": expert_shape(order), "size": 9, "line": {"width": 1}})  # fmt: skip
-    layout = {"pca": "PCA (classical scaling)", "tsne": "t-SNE", "umap": "UMAP"}[found["layout"]]
-    stable = "" if found["layout"] == "pca" else f" Stability over seeds {found['stability']:.2f} of 1."
-    aid = f"{layout} of the {found['which']} matrices, seed {found['seed']}, from cosine distances.{stable} {found['sentence']}"
-    rows = [[p["run"], p["module"], p["expert"], x, y] for p, x, y in zip(points, found["x"], found["y"], strict=True)]
-    return Figure(drawing, aid, f"map-{found['which']}-{found['layout']}", ["run", "module", "expert", "x", "y"], rows)
 
 
 def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, words: list[list[str]]) -> Figure:
@@ -310,7 +136,7 @@ def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, words: list[li
     if total > MAX_POINTS:
         chosen = np.sort(np.random.default_rng(0).choice(total, MAX_POINTS, replace=False))
     kind = go.Scattergl if len(chosen) > SVG_POINTS else go.Scatter
-    drawing = go.Figure(layout=_layout(460, dragmode="lasso", xaxis={"showticklabels": False, "zeroline": False},
+    drawing = go.Figure(layout=layout_of(460, dragmode="lasso", xaxis={"showticklabels": False, "zeroline": False},
                                        yaxis={"showticklabels": False, "zeroline": False}))  # fmt: skip
     for index in range(len(words)):
         ids = chosen[cluster[chosen] == index]
@@ -329,7 +155,7 @@ def elbow(result: dict[str, Any]) -> Figure:
     ks = [int(k) for k in result["inertia"]]
     top = max(result["inertia"].values()) or 1.0
     drawing = go.Figure(
-        layout=_layout(
+        layout=layout_of(
             300, xaxis={"title": "clusters k", "dtick": 1}, yaxis={"title": "share of 1", "rangemode": "tozero"}
         )
     )

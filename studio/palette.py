@@ -33,8 +33,8 @@ def expert_name(index: int) -> str:
 
 
 def expert_shape(index: int) -> str:
-    """Plotly marker of expert ``index``."""
-    return EXPERT_SHAPES[index % len(EXPERT_SHAPES)]
+    """Plotly marker of expert ``index``; where colours repeat, the shape is another."""
+    return EXPERT_SHAPES[(index + index // len(EXPERT_COLOURS)) % len(EXPERT_SHAPES)]
 
 
 def cluster_colour(index: int) -> str:
@@ -48,5 +48,5 @@ def cluster_name(index: int) -> str:
 
 
 def cluster_shape(index: int) -> str:
-    """Plotly marker of cluster ``index``."""
-    return CLUSTER_SHAPES[index % len(CLUSTER_SHAPES)]
+    """Plotly marker of cluster ``index``; where colours repeat, the shape is another."""
+    return CLUSTER_SHAPES[(index + index // len(CLUSTER_COLOURS)) % len(CLUSTER_SHAPES)]

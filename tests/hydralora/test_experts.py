@@ -112,7 +112,7 @@ def card_of(whole: float, groups: dict[str, float], norm: float = 1.0) -> dict[s
     [
         (card_of(0.1, {"C1": 0.4, "C2": 0.0, "C3": 0.0}), "Serves C1 (km, miles), quiet elsewhere: muting it changes the loss by +0.099"),
         (card_of(0.1, {"C1": 0.1, "C2": 0.1}), "Serves all clusters alike"),
-        (card_of(0.1, {"C1": 0.3, "C2": 0.1}), "Serves C1 (km, miles), C2 most"),
+        (card_of(0.1, {"C1": 0.3, "C2": 0.1}), "Serves every cluster, C1 (km, miles) most (+0.299) and C2 least (+0.099)"),
         (card_of(0.0, {"C1": 0.0, "C2": 0.0}), "Does nothing yet that can be measured"),
         (card_of(-0.1, {"C1": -0.1, "C2": -0.1}), "Does harm here"),
         (card_of(0.1, {"C1": 0.4}, norm=0.0), "Does nothing yet: its heads are still zero"),

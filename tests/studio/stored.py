@@ -155,7 +155,7 @@ def group_result(experts: int = 2, layers: int = 2) -> dict[str, Any]:
     mean = np.array([np.arange(1, experts + 1), np.arange(experts, 0, -1)], dtype=float)
     mean /= mean.sum(1, keepdims=True)
     return {
-        "names": ["C1", "C2"], "sizes": [2, 2], "mean": mean.round(5).tolist(), "r2": [0.5] * layers, "band": 0.1, "p": 0.005,
+        "names": ["C1", "C2"], "sizes": [2, 2], "cells": [[[0]] * experts] * 2, "mean": mean.round(5).tolist(), "r2": [0.5] * layers, "band": 0.1, "p": 0.005,
         "real": True, "nmi": [0.25] * layers, "nmi_band": 0.05, "sentence": "The gates follow the clusters.",
     }  # fmt: skip
 
@@ -185,5 +185,41 @@ def map_result(experts: int = 2, layout: str = "pca") -> dict[str, Any]:
         for i, name in enumerate(LAYERS)
         for e in range(experts)
     ]
-    return {"which": "B", "layout": layout, "seed": 3, "stability": 0.5, "points": points, "x": [float(i) for i in range(len(points))],
+    return {"which": "B", "layout": layout, "likeness": "cosine", "seed": 3, "stability": 0.5, "points": points, "x": [float(i) for i in range(len(points))],
             "y": [-float(i) for i in range(len(points))], "findings": [], "sentence": "No structure beyond chance."}  # fmt: skip
+
+
+def experts_result(experts: int = 2) -> dict[str, Any]:
+    """What ``experts.json`` holds: every expert saves most in one cluster."""
+
+    def change(value: float) -> dict[str, Any]:
+        return {"change": value, "half_width": 0.01, "p": 0.0005, "real": value > 0.1, "examples": 4}
+
+    cards = [{"expert": e, "gate": 1 / experts, "norm": 1.0, "whole": change(0.2), "sentence": f"Serves C{e + 1}, quiet elsewhere.",
+              "groups": {"cluster": [{"name": f"C{g + 1}", **change(0.5 if g == e else 0.0)} for g in range(2)]},
+              "layers": [{"layer": name, **change(0.1)} for name in LAYERS],
+              "contexts": [{"gate": 0.9, "text": " km", "before": "how many", "after": " are"}]} for e in range(experts)]  # fmt: skip
+    return {
+        "experts": experts,
+        "examples": 4,
+        "loss": 1.0,
+        "layers": LAYERS,
+        "cards": cards,
+        "sentence": "They matter.",
+        "texts": {},
+    }
+
+
+def compare_result() -> dict[str, Any]:
+    """What ``compare.json`` holds for two runs that read alike."""
+    pair = {"value": [[1.0, 0.9], [0.9, 1.0]], "chance": [[0.0, 0.2], [0.2, 0.0]]}
+    layers = [
+        {"name": name, "layer": i, "kind": "up_proj", "A": pair, "B": pair, "BA": pair} for i, name in enumerate(LAYERS)
+    ]
+    part = {"mean": pair["value"], "likeness": 0.9, "chance": 0.2, "above": 1.0, "start": None}
+    return {
+        "runs": ["run 1", "run 2"],
+        "layers": layers,
+        "parts": {"A": part, "B": part, "BA": part},
+        "sentence": "They read alike.",
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from html import escape
 
@@ -303,7 +304,17 @@ def test_every_view_of_the_gates_is_a_figure(client: TestClient, stored: Stored,
 
 
 @pytest.mark.parametrize(
-    "view", ["layers", "norms", "heads", "heads?layer=1&what=overlap", "heads?layer=-5&what=head_cosine"]
+    "view",
+    [
+        "layers",
+        "layers?what=cka",
+        "norms",
+        "drift",
+        "heads",
+        "heads?layer=1&what=overlap",
+        "heads?layer=-5&what=head_cosine",
+        "norms?step=77",
+    ],
 )
 def test_every_view_of_the_heads_is_a_figure(client: TestClient, stored: Stored, view: str) -> None:
     found = stored.analysis(stored.run(stored.corpus()), "weights", weights_result())
@@ -323,7 +334,7 @@ def test_a_view_that_an_analysis_has_not_is_refused(client: TestClient, stored: 
     result = routing_result() if kind == "routing" else weights_result()
     found = stored.analysis(stored.run(stored.corpus()), kind, result)
     reply = client.get(f"/ui/figures/analyses/{found.id}/{view}")
-    assert reply.status_code == 400 and "There is no view called" in reply.json()["detail"]
+    assert reply.status_code == 400 and re.match("There is no (view|measure) called", reply.json()["detail"])
 
 
 @pytest.mark.parametrize("group, reason", [("cluster", "Cluster the corpus first."), ("label", "no label column")])
