@@ -54,31 +54,52 @@ def walk(page: Page, address: str, steps: int | None) -> None:
     look(page, address)
 
 
+TABS = {"Gates": "gate-layers", "Heads": "head-similarity", "Experts": "muted-layers"}  # tab -> a figure on it
+
+
 def look(page: Page, address: str) -> None:
     """The pages that show what was learnt."""
-    page.goto(address + "/inspect?run=1")
-    expect(page.get_by_text("Word-for-word right on")).to_be_visible(timeout=180_000)
-    shoot(page, "inspect-answers", full=False)
-    for tab, panel in (("Gates", "gate-layers"), ("Heads", "head-similarity")):
-        page.get_by_role("tab", name=tab).click()
-        expect(page.locator(f"#{panel} .main-svg").first).to_be_visible(timeout=120_000)
-        shoot(page, f"inspect-{tab.lower()}")
-    page.get_by_role("tab", name="Map").click()
-    page.get_by_label("t-SNE").click()
-    expect(page.locator("#matrix-map .aid")).to_contain_text("t-SNE", timeout=120_000)
-    shoot(page, "inspect-map")
+    inspect(page, address, "inspect")
     page.goto(address + "/chat?run=1")
     for index in (0, 2):
         page.locator(".hy-examples button").nth(index).click()
         page.wait_for_timeout(1_000)
-        expect(page.locator(".hy-msg.assistant").last.get_by_role("button", name="Answer again")).to_be_visible(
-            timeout=120_000
-        )
-    page.locator(".hy-msg.assistant").last.locator(".tok").nth(1).focus()
+        answered = page.locator(".hy-msg.assistant").last.get_by_role("button", name="Answer again")
+        expect(answered).to_be_visible(timeout=120_000)
+    for expert in ("E1", "E3"):
+        page.get_by_label(f"Strength of {expert}").fill("0")
+    page.get_by_role("button", name="Answer again").last.click()
+    page.locator(".weighed summary").last.click(timeout=120_000)
+    page.locator(".hy-msg.assistant .tok[data-expert]").nth(1).focus()
     shoot(page, "chat", full=False)
     page.goto(address)
     expect(page.get_by_text("done").first).to_be_visible()
     shoot(page, "overview", full=False)
+
+
+def inspect(page: Page, address: str, name: str) -> None:
+    """Every tab of Inspect."""
+    page.goto(address + "/inspect?run=1")
+    expect(page.get_by_text("Word-for-word right on")).to_be_visible(timeout=300_000)
+    shoot(page, f"{name}-answers", full=False)
+    for tab, panel in TABS.items():
+        page.get_by_role("tab", name=tab).click()
+        expect(page.locator(f"#{panel} .main-svg").first).to_be_visible(timeout=300_000)
+        shoot(page, f"{name}-{tab.lower()}")
+    page.get_by_role("tab", name="Map").click()
+    page.get_by_label("t-SNE").click()
+    expect(page.locator("#matrix-map .aid")).to_contain_text("t-SNE", timeout=300_000)
+    shoot(page, f"{name}-map")
+
+
+def again_in_the_dark(page: Page, address: str) -> None:
+    """The same views with the dark theme."""
+    for path, name in (("/", "overview"), ("/corpora?corpus=1", "corpora"), ("/new-run?corpus=1", "new-run"), ("/run?run=1", "run"),
+                       ("/chat?conversation=1", "chat")):  # fmt: skip
+        page.goto(address + path)
+        page.wait_for_timeout(3_000)
+        shoot(page, f"dark-{name}", full=name != "chat")
+    inspect(page, address, "dark-inspect")
 
 
 def main() -> None:
@@ -95,10 +116,8 @@ def main() -> None:
             page.set_default_timeout(60_000)
             walk(page, studio.address, options.steps)
             dark = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="dark")
-            for path, name in (("/inspect?run=1", "dark-inspect"), ("/chat?conversation=1", "dark-chat")):
-                dark.goto(studio.address + path)
-                dark.wait_for_timeout(3_000)
-                shoot(dark, name, full=False)
+            dark.set_default_timeout(60_000)
+            again_in_the_dark(dark, studio.address)
             phone = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
             for path, name in (("/run?run=1", "phone-run"), ("/chat?conversation=1", "phone-chat")):
                 phone.goto(studio.address + path)
