@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-inspect starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -21,6 +21,10 @@ check: $(VENV)/.test-ready
 bench: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_adapters --json build/bench.json
+
+bench-inspect: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_inspect --json build/inspect.json
 
 starter: $(VENV)/.run-ready
 	$(BIN)/python -m hydralora.starter $(ARGS)

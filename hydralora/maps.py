@@ -230,6 +230,19 @@ def draw_map(
     """
     _check_choice("layout", layout, LAYOUTS)
     points, distances = matrix_distances(adapters, which, likeness, report=report, should_stop=should_stop)
+    result = describe_map(points, distances, which, layout, seed, likeness, report=report, should_stop=should_stop)
+    if out_folder is not None:
+        out_folder.mkdir(parents=True, exist_ok=True)
+        np.save(out_folder / "distances.npy", distances.astype(np.float32), allow_pickle=False)
+        write_json(out_folder / "map.json", result)
+    return result
+
+
+def describe_map(
+    points: list[Point], distances: np.ndarray, which: str, layout: str, seed: int = 0, likeness: str = "cosine", *,
+    report: Report = silent, should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:  # fmt: skip
+    """What ``draw_map`` gives, from points and distances that are known already."""
     report(0.5, "Testing groups against shuffled labels")
     findings = find_groups(points, distances, seed, should_stop)
     report(0.7, "Placing the matrices")
@@ -243,18 +256,13 @@ def draw_map(
             report(0.7 + 0.1 * i, f"Placing them again with seed {seed + i}")
             others.append(place_points(distances, layout, seed + i))
         stability = neighbour_stability([place, *others])
-    result = {
+    return {
         "which": which, "layout": layout, "seed": seed, "likeness": likeness, "stability": stability,
         "points": [vars(point) for point in points],
         "x": place[:, 0].astype(float).round(5).tolist(),
         "y": place[:, 1].astype(float).round(5).tolist(),
         "findings": findings, "sentence": _sentence(which, findings),
     }  # fmt: skip
-    if out_folder is not None:
-        out_folder.mkdir(parents=True, exist_ok=True)
-        np.save(out_folder / "distances.npy", distances.astype(np.float32), allow_pickle=False)
-        write_json(out_folder / "map.json", result)
-    return result
 
 
 def find_groups(

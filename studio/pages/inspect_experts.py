@@ -36,7 +36,7 @@ def expert_card(card: dict[str, Any]) -> Markup:
     layers = [(short_layer(row["layer"]), row) for row in card["layers"][:LINES]]
     facts.append(["Muted in one layer", _changes(layers) if layers else "–"])
     numbers = cards.table(["Measure", "Value"], facts, caption=f"Numbers of {expert_name(card['expert'])}")
-    places = "".join(_place(place) for place in card["contexts"])
+    places = "<div>Where its gate is highest:</div>" + "".join(_place(place) for place in card["contexts"])
     return Markup(
         f"<div class='hy-card hy-xcard'><h3>{name}</h3><p>{cards.text(card['sentence'])}</p>{numbers}"
         f"<div class='places'>{places}</div></div>"

@@ -142,9 +142,11 @@ def test_a_run_that_fails_gives_status_one(studio: Commands, corpus: dict[str, A
 
 def test_inspect_measures_answers_gates_and_heads(studio: Commands, run: dict[str, Any]) -> None:
     found = studio.json("inspect", run["run_id"])
-    assert all(found[kind]["sentence"] for kind in ("answers", "routing", "weights"))
+    assert all(found[kind]["sentence"] for kind in ("answers", "routing", "weights", "experts", "map"))
     assert all(abs(sum(row) - 1) < 1e-3 and len(row) == EXPERTS for row in found["routing"]["mean"])
     assert len(found["weights"]["layers"]) == len(found["routing"]["layers"])
+    assert [card["expert"] for card in found["experts"]["cards"]] == list(range(EXPERTS))
+    assert found["weights"]["steps"][0] == 0 and found["weights"]["drift"][0]["a_moved"] == 0
 
 
 def test_export_writes_a_plain_lora_and_tells_its_gap(studio: Commands, run: dict[str, Any], folder: Path) -> None:
