@@ -150,16 +150,13 @@ def _summarise(part: str, layers: list[dict[str, Any]], before: dict[str, Any] |
 
 def describe(parts: dict[str, Any]) -> str:
     """What the adapters share, in one sentence or two."""
-    words = {
-        "A": "read the same directions (A)",
-        "B": "write the same directions (B)",
-        "BA": "change the model alike (B A)",
-    }
+    words = {"A": "what A reads", "B": "what the heads write", "BA": "the updates B A"}
     said = []
     for part, found in parts.items():
-        numbers = f"{found['likeness']:.2f}, chance reaches {found['chance']:.2f}"
-        said.append(f"{'they' if found['above'] > 0.5 else 'they do not'} {words[part]}: {numbers}")
-    text = "Beside chance: " + "; ".join(said) + "."
+        verdict = "alike beyond chance" if found["above"] > 0.5 else "no more alike than chance"
+        said.append(f"{words[part]}: {verdict} ({found['likeness']:.2f}, chance reaches {found['chance']:.2f})")
+    text = "; ".join(said) + "."
+    text = text[0].upper() + text[1:]
     start = parts["A"]["start"]
     if start is not None and start > 0.99:
         text += (" Their A began as the same numbers (one seed), so an alike A is where they started, not what they "

@@ -59,7 +59,13 @@ def breakdown_table(runs: list[Run]) -> Markup:
     rows: list[list[object]] = []
     for run in runs:
         loss = run.summary["held_out_loss"] if run.summary else None
-        rows.append([cards.link(f"/run?run={run.id}", run.name), cards.status(run.status), cards.number(loss)])
+        rows.append(
+            [
+                cards.link(f"/run?run={run.id}", f"{run.name} (run {run.id})"),
+                cards.status(run.status),
+                cards.number(loss),
+            ]
+        )
     return cards.table(["Run", "State", "Held-out loss"], rows, caption="One LoRA per cluster", numbers=[2])
 
 

@@ -17,7 +17,7 @@ from tests.browser.conftest import PROJECT, Studio
 from tests.setup import find_chromium
 
 FOLDER = PROJECT / "docs" / "screenshots"
-LONG = 600_000  # ms a training may take
+LONG = 1_500_000  # ms a training may take
 
 
 def shoot(page: Page, name: str, *, full: bool = True) -> None:

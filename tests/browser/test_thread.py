@@ -126,6 +126,34 @@ def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> Non
     expect(page.get_by_text("Share chart")).to_have_count(0)
 
 
+def test_every_expert_has_a_card_drawn_from_muting_it(page: Page, studio: Studio, store: Store) -> None:
+    page.goto(studio.address + "/inspect?run=1")
+    page.get_by_role("tab", name="Experts").click()
+    expect(page.locator("#expert-cards .hy-xcard")).to_have_count(4, timeout=120_000)
+    figure(page, "muted-groups")
+    analysis = store.find_analysis(1, "experts")
+    assert analysis is not None
+    stored = json.loads((store.home.analysis(analysis.id) / "experts.json").read_text("utf-8"))
+    for card in stored["cards"]:
+        expect(page.locator("#expert-cards").get_by_text(card["sentence"])).to_be_visible()
+
+
+def test_a_cell_of_a_cluster_opens_its_texts_and_the_slider_an_earlier_step(page: Page, studio: Studio) -> None:
+    page.goto(studio.address + "/inspect?run=1")
+    page.get_by_role("tab", name="Gates").click()
+    figure(page, "gate-groups")
+    cells = page.locator("#gate-groups .nsewdrag")
+    cells.evaluate("node => node.scrollIntoView({block: 'center'})")
+    box = cells.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 8, box["y"] + box["height"] / 8)
+    expect(page.get_by_text("C1, E1: its examples with the highest mean gate")).to_be_visible()
+    page.get_by_role("tab", name="Heads").click()
+    page.locator("#head-step input[type=number]").fill("0")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Shown: the untrained start")).to_be_visible()
+
+
 def test_the_picture_of_the_gates_shows_the_stored_numbers(studio: Studio, store: Store) -> None:
     analysis = store.find_analysis(1, "routing")
     assert analysis is not None

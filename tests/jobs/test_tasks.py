@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from hydralora.errors import UserError
+from jobs.breakdown import start_breakdown
 from jobs.chat import ChatClient
 from jobs.home import Home
 from jobs.records import Job
@@ -48,7 +50,8 @@ def ended(store: Store, job: Job | None, seconds: float = 120.0) -> Job:
 
 def config(base: str, **train: Any) -> dict[str, Any]:
     return {"base": base, "adapter": {"num_experts": 2, "rank": 4},
-            "train": {"batch_size": 8, "eval_every": 0, "gate_every": 2, "max_length": 96, **train}}  # fmt: skip
+            # So slow that a tiny model does not learn to end its answers at once: they must have tokens.
+            "train": {"batch_size": 8, "eval_every": 0, "gate_every": 2, "max_length": 96, "learning_rate": 3e-4, **train}}  # fmt: skip
 
 
 def test_a_corpus_is_read(store: Store, tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_a_run_is_trained(store: Store, base: str) -> None:
     assert all(abs(sum(row) - 1) < 1e-4 for row in gates.values())
 
 
-@pytest.mark.parametrize("kind", ["routing", "weights", "answers"])
+@pytest.mark.parametrize("kind", ["routing", "weights", "answers", "experts"])
 def test_it_is_looked_into(store: Store, kind: str) -> None:
     analysis = store.analyse(1, kind)
     done = ended(store, analysis.job)
@@ -108,11 +111,25 @@ def test_finished_loras_are_mixed(store: Store, base: str) -> None:
     assert [step.step for step in store.steps(mixed.id) if "loss" in step.numbers] == list(range(1, 7))
 
 
-@pytest.mark.parametrize("layout", ["pca", "tsne", "umap"])
-def test_its_matrices_are_placed_on_a_map(store: Store, layout: str) -> None:
-    analysis = store.analyse(1, "map", {"which": "B", "layout": layout, "seed": 0})
+@pytest.mark.parametrize("layout, start", [("pca", True), ("tsne", False), ("umap", False)])
+def test_its_matrices_are_placed_on_a_map(store: Store, layout: str, start: bool) -> None:
+    analysis = store.analyse(1, "map", {"which": "A", "layout": layout, "seed": 0, "start": start})
     done = ended(store, analysis.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
+    points = json.loads((store.home.analysis(analysis.id) / "map.json").read_text("utf-8"))["points"]
+    assert {point["run"] for point in points} == ({"run 1", "run 1, untrained"} if start else {"run 1"})
+
+
+def test_its_clusters_are_broken_down_and_their_adapters_compared(store: Store) -> None:
+    runs = start_breakdown(store, 1, own_seeds=True)
+    assert all(ended(store, run.job).status == JobStatus.SUCCEEDED for run in runs) and len(runs) == 2
+    sizes = [(store.run(run.id).summary or {})["train_examples"] for run in runs]
+    assert sum(sizes) == (store.run(1).summary or {})["train_examples"]
+    analysis = store.analyse(runs[0].id, "compare", {"other_runs": [runs[1].id]})
+    done = ended(store, analysis.job)
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    found = json.loads((store.home.analysis(analysis.id) / "compare.json").read_text("utf-8"))
+    assert found["parts"]["A"]["start"] < 0.99 and found["runs"] == [f"run {run.id}" for run in runs]
 
 
 def question(base: str, number: str, **more: Any) -> dict[str, Any]:
@@ -234,8 +251,6 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing_half(store: Store, tmp_p
     ended(store, store.corpus(corpus.id).job)
     folder = tmp_path / "job"
     folder.mkdir()
-    import json
-
     payload = {"corpus_id": 999, "files": [str(file)], "roles": None}
     (folder / "spec.json").write_text(json.dumps({"kind": "ingest", "payload": payload, "home": str(store.home.root)}))
 
