@@ -15,7 +15,7 @@ def test_experts_are_named_as_the_pages_name_them(text: str, index: int) -> None
 
 @pytest.mark.parametrize("text", ["", "E0", "0", "first", "E-1", "E1.5"])
 def test_what_is_no_expert_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is not an expert. Write E1, E2"):
+    with pytest.raises(UserError, match=r"is not an expert\. Write E1, E2"):
         expert_index(text)
 
 
