@@ -34,6 +34,7 @@ from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Metrics, Runs, Set
 
 NAME_LIMIT = 80
 PLAIN = ("lora", "thanora", "meta_lora", "lorahub")  # methods whose adapters are plain LoRAs
+LONG_ANALYSES = ("experts",)  # they wait behind the quick ones
 ANALYSES = ("routing", "weights", "map", "answers", "experts", "compare", "export")
 
 
@@ -316,7 +317,7 @@ class Store:
             session.flush()
             payload = {"analysis_id": row.id, "run_id": run_id, "corpus_id": run.corpus_id,
                        "clustering_id": run.clustering_id, **(params or {})}  # fmt: skip
-            job = self.queue.add(session, kind, payload, run_id=run_id)
+            job = self.queue.add(session, kind, payload, run_id=run_id, priority=-(kind in LONG_ANALYSES))
             row.job_id = job.id
             session.flush()
             return Analysis.of(row, job=Job.of(job))
