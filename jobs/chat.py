@@ -109,9 +109,9 @@ class ChatClient:
         path = self.home.server / "server.json"
         try:
             found = json.loads(path.read_text("utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        address, headers = f"http://127.0.0.1:{found['port']}", {"Authorization": f"Bearer {found['token']}"}
+            address, headers = f"http://127.0.0.1:{found['port']}", {"Authorization": f"Bearer {found['token']}"}
+        except (FileNotFoundError, json.JSONDecodeError, KeyError):
+            return None  # no server, or not one of ours
         try:
             reply = httpx.get(f"{address}/health", headers=headers, timeout=5)
         except httpx.TransportError:

@@ -150,7 +150,7 @@ def _reply(figure: Figure) -> Response:
 def _zip(folder: Path, name: str) -> Response:
     """The files we write ourselves, by name, in this folder and in the ones right below it."""
     if not folder.is_dir():
-        raise UserError("The files are no longer there. Train the run again.")
+        raise UserError("The adapter's files are no longer there. Train the run again.")
     file = tempfile.SpooledTemporaryFile(max_size=ZIP_IN_MEMORY)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):

@@ -46,10 +46,16 @@ app.command("inspect")(inspect_run)
 app.command("chat")(chat)
 
 
-@app.callback()
-def choose(home: Annotated[Path | None, typer.Option(help="Folder that keeps everything")] = None) -> None:
+@app.callback(invoke_without_command=True)
+def choose(
+    context: typer.Context,
+    home: Annotated[Path | None, typer.Option(help="Folder that keeps everything")] = None,
+) -> None:
     """Hydra Studio on the command line."""
     Studio.home = home
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(WRONG)
 
 
 @app.command("tour")
