@@ -137,11 +137,15 @@ class Server:
 
     def load(self, base: str) -> ChatModel:
         """The model of this base; the one in memory leaves first, so that two never lie beside each other."""
-        place = "cpu" if self.must_make_room else self.device
-        if self.model is None or self.model.base_name != base or self.model.base.device.type != place:
+        if self.model is None or self.model.base_name != base or self.model.base.device.type != self.place:
             self.model = None
-            self.model = ChatModel(base, device=place)
+            self.model = ChatModel(base, device=self.place)
         return self.model
+
+    @property
+    def place(self) -> str:
+        """Device that answers come from now."""
+        return "cpu" if self.must_make_room else self.device
 
     @property
     def must_make_room(self) -> bool:

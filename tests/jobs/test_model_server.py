@@ -1,0 +1,88 @@
+"""The model server keeps off a device that training needs. ``meta`` stands for a GPU: it holds weights and computes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.home import Home
+from jobs.model_server import Ask, Server
+from jobs.store import Store
+from jobs.worker import Worker
+from tests.hydralora.conftest import make_llama, make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder, tokenizer = tmp_path_factory.mktemp("base"), make_tokenizer()
+    make_llama(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def server(home: Home, base: str) -> Server:
+    """A server whose base lies on the device."""
+    server = Server(home)
+    server.device = "cpu"
+    server.load(base).base.to("meta")
+    server.device = "meta"
+    return server
+
+
+def test_the_device_is_given_back_when_training_needs_it(server: Server) -> None:
+    server.make_room()
+    assert server.model is not None
+    server.home.make_room.touch()
+    server.make_room()
+    assert server.model is None
+
+
+def test_an_answer_under_way_keeps_the_device(server: Server) -> None:
+    server.home.make_room.touch()
+    with server.turn:
+        server.make_room()
+    assert server.model is not None
+
+
+def test_answers_come_from_the_processor_meanwhile_and_say_so(server: Server, base: str) -> None:
+    server.home.make_room.touch()
+    ask = Ask(request_id="a", base=base, messages=[{"role": "user", "content": "The door is red."}])
+    lines = list(server.answer(ask))
+    assert any("computed on the processor" in line for line in lines)
+    assert '"done"' in lines[-1] and server.model is not None and server.model.base.device.type == "cpu"
+
+
+def test_the_device_is_taken_again_when_training_has_ended(server: Server) -> None:
+    server.home.make_room.touch()
+    assert server.place == "cpu"
+    server.home.make_room.unlink()
+    assert server.place == "meta"
+
+
+def test_a_server_on_the_processor_never_makes_room(home: Home, base: str) -> None:
+    server = Server(home)
+    server.device = "cpu"
+    server.load(base)
+    home.make_room.touch()
+    server.make_room()
+    assert server.model is not None
+
+
+def test_training_that_waits_or_runs_asks_for_room_and_then_gives_it_back(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    worker = Worker(home, store=store)
+    job = store.queue.submit("train")
+    worker._share_gpu()
+    assert home.make_room.exists()
+    store.queue.stop(job.id)
+    worker._share_gpu()
+    assert not home.make_room.exists()
+
+
+def test_one_question_too_many_is_refused_with_a_sentence(server: Server, base: str) -> None:
+    server.waiting = 16
+    ask = Ask(request_id="a", base=base, messages=[{"role": "user", "content": "Hello"}])
+    assert "Too many questions are waiting" in next(iter(server.answer(ask)))
