@@ -91,6 +91,10 @@ def test_the_web_process_stays_small(web_process: dict[str, object]) -> None:
     assert web_process["bytes"] < MEMORY_LIMIT
 
 
+def test_starting_the_studio_writes_nothing_beside_its_sources(web_process: dict[str, object]) -> None:
+    assert web_process and not list((PROJECT / "studio").rglob("*.pyi"))
+
+
 def test_no_page_holds_state_in_the_session() -> None:
     # One gr.State holds a connection open per tab, and the sixth tab of a browser no longer loads.
     for path in sources("studio"):
