@@ -15,15 +15,17 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import torch
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from hydralora.base import choose_device
 from hydralora.errors import UserError
@@ -173,6 +175,16 @@ class Server:
             )  # fmt: skip
 
 
+async def _until_left(lines: Iterator[str]) -> AsyncIterator[str]:
+    """The lines; a reader that goes away in mid-answer ends the answer, so that the next one gets its turn."""
+    try:
+        async for line in iterate_in_threadpool(lines):
+            yield line
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_in_threadpool(lines.close)  # type: ignore[attr-defined]  # it is a generator
+
+
 def _line(**values: Any) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
 
@@ -198,7 +210,7 @@ def build_app(server: Server, token: str) -> FastAPI:
 
     @app.post("/answer")
     def answer(ask: Ask) -> StreamingResponse:
-        return StreamingResponse(server.answer(ask), media_type="application/x-ndjson")
+        return StreamingResponse(_until_left(server.answer(ask)), media_type="application/x-ndjson")
 
     @app.post("/load")
     def load(ask: Load) -> dict[str, bool]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
+import uvicorn
 
 from jobs.home import Home
-from jobs.model_server import Ask, Server
+from jobs.model_server import Ask, Server, build_app
 from jobs.store import Store
 from jobs.worker import Worker
 from tests.hydralora.conftest import make_llama, make_tokenizer
+from tests.jobs.conftest import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +91,21 @@ def test_one_question_too_many_is_refused_with_a_sentence(server: Server, base: 
     server.waiting = 16
     ask = Ask(request_id="a", base=base, messages=[{"role": "user", "content": "Hello"}])
     assert "Too many questions are waiting" in next(iter(server.answer(ask)))
+
+
+def test_a_reader_who_leaves_in_mid_answer_gives_the_turn_to_the_next(home: Home, base: str) -> None:
+    server = Server(home)
+    web = uvicorn.Server(uvicorn.Config(build_app(server, "t"), log_level="warning"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    wait_for(lambda: web.started)
+    address, headers = f"http://127.0.0.1:{listener.getsockname()[1]}/answer", {"Authorization": "Bearer t"}
+    for number in range(3):
+        ask = {"request_id": str(number), "base": base, "messages": [{"role": "user", "content": "The door is red."}],
+               "settings": {"temperature": 1.0, "max_tokens": 80, "seed": number}}  # fmt: skip
+        with httpx.stream("POST", address, json=ask, headers=headers, timeout=60) as reply:
+            assert "text" in next(line for line in reply.iter_lines() if '"text"' in line)
+    wait_for(lambda: not server.turn.is_held and server.waiting == 0)
+    web.should_exit = True
+    thread.join()
