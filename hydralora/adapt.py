@@ -31,6 +31,13 @@ from hydralora.full import full_config, tie_copies, tied_weights
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
 
+# Our options by the names that ``HydraLoraConfig`` gives them.
+HYDRA_NAMES = {
+    "rank": "r", "num_experts": "num_experts", "alpha": "lora_alpha", "dropout": "lora_dropout",
+    "use_rslora": "use_rslora", "targets": "target_modules", "router_input": "router_input",
+    "router_init": "router_init", "head_init": "head_init", "combine": "combine",
+    "balance_weight": "balance_weight", "gamma": "head_init_gamma",
+}  # fmt: skip
 TRAINING_OPTIONS = ("noise", "stage_one", "tasks")  # of methods; they shape the training, not the layer
 
 
@@ -149,11 +156,7 @@ def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _hydra(chosen: dict[str, Any], **fixed: Any) -> HydraLoraConfig:
-    names = {"rank": "r", "num_experts": "num_experts", "alpha": "lora_alpha", "dropout": "lora_dropout",
-             "use_rslora": "use_rslora", "targets": "target_modules", "router_input": "router_input",
-             "router_init": "router_init", "head_init": "head_init", "combine": "combine",
-             "balance_weight": "balance_weight", "gamma": "head_init_gamma"}  # fmt: skip
-    values = {names[key]: value for key, value in chosen.items()}
+    values = {HYDRA_NAMES[key]: value for key, value in chosen.items()}
     return HydraLoraConfig(**values, **fixed, task_type="CAUSAL_LM")
 
 
@@ -227,7 +230,8 @@ def open_adapter(base: Any, adapter: Path) -> PeftModel:
     """
     check_safetensors(adapter)
     facts = read_adapter_facts(adapter)
-    if facts is not None and facts["base_fingerprint"] != fingerprint(base):
+    known = facts["base_fingerprint"] if facts is not None else None  # None too where it was imported
+    if facts is not None and known not in (None, fingerprint(base)):
         raise AdapterError(
             f"This adapter was trained on another base model ({facts['config']['base']} as it was then) than the one "
             "loaded. Put that base back, or train again."

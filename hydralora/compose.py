@@ -105,7 +105,7 @@ class Composition:
 
 def _read_weights(source: Path, base_fingerprint: str | None) -> dict[str, Tensor]:
     facts = read_adapter_facts(source)
-    if facts and base_fingerprint and facts["base_fingerprint"] != base_fingerprint:
+    if facts and base_fingerprint and facts["base_fingerprint"] not in (None, base_fingerprint):
         raise AdapterError(
             f"{_name(source)} was trained on another base ({facts['config']['base']}). Choose runs on the same base."
         )

@@ -163,7 +163,7 @@ class ChatModel:
 
     def _read_config(self, adapter: Path) -> PeftConfig:
         facts = read_adapter_facts(adapter)
-        if facts and facts["base_fingerprint"] != self.mark:
+        if facts and facts["base_fingerprint"] not in (None, self.mark):
             raise AdapterError(
                 f"This adapter was trained on another base model ({facts['config']['base']}) than "
                 f"the one loaded ({self.base_name}). Choose the run's own base."

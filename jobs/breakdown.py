@@ -25,6 +25,10 @@ def start_breakdown(store: Store, run_id: int, *, own_seeds: bool = False) -> li
         UserError: When the run's corpus has no clusters, or only one.
     """
     run = store.run(run_id)
+    if run.is_imported or run.corpus_id is None:
+        raise UserError(
+            f"Run {run_id} was not trained here, so its settings are not known. Start from a run of this studio."
+        )
     clusters = _count_clusters(store, run)
     adapter = {
         name: run.config["adapter"][name] for name in ("rank", "alpha", "targets") if name in run.config["adapter"]

@@ -27,7 +27,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
-from hydralora.base import choose_device
+from hydralora.base import choose_device, fit_threads
 from hydralora.errors import UserError
 from hydralora.generate import Answer, Change, ChatModel, GenerationSettings
 from jobs.child import Job, write_json
@@ -141,6 +141,7 @@ class Server:
         """The model of this base; the one in memory leaves first, so that two never lie beside each other."""
         if self.model is None or self.model.base_name != base or self.model.base.device.type != self.place:
             self.model = None
+            fit_threads(base)
             self.model = ChatModel(base, device=self.place)
         return self.model
 

@@ -23,7 +23,7 @@ from jobs.records import Job
 from jobs.status import ACTIVE, FINISHED, JobStatus
 from jobs.tables import Jobs, Workers
 
-LANES = {"ingest": "light", "cluster": "light", "routing": "light", "weights": "light", "map": "light", "experts": "light", "compare": "light", "answers": "light", "export": "light",
+LANES = {"ingest": "light", "import": "light", "cluster": "light", "routing": "light", "weights": "light", "map": "light", "experts": "light", "compare": "light", "answers": "light", "export": "light",
          "train": "heavy", "speed": "heavy", "serve": "server"}  # fmt: skip
 LEASE_SECONDS = 60.0
 WORKER_GONE_SECONDS = 15.0  # without a sign of life

@@ -91,13 +91,18 @@ class Run(Record):
 
     id: int
     name: str
-    corpus_id: int
+    corpus_id: int | None
     clustering_id: int | None
     config: dict[str, Any]
     summary: dict[str, Any] | None
     is_sample: bool
     created_at: float
     job: Job | None
+
+    @property
+    def is_imported(self) -> bool:
+        """Not trained here, but taken in."""
+        return self.job is not None and self.job.kind == "import"
 
     @property
     def status(self) -> str:

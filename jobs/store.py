@@ -35,7 +35,10 @@ from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Metrics, Runs, Set
 NAME_LIMIT = 80
 PLAIN = ("lora", "thanora", "meta_lora", "lorahub")  # methods whose adapters are plain LoRAs
 LONG_ANALYSES = ("experts",)  # they wait behind the quick ones
-ANALYSES = ("routing", "weights", "map", "answers", "experts", "compare", "export")
+# Kinds of analyses, each with the version of what it writes: raise it when that changes, and what is stored from
+# before is measured again when somebody looks.
+ANALYSES = {"routing": 1, "weights": 1, "map": 1, "answers": 1, "experts": 1, "compare": 1, "export": 1}
+ON_CORPUS = ("routing", "answers", "experts", "export")  # measured on examples
 
 
 class Store:
@@ -78,15 +81,15 @@ class Store:
             row = Corpora(name=clean_name(name), is_sample=is_sample)
             session.add(row)
             session.flush()
-            stored = self._take_in(row.id, files, keep_files)
+            stored = self._take_in(f"corpus-{row.id}", files, keep_files)
             payload = {"corpus_id": row.id, "files": stored, "roles": roles}
             job = self.queue.add(session, "ingest", payload, corpus_id=row.id, max_attempts=2)
             row.job_id = job.id
             session.flush()
             return Corpus.of(row, job=Job.of(job))
 
-    def _take_in(self, corpus_id: int, files: list[Path], keep: bool) -> list[str]:
-        folder = self.home.uploads / f"corpus-{corpus_id}"
+    def _take_in(self, name: str, files: list[Path], keep: bool) -> list[str]:
+        folder = self.home.uploads / name
         shutil.rmtree(folder, ignore_errors=True)
         stored = []
         try:
@@ -186,7 +189,7 @@ class Store:
             row = self._get(session, Clusterings, clustering_id, "Clustering")
             return Clustering.of(row, job=self._job(session, row.job_id))
 
-    def latest_clustering(self, corpus_id: int, *, finished: bool = False) -> Clustering | None:
+    def latest_clustering(self, corpus_id: int | None, *, finished: bool = False) -> Clustering | None:
         """The newest clustering of a corpus (that has a result, where ``finished``), or None."""
         query = select(Clusterings).where(Clusterings.corpus_id == corpus_id).order_by(Clusterings.id.desc())
         with Session(self.engine) as session:
@@ -213,6 +216,41 @@ class Store:
             session.flush()
             self._queue_training(session, row, estimate=estimate)
             return Run.of(row, job=self._job(session, row.job_id))
+
+    def import_run(
+        self, files: list[Path], *, base: str = "", corpus_id: int | None = None, name: str = "",
+        keep_files: bool = True,
+    ) -> Run:  # fmt: skip
+        """Queue the import of an adapter from elsewhere; its files are copied (or moved) into the studio's folder first.
+
+        Args:
+            files: ``adapter_config.json`` and ``adapter_model.safetensors``, or a zip of both.
+            base: The base it was trained on; empty takes the one that the adapter names.
+            corpus_id: The corpus its gates and answers are measured on, if any.
+
+        Raises:
+            UserError: When no file is given, one cannot be copied, or the corpus is not ready.
+        """
+        if not files:
+            raise UserError(
+                "No file was given. Choose adapter_config.json and adapter_model.safetensors, or a zip of both."
+            )
+        corpus = self.ready_corpus(corpus_id) if corpus_id is not None else None
+        clustering = self.latest_clustering(corpus.id, finished=True) if corpus else None
+        config = parse_config({"base": base.strip() or "starter", "method": "lora"})  # until the files have been read
+        with Session(self.write_engine) as session, session.begin():
+            row = Runs(name=clean_name(name or "Imported adapter"), corpus_id=corpus_id, config=config.model_dump(),
+                       clustering_id=clustering.id if clustering else None)  # fmt: skip
+            session.add(row)
+            session.flush()
+            stored = self._take_in(f"run-{row.id}", files, keep_files)
+            self._queue_import(session, row, {"files": stored, "base": base.strip() or None})
+            return Run.of(row, job=self._job(session, row.job_id))
+
+    def _queue_import(self, session: Session, row: Runs, given: dict[str, Any]) -> None:
+        payload = {"run_id": row.id, "files": given["files"], "base": given["base"]}
+        row.job_id = self.queue.add(session, "import", payload, run_id=row.id, max_attempts=2).id
+        session.flush()
 
     def _check_sources(self, config: RunConfig) -> None:
         """Refuse to mix runs that are unfinished, on another base, or no plain LoRA."""
@@ -268,7 +306,10 @@ class Store:
                 raise UserError(f"Run {run_id} is {job.status}; there is nothing to resume.")
             if job is not None and job.status == JobStatus.SUCCEEDED:
                 raise UserError(f"Run {run_id} has finished all its steps. Start a new run for more.")
-            self._queue_training(session, row, estimate=None)
+            if job is not None and job.kind == "import":
+                self._queue_import(session, row, job.payload)
+            else:
+                self._queue_training(session, row, estimate=None)
         return self.run(run_id)
 
     def rename_run(self, run_id: int, name: str) -> None:
@@ -282,7 +323,8 @@ class Store:
             row = self._get(session, Runs, run_id, "Run")
             self._refuse_busy(session, Jobs.run_id == run_id, f"Run {run_id}")
             analyses = session.scalars(select(Analyses).where(Analyses.run_id == run_id)).all()
-            folders = [self.home.analysis(a.id) for a in analyses] + [self.home.run(run_id)]
+            folders = [self.home.analysis(a.id) for a in analyses]
+            folders += [self.home.run(run_id), self.home.uploads / f"run-{run_id}"]
             session.execute(delete(Analyses).where(Analyses.run_id == run_id))
             session.execute(delete(Metrics).where(Metrics.run_id == run_id))
             session.delete(row)
@@ -302,7 +344,10 @@ class Store:
     # Analyses
 
     def analyse(self, run_id: int, kind: str, params: dict[str, Any] | None = None) -> Analysis:
-        """The analysis with these parameters: the stored one, or a newly queued one."""
+        """The analysis with these parameters: the stored one, or a newly queued one.
+
+        ``corpus_id`` and ``clustering_id`` among ``params`` take the place of the run's own.
+        """
         if kind not in ANALYSES:
             raise UserError(f"Analysis '{kind}' is unknown. Choose one of: {', '.join(ANALYSES)}.")
         run = self.run(run_id)
@@ -311,13 +356,21 @@ class Store:
         known = self.find_analysis(run_id, kind, params)
         if known is not None:
             return known
+        corpus_id = (params or {}).get("corpus_id", run.corpus_id)
+        if kind in ON_CORPUS:
+            if corpus_id is None:
+                raise UserError(f"Run {run_id} has no corpus of its own. Choose one to measure it on.")
+            self.ready_corpus(corpus_id)
         with Session(self.write_engine) as session, session.begin():
             row = Analyses(run_id=run_id, kind=kind, params=params or {})
             session.add(row)
             session.flush()
-            payload = {"analysis_id": row.id, "run_id": run_id, "corpus_id": run.corpus_id,
+            payload = {"analysis_id": row.id, "run_id": run_id, "corpus_id": run.corpus_id, "version": ANALYSES[kind],
                        "clustering_id": run.clustering_id, **(params or {})}  # fmt: skip
-            job = self.queue.add(session, kind, payload, run_id=run_id, priority=-(kind in LONG_ANALYSES))
+            job = self.queue.add(
+                session, kind, payload, run_id=run_id, corpus_id=corpus_id if kind in ON_CORPUS else None,
+                priority=-(kind in LONG_ANALYSES),
+            )  # fmt: skip
             row.job_id = job.id
             session.flush()
             return Analysis.of(row, job=Job.of(job))
@@ -347,7 +400,9 @@ class Store:
         with Session(self.engine) as session:
             for row in session.scalars(query.order_by(Analyses.id.desc())):
                 job = self._job(session, row.job_id)
-                if row.params == (params or {}) and job is not None and (failed or job.status not in bad):
+                if job is None or job.payload.get("version", 1) != ANALYSES[kind]:
+                    continue
+                if row.params == (params or {}) and (failed or job.status not in bad):
                     return Analysis.of(row, job=job)
         return None
 
@@ -396,6 +451,8 @@ class Store:
             if status == JobStatus.SUCCEEDED:
                 row.progress = 1.0
                 self._apply(session, row)
+        if job.kind == "import" and status == JobStatus.SUCCEEDED:
+            shutil.rmtree(self.home.uploads / f"run-{job.run_id}", ignore_errors=True)
         return True
 
     def _apply(self, session: Session, job: Jobs) -> None:
@@ -408,6 +465,8 @@ class Store:
             session.merge(Settings(key=job.payload["key"], value=result))
         elif job.kind == "train" and (run := session.get(Runs, job.run_id)):
             run.summary = result
+        elif job.kind == "import" and (run := session.get(Runs, job.run_id)):
+            run.config, run.summary = result["config"], result["summary"]
 
     # What the studio remembers
 

@@ -83,12 +83,12 @@ class Clusterings(Base):
 
 
 class Runs(Base):
-    """One configuration trained once, with its results."""
+    """One configuration trained once, or an adapter from elsewhere, with its results."""
 
     __tablename__ = "runs"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
-    corpus_id: Mapped[int] = mapped_column(ForeignKey("corpora.id"), index=True)
+    corpus_id: Mapped[int | None] = mapped_column(ForeignKey("corpora.id"), index=True)
     clustering_id: Mapped[int | None] = mapped_column(ForeignKey("clusterings.id"))
     config: Mapped[dict[str, Any]]
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))

@@ -14,7 +14,7 @@ from jobs.child import Job
 
 
 def ingest(job: Job) -> dict[str, Any]:
-    """Import uploaded files as a corpus; the uploads are deleted once it is whole."""
+    """Import uploaded files as a corpus; they stay, so that it can be read again with other columns."""
     from hydralora.corpus import Roles, import_corpus
 
     given = job.payload["roles"]
@@ -40,13 +40,26 @@ def _clusters(job: Job) -> Path | None:
     return job.home.clustering(clustering) if clustering else None
 
 
+def _run(job: Job) -> Path:
+    """The folder of a finished run that a model is going to be loaded from."""
+    from hydralora.base import fit_threads, read_adapter_facts
+
+    folder = job.home.run(job.payload["run_id"])
+    facts = read_adapter_facts(folder / "adapter")
+    if facts is not None:
+        fit_threads(facts["config"]["base"])
+    return folder
+
+
 def train(job: Job) -> dict[str, Any]:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
+    from hydralora.base import fit_threads
     from hydralora.checkpoints import last_checkpoint
     from hydralora.config import parse_config
     from hydralora.train import train_adapter
 
     run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
+    fit_threads(config.base)
     return train_adapter(
         config, job.home.corpus(job.payload["corpus_id"]), run, clusters_folder=_clusters(job),
         sources=[job.home.run(source) / "adapter" for source in config.adapter.get("sources") or ()], on_step=job.step, should_stop=job.should_stop,
@@ -54,17 +67,30 @@ def train(job: Job) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def import_(job: Job) -> dict[str, Any]:
+    """Take in an adapter from elsewhere."""
+    from hydralora.foreign import import_adapter
+
+    folder = job.home.run(job.payload["run_id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [job.home.uploads / name for name in job.payload["files"]]
+    return import_adapter(files, folder, base=job.payload["base"], report=job.report, should_stop=job.should_stop)
+
+
 def speed(job: Job) -> dict[str, Any]:
     """Time a few training steps, so that the duration of a run can be told before it starts."""
     spent = time.time() - psutil.Process().create_time()
     before = time.perf_counter()
+    from hydralora.base import fit_threads
     from hydralora.config import parse_config
     from hydralora.presets import stored
     from hydralora.speed import measure_speed
 
     job.report(0.1, "Timing a few steps")
+    config = parse_config(job.payload["config"])
+    fit_threads(config.base)
     return stored(measure_speed(
-        parse_config(job.payload["config"]), job.home.corpus(job.payload["corpus_id"]), clusters_folder=_clusters(job),
+        config, job.home.corpus(job.payload["corpus_id"]), clusters_folder=_clusters(job),
         spent=spent + time.perf_counter() - before, should_stop=job.should_stop,
     ))  # fmt: skip
 
@@ -74,7 +100,7 @@ def routing(job: Job) -> dict[str, Any]:
     from hydralora.routing import measure_routing
 
     result = measure_routing(
-        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        _run(job), job.home.corpus(job.payload["corpus_id"]),
         job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job),
         report=job.report, should_stop=job.should_stop,
     )  # fmt: skip
@@ -139,7 +165,7 @@ def experts(job: Job) -> dict[str, Any]:
     from hydralora.experts import measure_experts
 
     result = measure_experts(
-        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        _run(job), job.home.corpus(job.payload["corpus_id"]),
         job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job),
         report=job.report, should_stop=job.should_stop,
     )  # fmt: skip
@@ -151,7 +177,7 @@ def answers(job: Job) -> dict[str, Any]:
     from hydralora.evaluate import compare_answers
 
     result = compare_answers(
-        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        _run(job), job.home.corpus(job.payload["corpus_id"]),
         job.home.analysis(job.payload["analysis_id"]), report=job.report, should_stop=job.should_stop,
     )  # fmt: skip
     scores = {name: found["exact_match"] for name, found in result["scores"].items()}
@@ -163,7 +189,7 @@ def export(job: Job) -> dict[str, Any]:
     from hydralora.export import export_run
 
     result = export_run(
-        job.home.run(job.payload["run_id"]), job.home.corpus(job.payload["corpus_id"]),
+        _run(job), job.home.corpus(job.payload["corpus_id"]),
         job.home.analysis(job.payload["analysis_id"]), job.payload["how"], clusters_folder=_clusters(job),
         report=job.report, should_stop=job.should_stop,
     )  # fmt: skip
@@ -180,7 +206,7 @@ def serve(job: Job) -> dict[str, Any]:
 
 
 TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
-    "ingest": ingest, "cluster": cluster, "train": train, "speed": speed, "routing": routing, "weights": weights,
+    "ingest": ingest, "import": import_, "cluster": cluster, "train": train, "speed": speed, "routing": routing, "weights": weights,
     "compare": compare, "experts": experts,
     "map": draw_map, "answers": answers, "export": export, "serve": serve,
 }  # fmt: skip

@@ -69,6 +69,8 @@ def chat_router(answers: Answers) -> APIRouter:
         from hydralora.corpus import Corpus
 
         run = store.run(run_id)
+        if run.corpus_id is None:
+            return []
         corpus = Corpus(store.home.corpus(run.corpus_id))
         clustering = store.latest_clustering(run.corpus_id, finished=True)
         typical = clustering.result["typical"] if clustering and clustering.result else [[0, 1, 2, 3]]

@@ -32,7 +32,7 @@ from studio.terminal import (
     wait_for,
 )
 
-runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, list, show, stop, resume, export, delete.")
+runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, show, stop, resume, export, delete.")
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -47,6 +47,11 @@ def print_run(answer: dict[str, Any]) -> None:
     """One run for people."""
     summary = answer["summary"] or {}
     out.print(f"Run {answer['run_id']} '{answer['name']}': {answer['status']}. {answer['error'] or answer['text']}")
+    if summary.get("imported"):
+        out.print(
+            f"  {answer['method']}, {trainable(summary)}"
+            + (f"; {summary['base_problem']}" if summary["base_problem"] else "")
+        )
     if summary.get("held_out_loss") is not None:
         out.print(f"  held-out loss {summary['held_out_loss']:.3f}, before training {summary['held_out_loss_before'] or float('nan'):.3f}; "
                   f"{trainable(summary)}")  # fmt: skip
@@ -109,6 +114,36 @@ def follow(store: Store, run: Run, wait: bool, as_json: bool) -> None:
         if as_json:
             err.print(done.error or done.progress_text)
         raise typer.Exit(STOPPED if done.status == JobStatus.STOPPED else FAILED)
+
+
+@runs_app.command("import")
+def import_run(
+    files: Annotated[
+        list[Path], typer.Argument(help="A folder, a zip, or adapter_config.json and adapter_model.safetensors")
+    ],
+    base: Annotated[str, typer.Option(help="Base it was trained on; else the one that the adapter names")] = "",
+    corpus: Annotated[int | None, typer.Option(help="Id of the corpus to measure it on")] = None,
+    name: Annotated[str, typer.Option(help="Name of the run")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with a progress bar")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take in an adapter from elsewhere: PEFT's, ours, or the authors' HydraLoRA."""
+    store = Studio.store()
+    run = store.import_run(adapter_files(files), base=base, corpus_id=corpus, name=name or adapter_name(files))
+    start_worker(store.home)
+    follow(store, run, wait, as_json)
+
+
+def adapter_files(given: list[Path]) -> list[Path]:
+    """The files of an adapter, where a folder is given in place of them."""
+    found = [path for file in given for path in (sorted(file.iterdir()) if file.is_dir() else [file])]
+    return [path for path in found if path.is_file()]
+
+
+def adapter_name(given: list[Path]) -> str:
+    """A name from the folder or archive."""
+    first = given[0].resolve()
+    return first.name if first.is_dir() else first.stem if first.suffix == ".zip" else first.parent.name
 
 
 @runs_app.command("list")

@@ -75,7 +75,7 @@ def _from_runs(store: Store, config: RunConfig | None, steps: int, batch: int) -
     for run in store.runs():
         summary = run.summary
         same = config is not None and run.config["base"] == config.base and run.config["method"] == config.method
-        if summary and same and run.status == JobStatus.SUCCEEDED:
+        if summary and same and not run.is_imported and run.status == JobStatus.SUCCEEDED:
             per_step = summary["seconds"] / max(1, summary["steps"] - (summary.get("resumed_from") or 0))
             seconds = per_step * steps * batch / max(1, run.config["train"]["batch_size"])
             return f"About {cards.duration(seconds)}, judged by run {run.id} on the same base with the same method."

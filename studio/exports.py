@@ -22,4 +22,5 @@ def trainable(summary: dict[str, Any]) -> str:
     words = f"{summary['trainable']:,} trainable"
     if router:
         words += f" + {router:,} of the router = {whole:,}"
-    return f"{words}, {whole / max(1, summary['total']):.1%} of {summary['total']:,}"
+    total = summary["total"]  # None for an imported adapter whose base is not there
+    return f"{words}, {whole / max(1, total):.1%} of {total:,}" if total else words

@@ -14,6 +14,7 @@ import gradio as gr
 from hydralora.errors import UserError
 from jobs.records import Job, Run
 from jobs.status import JobStatus
+from jobs.store import Store
 from studio import cards
 from studio.cards import Markup
 
@@ -82,6 +83,16 @@ def job_state(job: Job | None) -> Markup:
 def run_choices(runs: list[Run]) -> list[tuple[str, int]]:
     """Runs for a dropdown."""
     return [(f"{run.name} (run {run.id}, {cards.STATUS_WORDS[run.status]})", run.id) for run in runs]
+
+
+def known_bases(store: Store) -> list[str]:
+    """The starter and every base used before."""
+    return list(dict.fromkeys(["starter", *(run.config["base"] for run in store.runs())]))
+
+
+def corpus_choices(store: Store) -> list[tuple[str, int]]:
+    """Corpora that have been read, for a dropdown."""
+    return [(f"{c.name} ({c.examples:,} examples)", c.id) for c in store.corpora() if c.examples is not None]
 
 
 def moment(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -24,11 +25,13 @@ from studio.pages.common import (
     LIVE_SECONDS,
     TICK,
     address_id,
+    corpus_choices,
     run_choices,
     set_address,
     shows_errors,
 )
-from studio.pages.inspect_parts import Found, Look, Part, ask, layer_names
+from studio.pages.inspect_import import build_import
+from studio.pages.inspect_parts import Found, Look, Part, ask, layer_names, measured_on
 
 LEAD = "Do the experts differ, and does the router choose? Every picture comes with what chance alone would give."
 
@@ -38,11 +41,11 @@ def finished_runs(store: Store) -> list[Run]:
     return [run for run in store.runs() if run.summary is not None]
 
 
-def looks_of(store: Store, run: Run, layer: str, parts: list[Part], values: tuple[Any, ...]) -> list[Look]:
+def looks_of(parts: list[Part], look: Look) -> list[Look]:
     """One look for each part, with its share of the inputs' values."""
     looks, place = [], 0
     for part in parts:
-        looks.append(Look(store, run, layer, values[place : place + len(part.picks)]))
+        looks.append(replace(look, values=look.values[place : place + len(part.picks)]))
         place += len(part.picks)
     return looks
 
@@ -65,12 +68,13 @@ def build(page: gr.Blocks, store: Store) -> None:
     stamp = gr.Textbox(visible=False)
     with gr.Row():
         chosen = gr.Dropdown([], label="Run", min_width=260, elem_id="inspect-run")
+        corpus = gr.Dropdown([], label="Measured on", min_width=200, elem_id="inspect-corpus")
         layer = gr.Dropdown([], label="Layer", min_width=200, elem_id="inspect-layer")
     with gr.Tabs():
         with gr.Tab("Answers", id="answers"):
             parts = [inspect_answers.build()]
         with gr.Tab("Gates", id="gates"):
-            parts.append(inspect_gates.build(store, chosen, layer))
+            parts.append(inspect_gates.build(store, chosen, corpus, layer))
         with gr.Tab("Heads", id="heads"):
             parts.append(inspect_heads.build(store, chosen, layer))
         with gr.Tab("Map", id="map"):
@@ -82,31 +86,38 @@ def build(page: gr.Blocks, store: Store) -> None:
     with gr.Row():
         again = gr.Button("Try the failed analyses again", visible=False)
         stop = gr.Button("Stop the running analyses", visible=False, elem_id="stop-analyses")
+    build_import(page, store)
 
     own = [pick for part in parts for pick in part.picks]
-    picks: list[Any] = [chosen, layer, *own]
+    picks: list[Any] = [chosen, corpus, layer, *own]
     live = [again, stop, layer, *[component for part in parts for component in part.live], stamp]
 
     def blank(runs: list[Run]) -> tuple[Any, ...]:
-        way = cards.join("Start one on the ", cards.link("/new-run", "New run"), " page; its experts are shown here.")
+        way = cards.join("Start one on the ", cards.link("/new-run", "New run"), " page, or import an adapter below; "
+                         "its experts are shown here.")  # fmt: skip
         body = cards.empty("No run is finished yet", way) if not runs else cards.note("info", "Choose a run above.")
         hidden = gr.update(visible=False)
         return (hidden, hidden, gr.skip(), *[value for part in parts for value in part.blank(body)], "none")
 
-    def draw(run_id: int | None, layer_: str | None, *rest: Any, retry: bool = False) -> tuple[Any, ...]:
+    def draw(
+        run_id: int | None, corpus_id: int | None, layer_: str | None, *rest: Any, retry: bool = False
+    ) -> tuple[Any, ...]:
         *values, known = rest
         runs = finished_runs(store)
         run = next((r for r in runs if r.id == run_id), None)
         if run is None:
             return tuple([gr.skip()] * len(live)) if known == "none" else blank(runs)
-        names = layer_names(store, run)
+        on = measured_on(store, run, corpus_id)
+        names = layer_names(store, run, on)
         place = layer_ if layer_ in names else names[0] if names else ""
-        looks = looks_of(store, run, place or "", parts, tuple(values))
+        looks = looks_of(parts, Look(store, run, place or "", tuple(values), on))
         found = find_all(parts, looks, again=retry)
         jobs = [
             (a.id, a.job.status, round(a.job.progress, 2)) if a and a.job else None for f in found for a in f.values()
         ]
-        now = repr((run_id, layer_, values, jobs, [part.state(look) for part, look in zip(parts, looks, strict=True)]))
+        now = repr(
+            (run_id, on, layer_, values, jobs, [part.state(look) for part, look in zip(parts, looks, strict=True)])
+        )
         if now == known:
             return tuple([gr.skip()] * len(live))
         shown = [value for part, look, f in zip(parts, looks, found, strict=True) for value in part.show(look, f)]
@@ -115,22 +126,28 @@ def build(page: gr.Blocks, store: Store) -> None:
         chooser = gr.Dropdown(choices=[(short_layer(n), n) for n in names], value=place) if names else gr.skip()
         return (gr.update(visible=bool(failed)), gr.update(visible=bool(active)), chooser, *shown, now)
 
-    def first(request: gr.Request) -> Any:
+    def first(request: gr.Request) -> tuple[Any, Any]:
         runs, wanted = finished_runs(store), address_id(request, "run")
         value = next((r.id for r in runs if r.id == wanted), runs[0].id if runs else None)
-        return gr.Dropdown(choices=run_choices(runs), value=value)
+        return gr.Dropdown(choices=run_choices(runs), value=value), own_corpus(value)
+
+    def own_corpus(run_id: int | None) -> Any:
+        run = next((r for r in store.runs() if r.id == run_id), None)
+        return gr.Dropdown(choices=corpus_choices(store), value=run.corpus_id if run else None)
 
     shown = shows_errors(draw)
-    page.load(first, None, chosen, **TICK).then(shown, [*picks, stamp], live, **TICK)
+    page.load(first, None, [chosen, corpus], **TICK).then(shown, [*picks, stamp], live, **TICK)
     gr.Timer(LIVE_SECONDS).tick(shown, [*picks, stamp], live, **TICK)
-    chosen.input(None, chosen, chosen, js=set_address("run")).then(shown, [*picks, stamp], live, **TICK)
+    chosen.input(None, chosen, chosen, js=set_address("run")).then(own_corpus, chosen, corpus, **TICK).then(
+        shown, [*picks, stamp], live, **TICK
+    )
     for pick in picks[1:]:
         pick.input(shown, [*picks, stamp], live, **TICK)
     layer.change(shown, [*picks, stamp], live, **TICK)
 
     @shows_errors
-    def try_again(run_id: int | None, layer_: str, *values: Any) -> tuple[Any, ...]:
-        return draw(run_id, layer_, *values, "", retry=True)
+    def try_again(run_id: int | None, corpus_id: int | None, layer_: str, *values: Any) -> tuple[Any, ...]:
+        return draw(run_id, corpus_id, layer_, *values, "", retry=True)
 
     @shows_errors
     def stop_all(run_id: int | None) -> None:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from studio import cards
 from studio.cards import Markup
-from studio.pages.inspect_parts import Found, Look, Part, result_of, state_of
+from studio.pages.inspect_parts import NO_CORPUS, Found, Look, Part, on_corpus, result_of, state_of
 
 SHOWN_ANSWERS = 40
 
@@ -35,7 +35,8 @@ def build() -> Part:
     state, rows = gr.HTML(), gr.HTML(elem_id="answers")
 
     def show(look: Look, found: Found) -> list[Any]:
-        compared = result_of(look.store, found["answers"], "answers.json")
-        return [state_of(found["answers"], "Nothing to compare."), answers_table(compared) if compared else ""]
+        answers = found.get("answers")
+        compared = result_of(look.store, answers, "answers.json")
+        return [state_of(answers, NO_CORPUS), answers_table(compared) if compared else ""]
 
-    return Part([], [state, rows], lambda look: {"answers": (look.run.id, "answers", {})}, show)
+    return Part([], [state, rows], lambda look: on_corpus(look, "answers"), show)

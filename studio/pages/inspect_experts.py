@@ -9,7 +9,7 @@ import gradio as gr
 from studio import cards
 from studio.cards import Markup
 from studio.figures import short_layer
-from studio.pages.inspect_parts import Found, Look, Part, result_of, source, state_of
+from studio.pages.inspect_parts import NO_CORPUS, Found, Look, Part, is_routed, on_corpus, result_of, source, state_of
 from studio.palette import expert_colour, expert_name
 from studio.widgets import FigurePanel
 
@@ -65,11 +65,11 @@ def build() -> Part:
             by_layer = FigurePanel(height=340, elem_id="muted-layers")
 
     def show(look: Look, found: Found) -> list[Any]:
-        experts = result_of(look.store, found["experts"], "experts.json")
-        missing = "This run has no router, so no expert can be muted. Its matrices are under Heads and Map."
-        return [state_of(found["experts"], missing), expert_cards(experts) if experts else "",
-                source(found["experts"], "groups", group=look.values[0]), source(found["experts"], "layers")]  # fmt: skip
+        muted = found.get("experts")
+        experts = result_of(look.store, muted, "experts.json")
+        no_router = "This run has no router, so no expert can be muted. Its matrices are under Heads and Map."
+        return [state_of(muted, NO_CORPUS if look.on is None and is_routed(look.run) else no_router),
+                expert_cards(experts) if experts else "",
+                source(muted, "groups", group=look.values[0]), source(muted, "layers")]  # fmt: skip
 
-    return Part(
-        [group], [state, shown, by_group, by_layer], lambda look: {"experts": (look.run.id, "experts", {})}, show
-    )
+    return Part([group], [state, shown, by_group, by_layer], lambda look: on_corpus(look, "experts"), show)

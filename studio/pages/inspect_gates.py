@@ -13,11 +13,14 @@ from studio.cards import Markup
 from studio.figures import short_layer
 from studio.pages.common import TICK, shows_errors
 from studio.pages.inspect_parts import (
+    NO_CORPUS,
     Found,
     Look,
     Part,
     is_cell,
     is_routed,
+    measured_on,
+    on_corpus,
     picked,
     result_of,
     source,
@@ -63,7 +66,7 @@ def favourites(found: dict[str, Any]) -> Markup:
     return cards.table(head, rows, caption="Favourite tokens")
 
 
-def build(store: Store, chosen: Any, layer: Any) -> Part:
+def build(store: Store, chosen: Any, corpus: Any, layer: Any) -> Part:
     """Draw the tab; clicks on cells show the texts behind them."""
     state, facts = gr.HTML(), gr.HTML()
     panels = {"layers": FigurePanel(height=320, elem_id="gate-layers")}
@@ -85,7 +88,7 @@ def build(store: Store, chosen: Any, layer: Any) -> Part:
     tokens = gr.HTML()
 
     def show(look: Look, found: Found) -> list[Any]:
-        routing = found["routing"]
+        routing = found.get("routing")
         gates = result_of(look.store, routing, "routing.json")
         names = gates["layers"] if gates else []
         place = names.index(look.layer) if look.layer in names else 0
@@ -94,18 +97,25 @@ def build(store: Store, chosen: Any, layer: Any) -> Part:
         queries: dict[str, dict[str, Any]] = {"groups": {"group": look.values[0]}, "agreement": {"group": look.values[0]},
                                               "distribution": {"layer": place}}  # fmt: skip
         moved = (
-            figure(f"/ui/figures/runs/{look.run.id}/gate-drift") if is_routed(look.run) else figure(None, "No gates.")
+            figure(f"/ui/figures/runs/{look.run.id}/gate-drift")
+            if is_routed(look.run) and not look.run.is_imported
+            else figure(
+                None,
+                "No gates were recorded: this adapter was not trained here." if look.run.is_imported else "No gates.",
+            )
         )
-        return [state_of(routing, no_router), routing_cards(gates) if gates else "",
+        missing = NO_CORPUS if look.on is None and is_routed(look.run) else no_router
+        return [state_of(routing, missing), routing_cards(gates) if gates else "",
                 *[source(routing, name, **queries.get(name, {})) for name in panels], moved,
                 favourites(gates) if gates else ""]  # fmt: skip
 
-    def gates_of(run_id: int | None) -> dict[str, Any] | None:
-        return result_of(store, store.find_analysis(run_id or 0, "routing", {}), "routing.json")
+    def gates_of(run_id: int | None, corpus_id: int | None) -> dict[str, Any] | None:
+        on = measured_on(store, store.run(run_id or 0), corpus_id)
+        return result_of(store, store.find_analysis(run_id or 0, "routing", on or {}), "routing.json")
 
     @shows_errors
-    def open_cell(run_id: int | None, event: gr.EventData) -> tuple[Any, Any]:
-        cell, gates = picked(event), gates_of(run_id)
+    def open_cell(run_id: int | None, corpus_id: int | None, event: gr.EventData) -> tuple[Any, Any]:
+        cell, gates = picked(event), gates_of(run_id, corpus_id)
         if gates is None or not is_cell(cell, len(gates["layers"]), gates["experts"]):
             return gr.skip(), gr.skip()
         name = gates["layers"][cell[0]]
@@ -113,15 +123,15 @@ def build(store: Store, chosen: Any, layer: Any) -> Part:
         return texts_table(gates, gates["cells"][cell[0]][cell[1]], caption), name
 
     @shows_errors
-    def open_group(run_id: int | None, kind: str, event: gr.EventData) -> Any:
-        cell, gates = picked(event), gates_of(run_id)
+    def open_group(run_id: int | None, corpus_id: int | None, kind: str, event: gr.EventData) -> Any:
+        cell, gates = picked(event), gates_of(run_id, corpus_id)
         found = gates["groups"].get(kind, {}) if gates else {}
         if gates is None or "cells" not in found or not is_cell(cell, len(found["cells"]), gates["experts"]):
             return gr.skip()
         caption = f"{found['names'][cell[0]]}, {expert_name(cell[1])}: its examples with the highest mean gate"
         return texts_table(gates, found["cells"][cell[0]][cell[1]], caption)
 
-    panels["layers"].select(open_cell, chosen, [texts, layer], **TICK)
-    panels["groups"].select(open_group, [chosen, group], group_texts, **TICK)
+    panels["layers"].select(open_cell, [chosen, corpus], [texts, layer], **TICK)
+    panels["groups"].select(open_group, [chosen, corpus, group], group_texts, **TICK)
     live = [state, facts, *panels.values(), drift, tokens]
-    return Part([group], live, lambda look: {"routing": (look.run.id, "routing", {})}, show)
+    return Part([group], live, lambda look: on_corpus(look, "routing"), show)

@@ -80,5 +80,7 @@ def nearest(steps: list[int], share: float) -> int:
 
 def step_words(steps: list[int], at: int) -> cards.Markup:
     """Which of the stored steps is shown."""
+    if len(steps) == 1:
+        return cards.text("Shown: the finished adapter, the only stored state of this run.")
     what = "the untrained start" if steps[at] == 0 else f"step {steps[at]:,}"
     return cards.join(f"Shown: {what}, {at + 1} of {len(steps)} stored states of this run.")

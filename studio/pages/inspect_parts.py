@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -20,16 +20,21 @@ from studio.widgets import FigurePanel, figure
 
 Wanted = tuple[int, str, dict[str, Any]]  # run, kind of analysis, parameters
 Found = dict[str, Analysis | None]
+NO_CORPUS = "This adapter came without a corpus. Choose one above to measure it on."
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is looked at: the run, the chosen layer, and the values of a part's own inputs."""
+    """What is looked at: the run, the chosen layer, and the values of a part's own inputs.
+
+    ``on`` names the corpus in the parameters of an analysis: empty for the run's own, None where there is none.
+    """
 
     store: Store
     run: Run
     layer: str
     values: tuple[Any, ...]
+    on: dict[str, Any] | None = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,19 @@ def ask(store: Store, wanted: Wanted, *, again: bool = False) -> Analysis | None
     return known or store.analyse(run_id, kind, params)
 
 
+def measured_on(store: Store, run: Run, corpus_id: int | None) -> dict[str, Any] | None:
+    """What names the chosen corpus in the parameters of an analysis, see ``Look.on``."""
+    if corpus_id is None or corpus_id == run.corpus_id:
+        return None if run.corpus_id is None else {}
+    clustering = store.latest_clustering(corpus_id, finished=True)
+    return {"corpus_id": corpus_id, "clustering_id": clustering.id if clustering else None}
+
+
+def on_corpus(look: Look, kind: str) -> dict[str, Wanted]:
+    """An analysis of the chosen corpus; nothing where none is chosen."""
+    return {} if look.on is None else {kind: (look.run.id, kind, look.on)}
+
+
 def is_done(found: Analysis | None) -> bool:
     """Whether an analysis has succeeded."""
     return found is not None and found.job is not None and found.job.status == JobStatus.SUCCEEDED
@@ -101,9 +119,9 @@ def result_of(store: Store, found: Analysis | None, name: str) -> dict[str, Any]
     return read_json(store.home.analysis(found.id) / name)
 
 
-def layer_names(store: Store, run: Run) -> list[str]:
+def layer_names(store: Store, run: Run, on: dict[str, Any] | None) -> list[str]:
     """The layers that can be chosen: those with gates, else all with matrices."""
-    gates = result_of(store, store.find_analysis(run.id, "routing", {}), "routing.json")
+    gates = result_of(store, store.find_analysis(run.id, "routing", on or {}), "routing.json")
     if gates:
         return list(gates["layers"])
     heads = result_of(store, store.find_analysis(run.id, "weights", {}), "weights.json")

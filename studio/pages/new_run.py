@@ -16,7 +16,7 @@ from studio import cards
 from studio.cards import Markup
 from studio.estimate import ask_speed, known_speed, settings_of, tell
 from studio.form import BASIC, collect, field_input, method_fields, shown_value, train_fields
-from studio.pages.common import EVENT, LIVE_SECONDS, TICK, address_id, go_to, shows_errors
+from studio.pages.common import EVENT, LIVE_SECONDS, TICK, address_id, corpus_choices, go_to, known_bases, shows_errors
 
 LEAD = "Choose a corpus and press Start. Everything else has a sensible value already."
 OWN = "As set below"
@@ -59,11 +59,6 @@ def about_method(name: str) -> Markup:
         Markup("<pre>"), method.formula, Markup("</pre><p>"), method.source, Markup("</p><p>"), method.reconstruction,
         Markup("</p></details>"),
     )  # fmt: skip
-
-
-def known_bases(store: Store) -> list[str]:
-    """The starter and every base used before."""
-    return list(dict.fromkeys(["starter", *(run.config["base"] for run in store.runs())]))
 
 
 def build(page: gr.Blocks, store: Store) -> None:
@@ -166,7 +161,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         for field, info in training.items():
             updates[field] = gr.update(value=train.get(field, info.get_default()))
         return (
-            missing, gr.Dropdown(choices=[(f"{c.name} ({c.examples:,} examples)", c.id) for c in found], value=chosen.id if chosen else None),
+            missing, gr.Dropdown(choices=corpus_choices(store), value=chosen.id if chosen else None),
             note, gr.Dropdown(choices=known_bases(store), value=config["base"]), config["method"], OWN if source else "Quick",
             gr.Button(interactive=bool(found)), *[updates[field] for field in all_names],
         )  # fmt: skip

@@ -12,8 +12,9 @@ from studio.cards import Markup
 from studio.pages import tour
 from studio.pages.common import EVENT, LIVE_SECONDS, TICK, eta, go_to, moment, shows_errors
 
-JOB_WORDS = {"ingest": "Import", "cluster": "Clustering", "train": "Training", "speed": "Timing", "routing": "Gates", "weights": "Heads",
-             "map": "Map", "answers": "Answers", "serve": "Model server"}  # fmt: skip
+JOB_WORDS = {"ingest": "Import of a corpus", "import": "Import of an adapter", "cluster": "Clustering", "train": "Training",
+             "speed": "Timing", "routing": "Gates", "weights": "Heads", "map": "Map", "answers": "Answers", "experts": "Experts",
+             "compare": "Comparison of runs", "export": "Export", "serve": "Model server"}  # fmt: skip
 LEAD = "Upload a corpus, see its clusters, train with one click, and see which expert speaks."
 
 
@@ -53,7 +54,8 @@ def runs_table(store: Store) -> Markup:
                 Markup(" · "),
                 cards.link(f"/chat?run={run.id}", "chat"),
             ]
-        rows.append([cards.link(f"/run?run={run.id}", run.name), run.config["method"], cards.join(*about),
+        method = f"{run.config['method']} (imported)" if run.is_imported else run.config["method"]
+        rows.append([cards.link(f"/run?run={run.id}", run.name), method, cards.join(*about),
                      cards.number(loss), moment(run.created_at), cards.join(*links)])  # fmt: skip
     return cards.table(["Run", "Method", "Status", "Held-out loss", "Created", ""], rows, caption="Runs", numbers=[3])
 

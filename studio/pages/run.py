@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from hydralora.errors import UserError
+from hydralora.methods import METHODS
 from jobs.records import Job, Run, Step
 from jobs.status import JobStatus
 from jobs.store import Store
@@ -20,6 +21,7 @@ from studio.palette import expert_colour, expert_name
 from studio.widgets import FigurePanel, figure
 
 CHARTS = {"loss": "Loss", "gates": "Gate weights", "speed": "Speed", "rate": "Learning rate"}
+REDRAWS = 100  # of the charts during a run
 WAITING = "The first numbers appear with the first step."
 
 
@@ -30,6 +32,8 @@ def latest(steps: list[Step], name: str) -> float | None:
 
 def run_cards(run: Run, steps: list[Step]) -> Markup:
     """The figures of a run so far."""
+    if run.is_imported:
+        return imported_cards(run)
     train, summary = run.config["train"], run.summary or {}
     before = summary.get("held_out_loss_before")
     after = summary.get("held_out_loss", latest(steps, "eval_loss"))
@@ -42,6 +46,23 @@ def run_cards(run: Run, steps: list[Step]) -> Markup:
         cards.card("Speed", cards.number(latest(steps, "tokens_per_second"), 0), "tokens per second"),
         cards.card("Trainable", f"{summary['trainable']:,}" if summary else "–", share),
     ])  # fmt: skip
+
+
+def imported_cards(run: Run) -> Markup:
+    """What is known of an adapter from elsewhere."""
+    if run.summary is None:
+        return Markup("")
+    adapter, problem = run.config["adapter"], run.summary["base_problem"]
+    facts = [
+        cards.card("Method", METHODS[run.config["method"]].title, "as its configuration says"),
+        cards.card("Trainable", f"{run.summary['trainable']:,}", trainable(run.summary).partition(" trainable")[2].lstrip(" ,")),
+        cards.card("Base", "not here" if problem else "fits", run.config["base"]),
+    ]  # fmt: skip
+    if "num_experts" in adapter:
+        facts.insert(1, cards.card("Experts", adapter["num_experts"], f"of rank {adapter['rank']}"))
+    if not problem:
+        return cards.cards(facts)
+    return cards.join(cards.cards(facts), cards.note("warn", "Until its base is there, only its matrices can be seen.", problem))  # fmt: skip
 
 
 def gates_now(steps: list[Step]) -> Markup:
@@ -62,7 +83,7 @@ def settings_table(run: Run) -> Markup:
     """Every setting of the run."""
     config = run.config
     rows: list[list[object]] = [["base", config["base"]], ["method", config["method"]]]
-    for part in ("adapter", "train"):
+    for part in ("adapter",) if run.is_imported else ("adapter", "train"):
         rows += [
             [f"{part}.{name}", "all linear layers" if value is None else value] for name, value in config[part].items()
         ]
@@ -80,10 +101,10 @@ def time_taken(job: Job) -> str:
 
 def links(run: Run) -> Markup:
     """What can be done with a finished run."""
-    found = [
+    found = [] if run.is_imported else [
         cards.link(f"/new-run?again={run.id}", "Run again with changes"),
         cards.link(f"/ui/runs/{run.id}/metrics.csv", "Metrics as CSV"),
-    ]
+    ]  # fmt: skip
     if run.summary is not None:
         found = [cards.link(f"/inspect?run={run.id}", "Inspect the experts"), cards.link(f"/chat?run={run.id}", "Chat with it"),
                  cards.link(f"/ui/runs/{run.id}/adapter.zip", "Download the adapter"), *found]  # fmt: skip
@@ -92,10 +113,14 @@ def links(run: Run) -> Markup:
 
 def headline(store: Store, run: Run) -> Markup:
     """Name, corpus, base and method of a run."""
-    corpus = store.corpus(run.corpus_id)
-    lead = cards.join(f"Run {run.id}: {run.config['method']} on ", cards.link(f"/corpora?corpus={corpus.id}", corpus.name),
-                      f", base {run.config['base']}, created {moment(run.created_at)}")  # fmt: skip
-    return cards.head(run.name, lead)
+    if run.corpus_id is None:
+        where: object = " without a corpus"
+    else:
+        corpus = store.corpus(run.corpus_id)
+        where = cards.join(" on ", cards.link(f"/corpora?corpus={corpus.id}", corpus.name))
+    what = "adapter from elsewhere" if run.is_imported else run.config["method"]
+    base = f", base {run.config['base']}" if run.summary or not run.is_imported else ""
+    return cards.head(run.name, cards.join(f"Run {run.id}: {what}", where, f"{base}, created {moment(run.created_at)}"))
 
 
 def build(page: gr.Blocks, store: Store) -> None:
@@ -109,17 +134,18 @@ def build(page: gr.Blocks, store: Store) -> None:
         with gr.Row():
             stop = gr.Button("Stop", variant="stop", min_width=120, scale=0, visible=False, elem_id="stop-run")
             resume = gr.Button("Resume", variant="primary", min_width=120, scale=0, visible=False, elem_id="resume-run")
-        with gr.Row():
-            with gr.Column(min_width=320):
-                charts = {"loss": FigurePanel(height=300, elem_id="chart-loss")}
-            with gr.Column(min_width=320):
-                charts["gates"] = FigurePanel(height=300, elem_id="chart-gates")
-                layer = gr.Dropdown([("mean of all layers", "")], value="", label="Layer", min_width=200)
-        with gr.Accordion("Speed and learning rate", open=False), gr.Row():
-            with gr.Column(min_width=320):
-                charts["speed"] = FigurePanel(height=260)
-            with gr.Column(min_width=320):
-                charts["rate"] = FigurePanel(height=260)
+        with gr.Column() as curves:
+            with gr.Row():
+                with gr.Column(min_width=320):
+                    charts = {"loss": FigurePanel(height=300, elem_id="chart-loss")}
+                with gr.Column(min_width=320):
+                    charts["gates"] = FigurePanel(height=300, elem_id="chart-gates")
+                    layer = gr.Dropdown([("mean of all layers", "")], value="", label="Layer", min_width=200)
+            with gr.Accordion("Speed and learning rate", open=False), gr.Row():
+                with gr.Column(min_width=320):
+                    charts["speed"] = FigurePanel(height=260)
+                with gr.Column(min_width=320):
+                    charts["rate"] = FigurePanel(height=260)
         build_export(page, store)
         with gr.Accordion("Log", open=False):
             log = gr.HTML()
@@ -131,7 +157,7 @@ def build(page: gr.Blocks, store: Store) -> None:
             sure = gr.Checkbox(False, label="Yes, delete it for good", min_width=170, scale=0)
             delete = gr.Button("Delete run", variant="stop", scale=0, min_width=130, elem_id="delete-run")
 
-    live = [title, state, facts, after, detail, stop, resume, log, settings, layer, *charts.values(), stamp]
+    live = [title, state, facts, after, detail, curves, stop, resume, log, settings, layer, *charts.values(), stamp]
 
     def nothing(request: gr.Request) -> tuple[Any, ...]:
         wanted = address_id(request, "run")
@@ -144,6 +170,7 @@ def build(page: gr.Blocks, store: Store) -> None:
             "",
             "",
             hidden,
+            gr.skip(),
             hidden,
             hidden,
             "",
@@ -175,7 +202,9 @@ def build(page: gr.Blocks, store: Store) -> None:
         routed = next((s.gates for s in steps if s.gates), None)
         names = [("mean of all layers", ""), *((short_layer(n), n) for n in routed or ())]
         src = f"/ui/figures/runs/{run.id}"
-        query = f"?at={len(steps)}-{last}"
+        # Drawn anew every hundredth of the run, and at its end: a chart of thousands of steps is work for a browser.
+        pace = 1 if job and job.is_finished else max(1, run.config["train"]["max_steps"] // REDRAWS)
+        query = f"?at={len(steps) // pace}-{last // pace}-{bool(job and job.is_finished):d}"
         values = {view: figure(f"{src}/{view}{query}" if steps else None, WAITING) for view in charts}
         if steps and layer_ in dict((v, k) for k, v in names):
             values["gates"] = figure(f"{src}/gates{query}&layer={layer_}", WAITING)
@@ -188,13 +217,13 @@ def build(page: gr.Blocks, store: Store) -> None:
             else Markup("")
         )
         succeeded = (
-            cards.note("good", "Done.", time_taken(job))
+            cards.note("good", "Done.", "" if run.is_imported else time_taken(job))
             if run.summary and job and job.status == JobStatus.SUCCEEDED
             else Markup("")
         )
         return (
             headline(store, run), cards.join(job_state(job), succeeded, skipped), cards.join(run_cards(run, steps), gates_now(steps)), links(run),
-            gr.update(visible=True), gr.Button(visible=active, interactive=bool(job and job.status != JobStatus.STOPPING)),
+            gr.update(visible=True), gr.update(visible=not run.is_imported), gr.Button(visible=active, interactive=bool(job and job.status != JobStatus.STOPPING)),
             gr.Button(visible=again), cards.log(store.log_tail(job) if job else ""), settings_table(run),
             gr.Dropdown(choices=names) if known == "" else gr.skip() if routed is None else gr.Dropdown(choices=names),
             *[values[view] for view in charts], now,

@@ -1,6 +1,6 @@
 """What tuning the starter does on a sample corpus: HydraLoRA beside LoRA of equal size, several seeds.
 
-``make starter-table``. Every run is kept in the JSON as soon as it has ended, and one that is there
+``make starter-table``. All runs have the steps that *Quick* gives HydraLoRA on this machine. Every run is kept in the JSON as soon as it has ended, and one that is there
 already is not repeated. Exact match is on held-out questions, worded as training never saw.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from hydralora.base import fit_threads
 from hydralora.clusters import cluster_corpus
 from hydralora.config import parse_config
 from hydralora.corpus import import_corpus
@@ -23,6 +24,7 @@ from hydralora.evaluate import compare_answers
 from hydralora.presets import preset_settings
 from hydralora.routing import measure_routing
 from hydralora.samples import CORPORA
+from hydralora.speed import measure_speed
 from hydralora.train import train_adapter
 
 # LoRA of rank 21 has 325,920 trainable parameters, HydraLoRA of rank 8 with four heads 327,680 and
@@ -33,19 +35,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(name: str, corpus: str, seed: int, work: Path) -> dict[str, Any]:
-    """Train one variant with the Quick preset and score it."""
-    rows, clusters, run = work / corpus, work / f"{corpus}-clusters", work / f"{name}-{corpus}-{seed}"
+def prepare(corpus: str, work: Path) -> tuple[Path, Path]:
+    """Folders of a sample corpus and of its clusters."""
+    rows, clusters = work / corpus, work / f"{corpus}-clusters"
     if not rows.exists():
         import_corpus([CORPORA / corpus / f"{corpus}.jsonl"], rows)
         cluster_corpus(rows, clusters, k=None, seed=0)
-    train = {**preset_settings("Quick"), "seed": seed, "save_every": 0, "eval_every": 0}
+    return rows, clusters
+
+
+def quick_settings(corpus: str, work: Path) -> dict[str, Any]:
+    """Steps and batch of Quick for HydraLoRA here, from a few timed steps."""
+    config = parse_config({"base": "starter", "train": preset_settings("Quick"), **VARIANTS["hydralora"]})
+    settings = preset_settings("Quick", measure_speed(config, prepare(corpus, work)[0]))
+    return {name: settings[name] for name in ("max_steps", "batch_size")}
+
+
+def measure(name: str, corpus: str, seed: int, work: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train one variant and score it."""
+    (rows, clusters), run = prepare(corpus, work), work / f"{name}-{corpus}-{seed}"
+    train = {**preset_settings("Quick"), **settings, "seed": seed, "save_every": 0}
     began = time.perf_counter()
     summary = train_adapter(parse_config({"base": "starter", "train": train, **VARIANTS[name]}), rows, run)
     minutes = (time.perf_counter() - began) / 60
     scores = compare_answers(run, rows, run / "answers")["scores"]
     found = {
-        "variant": name, "corpus": corpus, "seed": seed, "minutes": round(minutes, 2), "trainable": summary["trainable"] + summary["router"],
+        "variant": name, "corpus": corpus, "seed": seed, "settings": settings, "minutes": round(minutes, 2), "trainable": summary["trainable"] + summary["router"],
         "held_out_loss": summary["held_out_loss"], "base": scores["base"]["by_label"], "tuned": scores["tuned"]["by_label"],
         "base_all": scores["base"]["exact_match"], "tuned_all": scores["tuned"]["exact_match"], "threads": torch.get_num_threads(),
     }  # fmt: skip
@@ -77,14 +92,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--corpora", nargs="*", default=["four-trades"])
     options = parser.parse_args()
+    fit_threads("starter")  # as the studio's jobs do
     results: list[dict[str, Any]] = json.loads(options.json.read_text("utf-8")) if options.json.exists() else []
     done = {(r["variant"], r["corpus"], r["seed"]) for r in results}
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
         for corpus in options.corpora:
+            known = next((r["settings"] for r in results if r["corpus"] == corpus), None)
+            settings = known or quick_settings(corpus, work)
             for seed in range(options.seeds):
                 for name in VARIANTS:
                     if (name, corpus, seed) not in done:
-                        results.append(measure(name, corpus, seed, Path(work)))
+                        results.append(measure(name, corpus, seed, work, settings))
                         options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
                         print(json.dumps(results[-1]), flush=True)
     print(table(results))

@@ -16,7 +16,6 @@ from jobs.store import Store
 from tests.browser.conftest import PROJECT, Studio, wait_until
 
 pytestmark = pytest.mark.browser
-REAL = PROJECT.parent / "shared" / "data" / "gsm8k" / "train.jsonl"
 SAMPLE = PROJECT / "data" / "corpora" / "four-trades" / "four-trades.jsonl"
 
 
@@ -37,9 +36,8 @@ def test_an_empty_studio_says_where_to_begin(page: Page, studio: Studio) -> None
 
 
 def test_a_file_is_uploaded_and_described(page: Page, studio: Studio, tmp_path: Path) -> None:
-    source = REAL if REAL.exists() else SAMPLE
     part = tmp_path / "questions.jsonl"
-    part.write_text("".join(source.read_text("utf-8").splitlines(keepends=True)[:600]), "utf-8")
+    part.write_text("".join(SAMPLE.read_text("utf-8").splitlines(keepends=True)[:600]), "utf-8")
     page.goto(studio.address + "/corpora")
     page.locator("#corpus-files input[type=file]").set_input_files(part)
     expect(page.locator("#corpus-files").get_by_text("questions")).to_be_visible()
@@ -228,21 +226,60 @@ def test_an_expert_can_be_changed_in_one_layer_only(page: Page, studio: Studio, 
     assert [row for row in last.tokens[0][1] if row == [0, 1, 0, 0]] == [[0, 1, 0, 0]]  # type: ignore[index]
 
 
+def test_an_adapter_from_elsewhere_is_imported_and_measured_on_a_chosen_corpus(
+    page: Page, studio: Studio, store: Store
+) -> None:
+    page.goto(studio.address + "/inspect?run=1")
+    expect(page.locator("#inspect-corpus input")).to_have_value(re.compile("four-trades"))
+    page.get_by_role("button", name="Look into an adapter from elsewhere").click()
+    made = store.home.run(1) / "adapter"
+    files = [made / "adapter_config.json", made / "adapter_model.safetensors"]
+    page.locator("#adapter-files input[type=file]").set_input_files(files)
+    expect(page.locator("#adapter-files").get_by_text("adapter_model")).to_be_visible()
+    page.locator("#adapter-name input, #adapter-name textarea").first.fill("From afar")
+    page.locator("#adapter-base input").fill("starter")
+    page.keyboard.press("Enter")
+    page.locator("#start-import").click()
+    page.wait_for_url(re.compile(r"run\?run=2"))
+    expect(page.get_by_text("adapter from elsewhere without a corpus")).to_be_visible()
+    expect(page.get_by_text("fits", exact=True)).to_be_visible(timeout=90_000)
+    page.get_by_role("link", name="Inspect the experts").click()
+    page.get_by_role("tab", name="Gates").click()
+    expect(page.get_by_text("This adapter came without a corpus").locator("visible=true")).to_be_visible()
+    page.locator("#inspect-corpus input").click()
+    page.get_by_role("option", name=re.compile("four-trades")).click()
+    figure(page, "gate-layers")
+    first, second = (store.find_analysis(run, "routing", params) for run, params in ((1, {}), (2, on(store))))
+    assert first is not None and second is not None
+    gates = [
+        json.loads((store.home.analysis(a.id) / "routing.json").read_text("utf-8"))["mean"] for a in (first, second)
+    ]
+    assert np.allclose(*gates, atol=1e-4)
+    store.delete_run(2)
+
+
+def on(store: Store) -> dict[str, int]:
+    """The sample corpus in the parameters of an analysis."""
+    clustering = store.latest_clustering(2, finished=True)
+    assert clustering is not None
+    return {"corpus_id": 2, "clustering_id": clustering.id}
+
+
 def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) -> None:
     page.goto(studio.address + "/new-run?again=1")
     expect(page.locator("#field-max_steps input")).to_have_value("60")
     page.locator("#field-max_steps input").fill("150")
     page.locator("#start-run").click()
-    page.wait_for_url(re.compile(r"run\?run=2"))
+    page.wait_for_url(re.compile(r"run\?run=3"))
     figure(page, "chart-loss")
     page.locator("#stop-run").click()
     expect(page.get_by_text("It was stopped.")).to_be_visible(timeout=90_000)
-    reached = max(s.step for s in store.steps(2))
+    reached = max(s.step for s in store.steps(3))
     assert 0 < reached < 150
     page.locator("#resume-run").click()
     expect(page.get_by_text("150 of 150", exact=True)).to_be_visible(timeout=240_000)
     expect(page.get_by_text("It took")).to_be_visible()
-    assert [s.step for s in store.steps(2) if "loss" in s.numbers] == list(range(1, 151))
+    assert [s.step for s in store.steps(3) if "loss" in s.numbers] == list(range(1, 151))
 
 
 def test_a_run_on_a_base_that_is_not_there_is_refused_with_a_sentence(page: Page, studio: Studio) -> None:
@@ -255,7 +292,7 @@ def test_a_run_on_a_base_that_is_not_there_is_refused_with_a_sentence(page: Page
 
 
 def test_a_run_is_deleted_only_after_the_box_is_ticked(page: Page, studio: Studio, store: Store) -> None:
-    page.goto(studio.address + "/run?run=2")
+    page.goto(studio.address + "/run?run=3")
     page.get_by_role("button", name="Rename or delete").click()
     page.locator("#delete-run").click()
     expect(page.get_by_text("Tick “Yes, delete it for good” first.")).to_be_visible()

@@ -6,12 +6,15 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+import jobs
 from hydralora.errors import UserError
-from jobs.database import migrate, open_engine
+from jobs.database import migrate, open_engine, writing
 from jobs.home import Home
 from jobs.store import Store
 from jobs.tables import Base
@@ -55,6 +58,27 @@ def test_several_processes_may_open_a_new_database_at_once(home: Home) -> None:
 def test_every_connection_has_the_settings_it_needs(store: Store, pragma: str, value: object) -> None:
     with store.engine.connect() as connection:
         assert connection.execute(text(f"PRAGMA {pragma}")).scalar() == value
+
+
+def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_point_to_it(home: Home) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(jobs.__file__).parent / "migrations"))
+    config.attributes["url"] = home.database_url
+    command.upgrade(config, "0001")
+    rows = (
+        "INSERT INTO corpora (id, name, is_sample, created_at) VALUES (1, 'talk', 0, 1.0)",
+        "INSERT INTO runs (id, name, corpus_id, config, is_sample, created_at) VALUES (1, 'first', 1, '{}', 0, 1.0)",
+        "INSERT INTO metrics (run_id, step, numbers) VALUES (1, 1, '{\"loss\": 2.5}')",
+        "INSERT INTO analyses (id, run_id, kind, params, created_at) VALUES (1, 1, 'weights', '{}', 1.0)",
+    )
+    with writing(open_engine(home.database_url)).begin() as connection:
+        for row in rows:
+            connection.exec_driver_sql(row)
+    store = Store(home)
+    assert store.run(1).name == "first" and store.analysis(1).kind == "weights"
+    assert [step.numbers["loss"] for step in store.steps(1)] == [2.5]
+    with store.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
 
 
 def test_a_file_that_is_no_database_is_refused_with_a_sentence(home: Home) -> None:

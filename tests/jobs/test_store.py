@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,10 @@ from hydralora.corpus import Corpus as Rows
 from hydralora.corpus import import_corpus
 from hydralora.errors import UserError
 from jobs.home import Home
+from jobs.queue import LANES
+from jobs.records import Run
 from jobs.status import JobStatus
-from jobs.store import Store, clean_name, safe_file_name
+from jobs.store import ANALYSES, Store, clean_name, safe_file_name
 
 
 def write_csv(folder: Path, rows: int = 20) -> Path:
@@ -32,8 +35,7 @@ def ready_corpus(store: Store, folder: Path) -> int:
 
 
 def finish(store: Store, kind: str, result: dict[str, object]) -> None:
-    lane = {"ingest": "light", "cluster": "light", "train": "heavy", "weights": "light"}[kind]
-    job = store.queue.claim("w", "here", lane)
+    job = store.queue.claim("w", "here", LANES[kind])
     assert job is not None and job.kind == kind
     assert store.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
 
@@ -105,6 +107,72 @@ def test_the_same_analysis_is_computed_once(store: Store, tmp_path: Path) -> Non
     again = store.analyse(run, "map", {"seed": 0, "layout": "pca", "which": "B"})
     other = store.analyse(run, "map", {"which": "A", "layout": "pca", "seed": 0})
     assert first.id == again.id != other.id
+
+
+def test_another_corpus_is_another_question(store: Store, tmp_path: Path) -> None:
+    run, other = finished_run(store, tmp_path), ready_corpus(store, tmp_path)
+    own = store.analyse(run, "routing")
+    elsewhere = store.analyse(run, "routing", {"corpus_id": other, "clustering_id": None})
+    assert own.id != elsewhere.id and elsewhere.job is not None
+    assert elsewhere.job.payload["corpus_id"] == other == elsewhere.job.corpus_id
+
+
+def test_what_an_older_version_has_measured_is_measured_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished_run(store, tmp_path)
+    old = store.analyse(run, "weights")
+    finish(store, "weights", {"sentence": "Done."})
+    monkeypatch.setitem(ANALYSES, "weights", ANALYSES["weights"] + 1)
+    assert store.find_analysis(run, "weights") is None
+    assert store.analyse(run, "weights").id != old.id
+
+
+def imported(store: Store, folder: Path, **more: Any) -> Run:
+    file = folder / "adapter_config.json"
+    file.write_text("{}", "utf-8")
+    return store.import_run([file], **more)
+
+
+def test_an_imported_adapter_takes_its_settings_from_its_files(store: Store, tmp_path: Path) -> None:
+    run = imported(store, tmp_path, name="From afar")
+    config = {**run.config, "method": "hydralora", "base": "somebody/model"}
+    finish(store, "import", {"config": config, "summary": {"imported": True, "trainable": 1}})
+    done = store.run(run.id)
+    assert done.is_imported and done.config == config and done.corpus_id is None
+    assert not (store.home.uploads / f"run-{run.id}").exists()
+
+
+def test_a_failed_import_keeps_its_files_and_is_tried_again(store: Store, tmp_path: Path) -> None:
+    run = imported(store, tmp_path)
+    held = store.queue.claim("w", "here", "light")
+    assert held is not None and store.finish(held, JobStatus.FAILED, time.time(), error="no")
+    again = store.resume_run(run.id)
+    assert again.job is not None and again.job.kind == "import" and again.job.id != held.id
+    assert all((store.home.uploads / name).exists() for name in again.job.payload["files"])
+
+
+def test_an_adapter_without_a_corpus_is_measured_on_none(store: Store, tmp_path: Path) -> None:
+    run = imported(store, tmp_path)
+    finish(store, "import", {"config": run.config, "summary": {"imported": True}})
+    assert store.analyse(run.id, "weights").id
+    with pytest.raises(UserError, match="no corpus of its own"):
+        store.analyse(run.id, "routing")
+
+
+def test_a_deleted_import_leaves_no_file(store: Store, tmp_path: Path) -> None:
+    run = imported(store, tmp_path)
+    assert run.job is not None
+    store.queue.stop(run.job.id)
+    store.delete_run(run.id)
+    assert not (store.home.uploads / f"run-{run.id}").exists() and store.runs() == []
+
+
+def test_an_import_without_files_leaves_no_run(store: Store, tmp_path: Path) -> None:
+    for files in ([], [tmp_path / "nothing.zip"]):
+        with pytest.raises(UserError, match=r"No file was given|No such file"):
+            store.import_run(files)
+    assert store.runs() == []
 
 
 def test_an_unfinished_run_cannot_be_looked_into(store: Store, tmp_path: Path) -> None:

@@ -97,6 +97,18 @@ def test_it_is_exported_with_its_gap(store: Store, how: str) -> None:
         assert part["kl"] is None or part["kl"] >= 0.0
 
 
+def test_an_adapter_from_elsewhere_is_taken_in_and_measured_like_its_source(store: Store, base: str) -> None:
+    made = store.home.run(1) / "adapter"
+    files = [made / "adapter_config.json", made / "adapter_model.safetensors"]
+    run = store.import_run(files, base=base, corpus_id=1)
+    assert (done := ended(store, run.job)).status == JobStatus.SUCCEEDED, done.error
+    assert store.run(run.id).config["adapter"]["num_experts"] == 2
+    first, second = (store.analyse(number, "routing") for number in (1, run.id))
+    assert (done := ended(store, second.job)).status == JobStatus.SUCCEEDED, done.error
+    gates = [json.loads((store.home.analysis(a.id) / "routing.json").read_text("utf-8")) for a in (first, second)]
+    assert gates[0]["mean"] == gates[1]["mean"]
+
+
 def test_finished_loras_are_mixed(store: Store, base: str) -> None:
     loras = [
         store.start_run(1, {**config(base, max_steps=4, seed=seed), "method": "lora", "adapter": {"rank": 4}})

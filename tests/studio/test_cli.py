@@ -159,6 +159,19 @@ def test_export_writes_a_plain_lora_and_tells_its_gap(studio: Commands, run: dic
     assert refused.returncode == 2 and "Choose one of: uniform, mean_gate, cluster" in refused.stderr
 
 
+def test_an_adapter_folder_is_imported_and_inspected(studio: Commands, run: dict[str, Any], base: Path) -> None:
+    folder = studio.home / "runs" / str(run["run_id"]) / "adapter"
+    found = studio.json("runs", "import", folder, "--base", base, "--corpus", run["corpus_id"], "--wait")
+    assert (found["status"], found["method"], found["name"]) == ("succeeded", "hydralora", "adapter")
+    answer = studio.json("inspect", found["run_id"])
+    assert answer["routing"]["experts"] == EXPERTS and answer["weights"]["layers"]
+
+
+def test_what_is_no_adapter_is_refused_with_status_one(studio: Commands, table: Path) -> None:
+    done = studio("runs", "import", table, "--wait")
+    assert done.returncode == 1 and "There is no adapter_model.safetensors among the files" in done.stdout
+
+
 def test_chat_gives_the_gates_of_every_token(studio: Commands, run: dict[str, Any]) -> None:
     found = studio.json("chat", run["run_id"], "The door is red. Which colour?", "--gates", "--max-tokens", 6)
     assert found["text"] == "".join(found["tokens"]) and len(found["gates"]) == len(found["tokens"]) > 0

@@ -1,0 +1,266 @@
+"""Adapters from elsewhere: told apart, checked against their base, and the same model afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftConfig
+from safetensors.torch import load_file, save_file
+
+from hydralora import foreign
+from hydralora.adapt import adapter_config, add_adapter, open_adapter
+from hydralora.errors import AdapterError, StoppedError, UserError
+from hydralora.foreign import CONFIG, FACTS, WEIGHTS, describe_config, import_adapter
+from hydralora.methods import METHODS
+from hydralora.weights import compare_adapter
+from tests.hydralora.conftest import make_llama, randomise
+from tests.hydralora.test_authors import HEADS, theirs  # noqa: F401  (a fixture)
+
+# One of each kind that can be told from its configuration; ThanoRA, MeTA-LoRA and LoRAHub save plain LoRAs.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "hydralora": {"rank": 2, "num_experts": 3, "router_input": "Ax"},
+    "lora_moe": {"rank": 2, "num_experts": 2, "balance_weight": 0.1},
+    "lora_split": {"rank": 2, "num_experts": 2, "combine": "sum"},
+    "r_lora": {"rank": 2, "num_experts": 2, "gamma": 32.0},
+    "lora": {"rank": 3, "alpha": 6.0, "use_rslora": True},
+    "adalora": {"rank": 2, "initial_rank": 3},
+    "ia3": {"targets": ["down_proj", "k_proj", "v_proj"]},
+    "prompt_tuning": {"virtual_tokens": 3},
+    "p_tuning": {"virtual_tokens": 3, "encoder_width": 8},
+    "prefix_tuning": {"virtual_tokens": 3},
+}
+IDS = torch.tensor([[1, 9, 40, 7, 21, 5]])
+
+
+@pytest.fixture
+def made(load_tiny: Callable[[], Any], tmp_path: Path) -> Callable[..., Path]:
+    """A trained-looking adapter of a method in a folder of its own."""
+
+    def make(method: str = "lora", **options: Any) -> Path:
+        model = randomise(add_adapter(load_tiny(), method, options or OPTIONS[method]))
+        folder = tmp_path / f"{method}-made"
+        model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder
+
+
+def logits(base: Any, adapter: Path) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = open_adapter(base, adapter)(IDS).logits
+    return found
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_method_and_options_are_read_back_from_what_peft_saves(
+    method: str, made: Callable[..., Path], run_folder: Path, base_folder: Path
+) -> None:
+    found = import_adapter([made(method)], run_folder, base=str(base_folder))["config"]
+    wanted = METHODS[method].options(**OPTIONS[method]).model_dump()
+    given = {name: value for name, value in found["adapter"].items() if name in OPTIONS[method]}
+    assert found["method"] == method and given == {name: wanted[name] for name in OPTIONS[method]}
+
+
+@pytest.mark.parametrize("method", ["hydralora", "lora", "adalora"])
+def test_an_imported_adapter_gives_the_logits_of_the_one_it_came_from(
+    method: str, made: Callable[..., Path], run_folder: Path, base_folder: Path, load_tiny: Callable[[], Any]
+) -> None:
+    folder = made(method)
+    before = logits(load_tiny(), folder)
+    import_adapter([folder], run_folder, base=str(base_folder))
+    assert torch.equal(logits(load_tiny(), run_folder / "adapter"), before)
+
+
+def test_a_config_that_is_described_builds_the_same_config(load_tiny: Callable[[], Any]) -> None:
+    for name, options in OPTIONS.items():
+        first = adapter_config(load_tiny(), name, options)
+        method, read = describe_config(first)
+        assert describe_config(adapter_config(load_tiny(), method, read)) == (method, read)
+
+
+def test_the_authors_adapter_is_converted(theirs: Path, run_folder: Path, base_folder: Path) -> None:  # noqa: F811
+    found = import_adapter([theirs], run_folder, base=str(base_folder))
+    assert found["config"]["method"] == "hydralora" and found["config"]["adapter"]["num_experts"] == HEADS
+    assert found["summary"]["router"] > 0 and not (run_folder / "given").exists()
+
+
+def test_parameters_are_counted_with_the_router_apart(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path
+) -> None:
+    folder = made("hydralora")
+    weights = load_file(folder / WEIGHTS)
+    router = sum(w.numel() for name, w in weights.items() if "router" in name)
+    summary = import_adapter([folder], run_folder, base=str(base_folder))["summary"]
+    adapter = sum(w.numel() for w in weights.values())
+    assert summary["router"] == router and summary["trainable"] == adapter - router
+    assert summary["total"] == adapter + sum(p.numel() for p in make_llama().parameters())
+
+
+def test_a_zip_of_ours_keeps_the_method_that_only_we_know(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    folder = made("lora")
+    config = {"base": "elsewhere", "method": "thanora", "adapter": {"rank": 3, "tasks": "label"}}
+    (folder / FACTS).write_text(json.dumps({"config": config}), "utf-8")
+    shutil.make_archive(str(tmp_path / "adapter"), "zip", folder)
+    found = import_adapter([tmp_path / "adapter.zip"], run_folder, base=str(base_folder))["config"]
+    assert (found["method"], found["adapter"]["tasks"], found["base"]) == ("thanora", "label", str(base_folder))
+
+
+def test_an_adapter_for_a_wider_model_is_refused_with_the_layer_that_differs(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path
+) -> None:
+    folder = made("lora")
+    weights = load_file(folder / WEIGHTS)
+    name = next(key for key in weights if "layers.1.mlp.down_proj.lora_A" in key)
+    save_file({**weights, name: torch.zeros(3, 96)}, folder / WEIGHTS)
+    with pytest.raises(AdapterError, match=r"down_proj.lora_A.weight is 3×96 in the file and 3×48 in that model"):
+        import_adapter([folder], run_folder, base=str(base_folder))
+    assert not (run_folder / "adapter").exists()
+
+
+def test_an_adapter_for_a_deeper_model_is_refused(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path
+) -> None:
+    folder = made("lora")
+    weights = load_file(folder / WEIGHTS)
+    extra = {name.replace("layers.1.", "layers.7."): w.clone() for name, w in weights.items() if "layers.1." in name}
+    save_file({**weights, **extra}, folder / WEIGHTS)
+    with pytest.raises(AdapterError, match=r"layers\.7\..* missing in that model"):
+        import_adapter([folder], run_folder, base=str(base_folder))
+
+
+def test_without_its_base_an_adapter_is_kept_and_its_matrices_can_be_read(
+    made: Callable[..., Path], run_folder: Path
+) -> None:
+    summary = import_adapter([made("hydralora")], run_folder, base="nobody/has-this")["summary"]
+    assert "nobody/has-this" in summary["base_problem"] and summary["total"] is None
+    assert len(compare_adapter(run_folder / "adapter")) == 14
+
+
+def test_without_a_base_named_anywhere_it_is_asked_for(made: Callable[..., Path], run_folder: Path) -> None:
+    folder = made("lora")
+    values = json.loads((folder / CONFIG).read_text("utf-8"))
+    (folder / CONFIG).write_text(json.dumps({**values, "base_model_name_or_path": None}), "utf-8")
+    with pytest.raises(AdapterError, match="does not name its base"):
+        import_adapter([folder], run_folder)
+
+
+def test_pickled_weights_are_refused_unopened(made: Callable[..., Path], run_folder: Path) -> None:
+    folder = made("lora")
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=r"adapter_model\.bin is pickled"):
+        import_adapter([folder], run_folder, base="starter")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"peft_type": "NEWEST"}, "'NEWEST', which PEFT does not know"),
+        ({"peft_type": "LOHA"}, "kind LOHA are not known here"),
+        ({"r": 0}, "`rank`: input should be greater than or equal to 1, got 0"),
+        ({"target_modules": 3}, "does not fit"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_refused_with_its_value(
+    change: dict[str, Any], sentence: str, made: Callable[..., Path], run_folder: Path, base_folder: Path
+) -> None:
+    folder = made("lora")
+    values = json.loads((folder / CONFIG).read_text("utf-8"))
+    (folder / CONFIG).write_text(json.dumps({**values, **change}), "utf-8")
+    with pytest.raises(UserError, match=sentence):
+        import_adapter([folder], run_folder, base=str(base_folder))
+
+
+def test_a_config_cannot_have_a_module_imported(made: Callable[..., Path], run_folder: Path, base_folder: Path) -> None:
+    folder = made("lora")
+    values = json.loads((folder / CONFIG).read_text("utf-8"))
+    hostile = {"megatron_config": {"a": 1}, "megatron_core": "this_is_not_there",
+               "auto_mapping": {"parent_library": "this_is_not_there", "base_model_class": "X"}}  # fmt: skip
+    (folder / CONFIG).write_text(json.dumps({**values, **hostile}), "utf-8")
+    import_adapter([folder], run_folder, base=str(base_folder))
+    kept = PeftConfig.from_pretrained(str(run_folder / "adapter"))
+    assert kept.megatron_config is None and kept.auto_mapping is None
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "{", "\ud800".encode("utf-8", "surrogatepass")])
+def test_a_config_that_is_no_json_object_is_refused(
+    text: str | bytes, made: Callable[..., Path], run_folder: Path
+) -> None:
+    folder = made("lora")
+    (folder / CONFIG).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(AdapterError, match=CONFIG):
+        import_adapter([folder], run_folder, base="starter")
+
+
+def test_names_in_an_archive_are_never_paths(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    folder = made("lora")
+    archive = tmp_path / "hostile.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in (CONFIG, WEIGHTS):
+            file.write(folder / name, f"../../../{name}")
+        file.writestr("../escaped.txt", "out")
+    import_adapter([archive], run_folder, base=str(base_folder))
+    assert not list(tmp_path.rglob("escaped.txt"))
+    assert {path.name for path in (run_folder / "adapter").iterdir()} == {CONFIG, WEIGHTS, FACTS}
+
+
+def test_an_archive_that_unpacks_to_more_than_allowed_is_refused(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "MOST_WEIGHTS", 2**20)
+    archive = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(WEIGHTS, bytes(2**21))
+    with pytest.raises(AdapterError, match="larger than 1 MiB"):
+        import_adapter([archive], run_folder, base="starter")
+
+
+def test_two_adapters_at_once_are_refused(made: Callable[..., Path], run_folder: Path) -> None:
+    with pytest.raises(AdapterError, match="several files called"):
+        import_adapter([made("lora"), made("hydralora")], run_folder, base="starter")
+
+
+@pytest.mark.parametrize("broken", [b"PK\x03\x04 no archive", b""])
+def test_a_damaged_archive_is_refused(broken: bytes, run_folder: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "broken.zip"
+    archive.write_bytes(broken)
+    with pytest.raises(AdapterError, match="cannot be read"):
+        import_adapter([archive], run_folder, base="starter")
+
+
+def test_a_truncated_weights_file_is_refused(made: Callable[..., Path], run_folder: Path) -> None:
+    folder = made("lora")
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:100])
+    with pytest.raises(AdapterError, match="damaged"):
+        import_adapter([folder], run_folder, base="starter")
+
+
+def test_a_stopped_import_keeps_no_adapter(made: Callable[..., Path], run_folder: Path) -> None:
+    with pytest.raises(StoppedError):
+        import_adapter([made("lora")], run_folder, base="starter", should_stop=lambda: True)
+    assert not (run_folder / "adapter").exists()
+
+
+def test_a_second_try_after_a_kill_begins_anew(made: Callable[..., Path], run_folder: Path, base_folder: Path) -> None:
+    for left in ("given", "adapter.part"):  # as a killed process leaves them
+        (run_folder / left).mkdir()
+        (run_folder / left / WEIGHTS).write_bytes(b"half")
+    import_adapter([made("lora")], run_folder, base=str(base_folder))
+    assert sorted(path.name for path in run_folder.iterdir()) == ["adapter"]
