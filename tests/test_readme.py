@@ -15,7 +15,7 @@ from studio.cli import app
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
-REAL = PROJECT.parent / "shared" / "models" / "stories260K"
+REAL = Path(os.environ.get("HYDRA_TEST_MODELS", "models")).absolute() / "stories260K"
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("data/**/*.md")])
 
 

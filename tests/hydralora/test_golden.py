@@ -6,6 +6,7 @@ add in another order, hence the tolerance; a wrong scale, seed or label mask is 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from hydralora.corpus import import_corpus
 from hydralora.samples import CORPORA
 from hydralora.train import train_adapter
 
-PROJECT = Path(__file__).resolve().parents[2]
-STORIES = PROJECT.parent / "shared" / "models" / "stories260K"
+STORIES = Path(os.environ.get("HYDRA_TEST_MODELS", "models")).absolute() / "stories260K"
 TOLERANCE = 2e-3  # nats
 SETTINGS = {"max_steps": 5, "batch_size": 8, "learning_rate": 1e-3, "max_length": 96, "eval_every": 0,
             "save_every": 0, "held_out_fraction": 0.0, "gate_every": 0, "seed": 7, "scheduler": "constant", "warmup_fraction": 0.0}  # fmt: skip

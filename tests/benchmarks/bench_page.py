@@ -1,0 +1,114 @@
+"""How long Inspect takes to show a run of 32 layers with 7 modules each from stored results, in a real browser.
+
+``python -m tests.benchmarks.bench_page --json FILE`` prints seconds and keeps them as JSON: from asking for the page,
+and from a click on each tab, to its first and its last figure. They are times of this machine, for people to read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from playwright.sync_api import Page, sync_playwright
+
+from jobs.home import Home
+from jobs.store import Store
+from studio.cli_inspect import MAP
+from tests.browser.conftest import Studio
+from tests.setup import find_chromium
+from tests.studio.stored import Stored, experts_result, routing_result, weights_result
+
+MODULES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+           "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+LAYERS = [f"model.layers.{layer}.{module}" for layer in range(32) for module in MODULES]
+EXPERTS = 4
+TABS = {"Gates": ("gate-layers", "gate-distribution"), "Heads": ("head-grid", "head-drift"),
+        "Map": ("matrix-likeness", "matrix-map"), "Experts": ("muted-groups", "muted-layers")}  # fmt: skip
+ROUNDS = 5
+
+
+def fill(home: Path) -> None:
+    """A finished run with every analysis the page asks for first; no worker is needed."""
+    stored = Stored(Store(Home(home)))
+    corpus = stored.corpus()
+    stored.clustering(corpus)
+    run = stored.run(corpus, adapter={"num_experts": EXPERTS})
+    stored.analysis(run, "answers", {"sentence": "Done.", "examples": 0, "rows": [], "scores": {
+        name: {"by_label": {}, "hits": []} for name in ("base", "tuned")}})  # fmt: skip
+    stored.analysis(run, "routing", routing_result(EXPERTS, LAYERS))
+    stored.analysis(run, "weights", weights_result(EXPERTS, LAYERS))
+    points = [{"run": "run 1", "module": name, "layer": place // 7, "kind": name.rsplit(".", 1)[-1], "expert": expert}
+              for place, name in enumerate(LAYERS) for expert in range(EXPERTS)]  # fmt: skip
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, len(points))).round(4).tolist()
+    found = {**MAP, "stability": 0.5, "points": points, "x": x, "y": y, "findings": [], "sentence": "Done."}
+    analysis = stored.analysis(run, "map", found, {**MAP})
+    distances = rng.random((len(points), len(points)), dtype=np.float32)
+    np.save(stored.home.analysis(analysis.id) / "distances.npy", distances)
+    cards = experts_result(EXPERTS)
+    for card in cards["cards"]:
+        card["layers"] = [{**card["layers"][0], "layer": name} for name in LAYERS]
+    stored.analysis(run, "experts", {**cards, "layers": LAYERS})
+
+
+def drawn(page: Page, name: str) -> None:
+    """Wait until a figure is drawn."""
+    page.locator(f"#{name} .main-svg").first.wait_for(state="visible")
+
+
+def measure(page: Page, address: str) -> dict[str, float]:
+    """Seconds of one visit: the page, then tab after tab, then a tab again."""
+    began = time.perf_counter()
+    page.goto(f"{address}/inspect?run=1")
+    page.get_by_role("tab", name="Gates").wait_for()
+    found = {"page": time.perf_counter() - began}
+    page.get_by_text("The gates follow the clusters").first.wait_for(state="attached")
+    for tab, (first, last) in TABS.items():
+        began = time.perf_counter()
+        page.get_by_role("tab", name=tab).click()
+        for part, name in (("first figure", first), ("last figure", last)):
+            drawn(page, name)
+            found[f"{tab}, {part}"] = time.perf_counter() - began
+    began = time.perf_counter()
+    page.get_by_role("tab", name="Heads").click()
+    drawn(page, "head-grid")
+    found["Heads, seen before"] = time.perf_counter() - began
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work, sync_playwright() as playwright:
+        home = Path(work) / "home"
+        fill(home)
+        studio = Studio(home)
+        try:
+            studio.start()
+            browser = playwright.chromium.launch(
+                executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"]
+            )
+            visits = []
+            for _ in range(ROUNDS):
+                page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+                visits.append(measure(page, studio.address))
+                page.context.close()
+        finally:
+            studio.end()
+    found: dict[str, Any] = {"machine": f"{platform.machine()}, {psutil.cpu_count()} cores", "modules": len(LAYERS)}
+    found |= {name: round(statistics.median(visit[name] for visit in visits), 3) for name in visits[0]}
+    print(json.dumps(found, indent=1))
+    options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
