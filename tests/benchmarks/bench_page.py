@@ -44,7 +44,10 @@ def fill(home: Path) -> None:
     stored.analysis(run, "answers", {"sentence": "Done.", "examples": 0, "rows": [], "scores": {
         name: {"by_label": {}, "hits": []} for name in ("base", "tuned")}})  # fmt: skip
     stored.analysis(run, "routing", routing_result(EXPERTS, LAYERS))
-    stored.analysis(run, "weights", weights_result(EXPERTS, LAYERS))
+    weights = weights_result(EXPERTS, LAYERS)
+    folder = stored.home.analysis(stored.analysis(run, "weights", weights).id)
+    for step in weights["steps"]:
+        (folder / f"weights-{step}.json").write_text(json.dumps(weights), "utf-8")
     points = [{"run": "run 1", "module": name, "layer": place // 7, "kind": name.rsplit(".", 1)[-1], "expert": expert}
               for place, name in enumerate(LAYERS) for expert in range(EXPERTS)]  # fmt: skip
     rng = np.random.default_rng(0)
@@ -70,7 +73,7 @@ def measure(page: Page, address: str) -> dict[str, float]:
     page.goto(f"{address}/inspect?run=1")
     page.get_by_role("tab", name="Gates").wait_for()
     found = {"page": time.perf_counter() - began}
-    page.get_by_text("The gates follow the clusters").first.wait_for(state="attached")
+    page.locator(".hy-note", has_text="Done.").first.wait_for()
     for tab, (first, last) in TABS.items():
         began = time.perf_counter()
         page.get_by_role("tab", name=tab).click()
