@@ -70,6 +70,10 @@ def build(page: gr.Blocks, store: Store) -> None:
         chosen = gr.Dropdown([], label="Run", min_width=260, elem_id="inspect-run")
         corpus = gr.Dropdown([], label="Measured on", min_width=200, elem_id="inspect-corpus")
         layer = gr.Dropdown([], label="Layer", min_width=200, elem_id="inspect-layer")
+    build_import(page, store)
+    with gr.Row():
+        again = gr.Button("Try the failed analyses again", visible=False, size="sm")
+        stop = gr.Button("Stop the running analyses", visible=False, size="sm", elem_id="stop-analyses")
     with gr.Tabs():
         with gr.Tab("Answers", id="answers"):
             parts = [inspect_answers.build()]
@@ -83,17 +87,13 @@ def build(page: gr.Blocks, store: Store) -> None:
             parts.append(inspect_experts.build())
         with gr.Tab("Runs", id="runs"):
             parts.append(inspect_runs.build(store, chosen))
-    with gr.Row():
-        again = gr.Button("Try the failed analyses again", visible=False)
-        stop = gr.Button("Stop the running analyses", visible=False, elem_id="stop-analyses")
-    build_import(page, store)
 
     own = [pick for part in parts for pick in part.picks]
     picks: list[Any] = [chosen, corpus, layer, *own]
     live = [again, stop, layer, *[component for part in parts for component in part.live], stamp]
 
     def blank(runs: list[Run]) -> tuple[Any, ...]:
-        way = cards.join("Start one on the ", cards.link("/new-run", "New run"), " page, or import an adapter below; "
+        way = cards.join("Start one on the ", cards.link("/new-run", "New run"), " page, or import an adapter above; "
                          "its experts are shown here.")  # fmt: skip
         body = cards.empty("No run is finished yet", way) if not runs else cards.note("info", "Choose a run above.")
         hidden = gr.update(visible=False)
