@@ -13,7 +13,8 @@ from hydralora.base import context_length
 from hydralora.checkpoints import write_json
 from hydralora.corpus import Corpus, Example, split_examples
 from hydralora.errors import AdapterError, StoppedError
-from hydralora.gates import can_cache
+from hydralora.gates import can_cache, choose_heads
+from hydralora.groups import Placed, Tasks
 from hydralora.prompt import encode_prompt, messages_of
 from hydralora.routing import load_run
 
@@ -36,11 +37,14 @@ def choose_held_out(corpus: Corpus, fraction: float, limit: int) -> list[int]:
 @torch.inference_mode()
 def answer_examples(
     model: Any, tokenizer: Any, examples: list[Example], *, max_tokens: int = MAX_TOKENS, batch_size: int = 32,
-    report: Callable[[int], None] = lambda count: None,
+    heads: list[int] | None = None, report: Callable[[int], None] = lambda count: None,
 ) -> list[str]:  # fmt: skip
     """Greedy answers, in order; prompts of a batch are padded on the left.
 
     Examples of similar length share a batch. A prompt that does not fit the context answers "".
+
+    Args:
+        heads: For hard LoRA-Split, the head of every example; -1 where its task is not known.
     """
     prompts = [encode_prompt(tokenizer, messages_of(example)) for example in examples]
     room = context_length(model) - 8
@@ -54,6 +58,7 @@ def answer_examples(
         for row, i in enumerate(chosen):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
+        choose_heads(model, torch.tensor([heads[i] for i in chosen], device=model.device) if heads else None)
         out = model.generate(
             input_ids=ids.to(model.device), attention_mask=mask.to(model.device), do_sample=False,
             max_new_tokens=min(max_tokens, context_length(model) - width), pad_token_id=tokenizer.pad_token_id,
@@ -62,6 +67,7 @@ def answer_examples(
         for i, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
             answers[i] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
         report(min(start + batch_size, len(order)))
+    choose_heads(model, None)
     return answers
 
 
@@ -76,11 +82,13 @@ def score(examples: list[Example], answers: list[str]) -> dict[str, Any]:
 
 
 def compare_answers(
-    run_folder: Path, corpus_folder: Path, out_folder: Path, *, limit: int = 240,
+    run_folder: Path, corpus_folder: Path, out_folder: Path, *, clusters_folder: Path | None = None, limit: int = 240,
     report: Callable[[float, str], None] = lambda share, text: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
     """Let base and tuned model answer held-out prompts; writes ``answers.json`` to ``out_folder``.
+
+    Where heads belong to tasks (hard LoRA-Split), every example is answered by the head of its own.
 
     Raises:
         AdapterError: When the corpus has no questions, or no held-out part.
@@ -109,7 +117,10 @@ def compare_answers(
 
     with model.disable_adapter():
         found["base"] = answer_examples(model, tokenizer, examples, max_tokens=longest, report=watch("Base", 0.0))
-    found["tuned"] = answer_examples(model, tokenizer, examples, max_tokens=longest, report=watch("Tuned", 0.5))
+    heads = _heads(facts, pairs, clusters_folder)
+    found["tuned"] = answer_examples(
+        model, tokenizer, examples, max_tokens=longest, heads=heads, report=watch("Tuned", 0.5)
+    )
     scores = {name: score(examples, answers) for name, answers in found.items()}
     result = {
         "examples": len(examples), "scores": scores, "sentence": _sentence(scores, len(examples)),
@@ -120,6 +131,16 @@ def compare_answers(
     out_folder.mkdir(parents=True, exist_ok=True)
     write_json(out_folder / "answers.json", result)
     return result
+
+
+def _heads(facts: dict[str, Any], pairs: Placed, clusters_folder: Path | None) -> list[int] | None:
+    """The head of every example where heads belong to tasks that are known, else None."""
+    adapter, names = facts["config"]["adapter"], facts.get("tasks")
+    if adapter.get("combine") != "hard" or not names:
+        return None
+    if adapter["tasks"] == "cluster" and clusters_folder is None:
+        return None
+    return Tasks(names, adapter["tasks"], clusters_folder).numbers(pairs)
 
 
 def _sentence(scores: dict[str, Any], count: int) -> str:

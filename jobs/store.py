@@ -37,7 +37,7 @@ PLAIN = ("lora", "thanora", "meta_lora", "lorahub")  # methods whose adapters ar
 LONG_ANALYSES = ("experts",)  # they wait behind the quick ones
 # Kinds of analyses, each with the version of what it writes: raise it when that changes, and what is stored from
 # before is measured again when somebody looks.
-ANALYSES = {"routing": 1, "weights": 1, "map": 1, "answers": 1, "experts": 1, "compare": 1, "export": 1}
+ANALYSES = {"routing": 1, "weights": 1, "map": 1, "answers": 2, "experts": 1, "compare": 1, "export": 1}
 ON_CORPUS = ("routing", "answers", "experts", "export")  # measured on examples
 
 
@@ -229,22 +229,23 @@ class Store:
             corpus_id: The corpus its gates and answers are measured on, if any.
 
         Raises:
-            UserError: When no file is given, one cannot be copied, or the corpus is not ready.
+            UserError: When no file is given, one cannot be copied, the base is none, or the corpus is not ready.
         """
         if not files:
             raise UserError(
                 "No file was given. Choose adapter_config.json and adapter_model.safetensors, or a zip of both."
             )
+        named = name_base(base.strip()) if base.strip() else None
         corpus = self.ready_corpus(corpus_id) if corpus_id is not None else None
         clustering = self.latest_clustering(corpus.id, finished=True) if corpus else None
-        config = parse_config({"base": base.strip() or "starter", "method": "lora"})  # until the files have been read
+        config = parse_config({"base": named or "starter", "method": "lora"})  # until the files have been read
         with Session(self.write_engine) as session, session.begin():
             row = Runs(name=clean_name(name or "Imported adapter"), corpus_id=corpus_id, config=config.model_dump(),
                        clustering_id=clustering.id if clustering else None)  # fmt: skip
             session.add(row)
             session.flush()
             stored = self._take_in(f"run-{row.id}", files, keep_files)
-            self._queue_import(session, row, {"files": stored, "base": base.strip() or None})
+            self._queue_import(session, row, {"files": stored, "base": named})
             return Run.of(row, job=self._job(session, row.job_id))
 
     def _queue_import(self, session: Session, row: Runs, given: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ def answers(job: Job) -> dict[str, Any]:
 
     result = compare_answers(
         _run(job), job.home.corpus(job.payload["corpus_id"]),
-        job.home.analysis(job.payload["analysis_id"]), report=job.report, should_stop=job.should_stop,
+        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job), report=job.report, should_stop=job.should_stop,
     )  # fmt: skip
     scores = {name: found["exact_match"] for name, found in result["scores"].items()}
     return {"sentence": result["sentence"], "exact_match": scores}

@@ -11,6 +11,7 @@ import torch
 from hydralora import add_adapter, override_experts
 from hydralora.corpus import Example
 from hydralora.errors import AdapterError, TrainingError
+from hydralora.evaluate import answer_examples, compare_answers
 from hydralora.gates import choose_heads
 from hydralora.groups import read_tasks
 from hydralora.routing import load_run, measure_routing
@@ -139,3 +140,16 @@ def test_there_are_no_gates_to_measure_where_tasks_choose(base_folder, easy_corp
     train_adapter(make_config(base_folder, "lora_split", HARD, max_steps=1), easy_corpus, tmp_path / "run")
     with pytest.raises(AdapterError, match="no router chooses between them"):
         measure_routing(tmp_path / "run", easy_corpus, tmp_path / "out")
+
+
+def test_every_held_out_question_is_answered_by_the_head_of_its_task(base_folder, easy_corpus, tmp_path):
+    config = make_config(base_folder, "lora_split", HARD, max_steps=40, learning_rate=2e-2, save_every=0)
+    train_adapter(config, easy_corpus, tmp_path / "run")
+    rows = compare_answers(tmp_path / "run", easy_corpus, tmp_path / "out")["rows"]
+    model, tokenizer, facts = load_run(tmp_path / "run")
+    for head, task in enumerate(facts["tasks"]):
+        mine = [row for row in rows if row["label"] == task]
+        examples = [Example(row["prompt"], row["wanted"]) for row in mine]
+        with override_experts(model, {}, force=head):
+            alone = answer_examples(model, tokenizer, examples, max_tokens=4)
+        assert mine and all(row["tuned"].startswith(text) for row, text in zip(mine, alone, strict=True))

@@ -168,6 +168,23 @@ def test_a_deleted_import_leaves_no_file(store: Store, tmp_path: Path) -> None:
     assert not (store.home.uploads / f"run-{run.id}").exists() and store.runs() == []
 
 
+def test_an_import_for_a_base_that_is_none_leaves_no_run(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Base model 'nowhere' is unknown"):
+        imported(store, tmp_path, base="nowhere")
+    assert store.runs() == []
+
+
+def test_a_base_named_by_a_relative_folder_is_found_from_anywhere(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "little").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "little" / name).write_text("{}", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    run = imported(store, tmp_path, base="little")
+    assert run.job is not None and run.job.payload["base"] == str(tmp_path / "little")
+
+
 def test_an_import_without_files_leaves_no_run(store: Store, tmp_path: Path) -> None:
     for files in ([], [tmp_path / "nothing.zip"]):
         with pytest.raises(UserError, match=r"No file was given|No such file"):
