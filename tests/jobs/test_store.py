@@ -12,11 +12,13 @@ import pytest
 from hydralora.corpus import Corpus as Rows
 from hydralora.corpus import import_corpus
 from hydralora.errors import UserError
+from jobs.analyses import ANALYSES
 from jobs.home import Home
 from jobs.queue import LANES
 from jobs.records import Run
+from jobs.rows import clean_name, safe_file_name
 from jobs.status import JobStatus
-from jobs.store import ANALYSES, Store, clean_name, safe_file_name
+from jobs.store import Store
 
 
 def write_csv(folder: Path, rows: int = 20) -> Path:
