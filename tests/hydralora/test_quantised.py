@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from hydralora import GateCapture, HydraLoraConfig, add_adapter, find_targets, override_experts
 from hydralora.errors import AdapterError
-from tests.hydralora.conftest import randomise
+from tests.hydralora.conftest import make_llama, randomise
 from tests.hydralora.test_architectures import train_one_step
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed, so no base can be quantised")
@@ -28,11 +28,19 @@ def bits(request: Any) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama whose layers are as wide as one block of 64 weights: narrower ones bitsandbytes cannot pack on some CPUs."""
+    path = tmp_path_factory.mktemp("even")
+    make_llama(width=64).save_pretrained(path)
+    return path
+
+
 @pytest.fixture
-def load(base_folder: Path, bits: str) -> Any:
+def load(folder: Path, bits: str) -> Any:
     """Gives a fresh quantised copy of the tiny Llama at each call."""
     return lambda: AutoModelForCausalLM.from_pretrained(
-        base_folder, quantization_config=BitsAndBytesConfig(**BITS[bits]), device_map="cpu"
+        folder, quantization_config=BitsAndBytesConfig(**BITS[bits]), device_map="cpu"
     )
 
 
