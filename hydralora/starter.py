@@ -23,6 +23,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -150,10 +151,12 @@ def train_starter(
     def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         return {key: torch.tensor([row[key] for row in rows]) for key in rows[0]}
 
-    Trainer(
+    trainer = Trainer(
         model=model, args=arguments, train_dataset=Rows(tokenizer, SEED + 1), data_collator=collate,
         callbacks=[Log(minutes, work)],
-    ).train()  # fmt: skip
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)  # it would print the same numbers again
+    trainer.train()
     return model.float().eval(), tokenizer
 
 
