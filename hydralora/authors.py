@@ -46,10 +46,18 @@ def import_authors_adapter(folder: Path, out: Path, *, alpha: float | None = Non
     """
     layers = _read_layers(folder)
     stated = _read_settings(folder)
-    rank = stated.get("r", max((parts["A"].shape[0] for parts in layers.values() if "A" in parts), default=1))
+    rank = stated.get(
+        "r", max((parts["A"].shape[0] for parts in layers.values() if "A" in parts and parts["A"].dim()), default=1)
+    )
     alpha = alpha if alpha is not None else stated.get("lora_alpha")
     if alpha is None:
-        raise AdapterError(f"{folder.name} does not say its `lora_alpha`. Give `alpha`, as it was trained with.")
+        raise AdapterError(
+            "The adapter does not say its `lora_alpha`. Give `alpha`, as it was trained with, or write it into "
+            "adapter_config.json."
+        )
+    for name, value in (("r", rank), ("lora_alpha", alpha), ("lora_dropout", stated.get("lora_dropout", 0.0))):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise AdapterError(f"adapter_config.json says `{name}` {value!r}, which is no number.")
     heads = _count_heads(layers, stated.get("lora_nums"))
     weights: dict[str, Tensor] = {}
     for name, parts in layers.items():
@@ -104,7 +112,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
         return {key: value for key, value in dict(found).items() if value is not None}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise AdapterError(f"adapter_config.json of {folder.name} is not readable. Save the adapter again.") from error
 
 
@@ -123,6 +131,11 @@ def _check_layer(name: str, parts: dict[str, Tensor], rank: int, heads: int) -> 
     if missing or len(parts) > len(wanted) + (heads == 1 and "route" in parts):
         what = f"misses lora_{missing[0]}" if missing else f"has more than the {heads} heads of the others"
         raise AdapterError(f"Layer '{name}' {what}. The file is not whole; save the adapter again.")
+    flat = [part for part in wanted if parts[part].dim() != 2]
+    if flat:
+        raise AdapterError(
+            f"Layer '{name}': lora_{flat[0]} has shape {tuple(parts[flat[0]].shape)}, expected a matrix."
+        )
     width = parts["A"].shape[1]
     shapes = {"A": (rank, width), "route": (heads, width)}
     for part in wanted:

@@ -25,7 +25,10 @@ def find_base(base: str) -> str:
     """
     if base == "starter":
         return str(_checked_folder(STARTER, "starter"))
-    folder = Path(base).expanduser()
+    try:
+        folder = Path(base).expanduser()
+    except RuntimeError:  # ~nobody
+        folder = Path(base)
     if folder.is_dir():
         return str(_checked_folder(folder, base))
     if HUB_ID.fullmatch(base) and not base.startswith(("/", ".", "~")):
@@ -37,8 +40,10 @@ def find_base(base: str) -> str:
 
 
 def name_base(base: str) -> str:
-    """A checked base as it is stored: ``starter``, an absolute folder, or a hub id."""
+    """A checked base as it is stored: ``starter`` (under any name), an absolute folder, or a hub id."""
     found = find_base(base)
+    if Path(found).resolve() == STARTER:
+        return "starter"
     return base if base == "starter" or (found == base and not Path(base).is_dir()) else str(Path(found).resolve())
 
 

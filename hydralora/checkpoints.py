@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 COMPLETE = "complete.json"
+CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "run.json"  # of a saved adapter
 START = "start"  # folder of a run with its adapter before the first step
 
 

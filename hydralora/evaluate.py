@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ def normalise(text: str) -> str:
 
 def choose_held_out(corpus: Corpus, fraction: float, limit: int) -> list[int]:
     """Up to ``limit`` held-out positions, spread evenly over the held-out part."""
-    _, held_out = split_examples(corpus, fraction)
-    if len(held_out) <= limit:
-        return list(held_out)
-    return [held_out[int(i * len(held_out) / limit)] for i in range(limit)]
+    return spread(split_examples(corpus, fraction)[1], limit)
+
+
+def spread(positions: Sequence[int], limit: int) -> list[int]:
+    """At most ``limit`` of these, evenly spaced."""
+    if len(positions) <= limit:
+        return list(positions)
+    return [positions[int(i * len(positions) / limit)] for i in range(limit)]
 
 
 @torch.inference_mode()
@@ -82,13 +86,17 @@ def score(examples: list[Example], answers: list[str]) -> dict[str, Any]:
 
 
 def compare_answers(
-    run_folder: Path, corpus_folder: Path, out_folder: Path, *, clusters_folder: Path | None = None, limit: int = 240,
-    report: Callable[[float, str], None] = lambda share, text: None,
+    run_folder: Path, corpus_folder: Path, out_folder: Path, *, clusters_folder: Path | None = None, is_own: bool = True,
+    limit: int = 240,     report: Callable[[float, str], None] = lambda share, text: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
     """Let base and tuned model answer held-out prompts; writes ``answers.json`` to ``out_folder``.
 
     Where heads belong to tasks (hard LoRA-Split), every example is answered by the head of its own.
+
+    Args:
+        is_own: Whether the run was trained on this corpus. If not, nothing was held out for it: questions are drawn
+            from all examples, and clusters of the same number are other tasks.
 
     Raises:
         AdapterError: When the corpus has no questions, or no held-out part.
@@ -97,7 +105,8 @@ def compare_answers(
     report(0.0, "Loading the adapter")
     model, tokenizer, facts = load_run(run_folder)
     corpus = Corpus(corpus_folder)
-    ids = choose_held_out(corpus, facts["config"]["train"]["held_out_fraction"], limit)
+    fraction = facts["config"]["train"]["held_out_fraction"]
+    ids = choose_held_out(corpus, fraction, limit) if is_own else spread(range(len(corpus)), limit)
     pairs = [(i, example) for i, example in zip(ids, corpus.take(ids), strict=True) if example.prompt]
     if not pairs:
         raise AdapterError(
@@ -117,13 +126,13 @@ def compare_answers(
 
     with model.disable_adapter():
         found["base"] = answer_examples(model, tokenizer, examples, max_tokens=longest, report=watch("Base", 0.0))
-    heads = _heads(facts, pairs, clusters_folder)
+    heads = _heads(facts, pairs, clusters_folder if is_own else None)
     found["tuned"] = answer_examples(
         model, tokenizer, examples, max_tokens=longest, heads=heads, report=watch("Tuned", 0.5)
     )
     scores = {name: score(examples, answers) for name, answers in found.items()}
     result = {
-        "examples": len(examples), "scores": scores, "sentence": _sentence(scores, len(examples)),
+        "examples": len(examples), "scores": scores, "sentence": _sentence(scores, len(examples), is_own), "is_own": is_own,
         "rows": [{"id": i, "prompt": e.prompt[:600], "wanted": e.answer[:600], "label": e.label,
                   "base": b[:600], "tuned": t[:600]}
                  for (i, e), b, t in zip(pairs, found["base"], found["tuned"], strict=True)],
@@ -143,8 +152,10 @@ def _heads(facts: dict[str, Any], pairs: Placed, clusters_folder: Path | None) -
     return Tasks(names, adapter["tasks"], clusters_folder).numbers(pairs)
 
 
-def _sentence(scores: dict[str, Any], count: int) -> str:
+def _sentence(scores: dict[str, Any], count: int, is_own: bool) -> str:
     base, tuned = (scores[name]["exact_match"] for name in ("base", "tuned"))
+    if not is_own:
+        return f"Word-for-word right on {count:,} questions of this corpus: {base:.0%} without the adapter, {tuned:.0%} with it."
     words = f"Word-for-word right on {count:,} held-out questions: {base:.0%} before training, {tuned:.0%} after."
     if tuned <= base:
         return (

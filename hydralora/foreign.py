@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -20,26 +20,42 @@ from typing import Any
 import torch
 from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hydralora.adapt import HYDRA_NAMES
 from hydralora.authors import KEY, import_authors_adapter
-from hydralora.base_folder import find_base
-from hydralora.checkpoints import write_json
+from hydralora.base_folder import find_base, name_base
+from hydralora.checkpoints import CONFIG, FACTS, WEIGHTS, write_json
 from hydralora.config import RunConfig, parse_config
-from hydralora.errors import AdapterError, BaseModelError, StoppedError, UserError
+from hydralora.errors import AdapterError, BaseModelError, UserError
+from hydralora.foreign_files import Shapes, gather, read_shapes
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
 
-CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "run.json"
-MOST_JSON = 4 * 2**20  # bytes of a configuration
-MOST_WEIGHTS = 64 * 2**30  # bytes of weights
-PIECE = 2**22  # bytes copied at once
 # Fields by which PEFT would import a module that the file names.
 UNSAFE = ("auto_mapping", "megatron_config", "megatron_core")
+# Fields that change the base itself, or need more than the adapter's own files.
+REFUSED = (
+    "layer_replication",
+    "arrow_config",
+    "kasa_config",
+    "use_bdlora",
+    "loftq_config",
+    "corda_config",
+    "lora_ga_config",
+)
+PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # `init_lora_weights` that leave the base as it is
+MODULE = re.compile(r"^(?:base_model\.model\.)?(.+?)\.(?:hydralora_|lora_|ia3_)")
+WRONG = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    RecursionError,
+)  # what PEFT makes of odd values
 
-Shapes = dict[str, tuple[int, ...]]
 Report = Callable[[float, str], None]
 
 
@@ -62,114 +78,56 @@ def import_adapter(
         AdapterError: When the files are missing, pickled, damaged, of an unknown kind, or do not fit the base.
     """
     given, aside = run_folder / "given", run_folder / "adapter.part"
-    for folder in (given, aside):
-        shutil.rmtree(folder, ignore_errors=True)
-    report(0.0, "Reading the files")
-    gather(files, given, should_stop)
-    if is_authors(given):
-        import_authors_adapter(given, aside)
-        shutil.rmtree(given)
-    else:
-        os.replace(given, aside)
-    report(0.6, "Checking the adapter")
-    shapes = read_shapes(aside / WEIGHTS)
-    peft_config = read_peft_config(aside)
+    try:
+        for folder in (given, aside):
+            shutil.rmtree(folder, ignore_errors=True)
+        report(0.0, "Reading the files")
+        gather(files, given, should_stop)
+        if is_authors(given):
+            import_authors_adapter(given, aside)
+        else:
+            os.replace(given, aside)
+        report(0.6, "Checking the adapter")
+        facts = describe_adapter(aside, base)
+        write_json(aside / FACTS, facts)
+        adapter = run_folder / "adapter"
+        shutil.rmtree(adapter, ignore_errors=True)
+        os.replace(aside, adapter)
+    finally:
+        for folder in (given, aside):
+            shutil.rmtree(folder, ignore_errors=True)
+    return {"config": facts["config"], "summary": facts["summary"]}
+
+
+def describe_adapter(folder: Path, base: str | None) -> dict[str, Any]:
+    """What is known of the adapter in ``folder``, as ``run.json`` keeps it; its configuration is made safe.
+
+    Raises:
+        AdapterError: When it is of an unknown kind or does not fit its base.
+    """
+    shapes, stated = read_shapes(folder / WEIGHTS), read_facts(folder)
+    peft_config = read_peft_config(folder)
     method, options = describe_config(peft_config)
-    named = base or peft_config.base_model_name_or_path or ""
-    if not named:
+    pin_modules(peft_config, shapes)
+    peft_config.save_pretrained(str(folder))
+    named = base or stated.get("config", {}).get("base") or peft_config.base_model_name_or_path
+    if not isinstance(named, str) or not named:
         raise AdapterError(f"{CONFIG} does not name its base model. Say which one it was trained on.")
-    stated = read_facts(aside)
-    config = _config_of(stated, method, options, named)
     problem, total = None, None
     try:
-        report(0.7, f"Comparing it with {named}")
-        total = check_fit(named, aside, peft_config, shapes)
+        named = name_base(named)
+        total = check_fit(named, peft_config, shapes)
     except BaseModelError as error:
         problem = str(error)
+    config = _config_of(stated, method, options, named)
     router = sum(math.prod(shape) for name, shape in shapes.items() if "router" in name)
     weights = sum(math.prod(shape) for shape in shapes.values())
     summary = {
         "imported": True, "trainable": weights - router, "router": router, "total": total,
         "base_problem": problem, "held_out_loss": None,
     }  # fmt: skip
-    facts = {"config": config.model_dump(), "base_fingerprint": stated.get("base_fingerprint"), "summary": summary}
-    write_json(aside / FACTS, facts)
-    adapter = run_folder / "adapter"
-    shutil.rmtree(adapter, ignore_errors=True)
-    os.replace(aside, adapter)
-    return {"config": config.model_dump(), "summary": summary}
-
-
-def gather(files: list[Path], folder: Path, should_stop: Callable[[], bool] = lambda: False) -> None:
-    """Copy the files of an adapter, and nothing else, into an empty ``folder``.
-
-    Raises:
-        AdapterError: When the weights are missing, pickled or too large, or an archive is damaged.
-    """
-    folder.mkdir(parents=True)
-    listed = [path for file in files for path in (sorted(file.rglob("*")) if file.is_dir() else [file])]
-    seen: list[str] = []
-    for path in listed:
-        if path.suffix.lower() == ".zip":
-            _unpack(path, folder, seen, should_stop)
-        elif path.is_file():
-            seen.append(path.name)
-            if path.name in (CONFIG, WEIGHTS, FACTS):
-                with path.open("rb") as source:
-                    _keep(source, folder / path.name, should_stop)
-    if not (folder / WEIGHTS).exists():
-        pickled = sorted(name for name in seen if name.endswith((".bin", ".pt", ".pth")))
-        if pickled:
-            raise AdapterError(
-                f"{pickled[0]} is pickled, and pickled weights are never read: they can run code. Save the adapter "
-                "as safetensors (PEFT: `save_pretrained(..., safe_serialization=True)`)."
-            )
-        raise AdapterError(f"There is no {WEIGHTS} among the files. Give it and {CONFIG}, or a zip of both.")
-
-
-def _unpack(path: Path, folder: Path, seen: list[str], should_stop: Callable[[], bool]) -> None:
-    """The adapter's files of an archive; names in it are compared, never used as paths."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for item in archive.infolist():
-                name = item.filename.rpartition("/")[2]
-                seen.append(name)
-                if name in (CONFIG, WEIGHTS, FACTS):
-                    with archive.open(item) as source:
-                        _keep(source, folder / name, should_stop)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise AdapterError(f"The archive cannot be read ({error}). Pack it again without a password.") from error
-
-
-def _keep(source: Any, target: Path, should_stop: Callable[[], bool]) -> None:
-    if target.exists():
-        raise AdapterError(f"There are several files called {target.name}. Give one adapter at a time.")
-    most = MOST_WEIGHTS if target.name == WEIGHTS else MOST_JSON
-    size = 0
-    with target.open("wb") as file:
-        while piece := source.read(PIECE):
-            size += len(piece)
-            if size > most:
-                raise AdapterError(f"{target.name} is larger than {most // 2**20:,} MiB. That is no adapter.")
-            if should_stop():
-                raise StoppedError("The import was stopped; nothing was kept.")
-            file.write(piece)
-
-
-def read_shapes(path: Path) -> Shapes:
-    """Shapes by name, from the head of a safetensors file.
-
-    Raises:
-        AdapterError: When it is damaged or empty.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{path.name} is damaged ({error}). Copy it again.") from error
-    if not found:
-        raise AdapterError(f"{path.name} is empty. Save the adapter again.")
-    return found
+    return {"config": config.model_dump(), "base_fingerprint": stated.get("base_fingerprint"), "summary": summary,
+            "tasks": stated.get("tasks")}  # fmt: skip
 
 
 def is_authors(folder: Path) -> bool:
@@ -191,19 +149,59 @@ def read_peft_config(folder: Path) -> PeftConfig:
         )
     try:
         values = dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise AdapterError(f"{CONFIG} is not valid JSON ({error}). Save the adapter again.") from error
     kind = PEFT_TYPE_TO_CONFIG_MAPPING.get(str(values.get("peft_type")))
     if kind is None:
         raise AdapterError(f"{CONFIG} says `peft_type` {values.get('peft_type')!r}, which PEFT does not know.")
+    check_base_is_left_alone(values)
     names = {item.name for item in fields(kind) if item.init}
     kept = {name: value for name, value in values.items() if name in names and name not in UNSAFE}
+    if "init_lora_weights" in kept:
+        kept["init_lora_weights"] = True  # the weights are there; nothing is to be started from the base's
     try:
         found: PeftConfig = kind(**{**kept, "inference_mode": True})
-    except (TypeError, ValueError, AttributeError, UserError) as error:
-        raise AdapterError(f"{CONFIG} is not one that PEFT can use: {error}") from error
-    found.save_pretrained(str(folder))
+    except (*WRONG, UserError) as error:
+        raise AdapterError(f"{CONFIG} is not one that PEFT can use: {_line(error)}") from error
     return found
+
+
+def check_base_is_left_alone(values: dict[str, Any]) -> None:
+    """Refuse adapters that change the base's own weights: it is shared by every adapter in the model server.
+
+    Raises:
+        AdapterError: Naming the field and its value.
+    """
+    start = values.get("init_lora_weights", True)
+    if not any(start is plain or start == plain for plain in PLAIN_STARTS):
+        raise AdapterError(
+            f"`init_lora_weights` is {start!r}, which changes the base's own weights when the adapter is loaded. Convert it "
+            "to a plain LoRA first (PEFT: `save_pretrained(..., path_initial_model_for_weight_conversion=...)`)."
+        )
+    if values.get("bias", "none") != "none":
+        raise AdapterError(
+            f"`bias` is {values['bias']!r}: biases of the base were trained too. Only adapters are taken in."
+        )
+    used = next((name for name in REFUSED if values.get(name)), None)
+    if used is not None:
+        raise AdapterError(
+            f"`{used}` is set in {CONFIG}. Adapters that use it are not taken in; merge or convert it first."
+        )
+    for name in ("rank_pattern", "alpha_pattern"):
+        pattern = values.get(name) or {}
+        odd = [key for key in pattern if not re.fullmatch(r"[\w.]+", key)] if isinstance(pattern, dict) else [pattern]
+        if odd:
+            raise AdapterError(f"`{name}` holds {odd[0]!r}, which names no layer. Write whole names of layers there.")
+
+
+def pin_modules(config: PeftConfig, shapes: Shapes) -> None:
+    """Name the adapted layers one by one, as the weights have them: patterns of a stranger are never matched."""
+    modules = sorted({found[1] for name in shapes if (found := MODULE.match(name))})
+    if modules and hasattr(config, "target_modules"):
+        config.target_modules = set(modules)
+        for name in ("exclude_modules", "layers_to_transform", "layers_pattern"):
+            if hasattr(config, name):
+                setattr(config, name, None)
 
 
 def describe_config(config: PeftConfig) -> tuple[str, dict[str, Any]]:
@@ -262,8 +260,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
         return {}
     try:
         values = dict(json.loads(path.read_text("utf-8")))
-        return {"config": dict(values["config"]), "base_fingerprint": values.get("base_fingerprint")}
-    except (ValueError, TypeError, KeyError) as error:
+        tasks = values.get("tasks") if values.get("config", {}).get("method") == "lora_split" else None
+        named = isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)
+        return {"config": dict(values["config"]), "base_fingerprint": values.get("base_fingerprint"),
+                "tasks": tasks if named else None}  # fmt: skip
+    except (*WRONG,) as error:
         raise AdapterError(f"{FACTS} beside the adapter cannot be used ({error}). Leave it out.") from error
 
 
@@ -277,7 +278,7 @@ def _config_of(stated: dict[str, Any], method: str, options: dict[str, Any], bas
         raise AdapterError(f"{FACTS} beside the adapter cannot be used: {error} Leave it out.") from error
 
 
-def check_fit(base: str, adapter: Path, config: PeftConfig, shapes: Shapes) -> int:
+def check_fit(base: str, config: PeftConfig, shapes: Shapes) -> int:
     """Compare names and shapes with the base's; gives the number of parameters of both together.
 
     Raises:
@@ -288,17 +289,20 @@ def check_fit(base: str, adapter: Path, config: PeftConfig, shapes: Shapes) -> i
         model_config = AutoConfig.from_pretrained(find_base(base), trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(model_config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise BaseModelError(f"Base model '{base}' cannot be read: {line}") from error
+    except (OSError, *WRONG) as error:
+        raise BaseModelError(f"Base model '{base}' cannot be read: {_line(error)}") from error
     try:
         adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
-    except (ValueError, RuntimeError, TypeError, KeyError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise AdapterError(f"The adapter of {adapter.parent.name} does not fit '{base}': {line}") from error
+    except WRONG as error:
+        raise AdapterError(f"The adapter does not fit '{base}': {_line(error)}") from error
     wanted = {name: tuple(weight.shape) for name, weight in get_peft_model_state_dict(adapted).items()}
     for name in [*wanted, *shapes]:
-        if wanted.get(name) != shapes.get(name) and not _is_extra(name, wanted):
+        if name not in wanted and not MODULE.match(name):
+            raise AdapterError(
+                f"The file also holds {name}, a weight of the base itself, which would change the base for everybody. "
+                "Save the adapter without it (PEFT: `save_embedding_layers=False`)."
+            )
+        if wanted.get(name) != shapes.get(name):
             raise AdapterError(
                 f"The adapter does not fit '{base}': {name} is {_shape(shapes.get(name))} in the file and "
                 f"{_shape(wanted.get(name))} in that model. Name the base it was trained on."
@@ -306,9 +310,8 @@ def check_fit(base: str, adapter: Path, config: PeftConfig, shapes: Shapes) -> i
     return sum(weight.numel() for name, weight in adapted.named_parameters() if ".original_module." not in name)
 
 
-def _is_extra(name: str, wanted: Shapes) -> bool:
-    """Embeddings that PEFT may have saved beside the adapter."""
-    return name not in wanted and ("embed" in name or "lm_head" in name)
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -54,6 +54,8 @@ def _count_clusters(store: Store, run: Run) -> int:
 
 def find_breakdown(store: Store, run: Run, *, own_seeds: bool = False) -> list[Run]:
     """The newest run of each cluster of this run's breakdown, by cluster; some may be unfinished or missing."""
+    if run.is_imported or run.corpus_id is None:
+        return []
     clustering = store.latest_clustering(run.corpus_id, finished=True)
     found: dict[int, Run] = {}
     for other in store.runs():  # newest first
@@ -62,7 +64,13 @@ def find_breakdown(store: Store, run: Run, *, own_seeds: bool = False) -> list[R
             run.corpus_id, run.config["base"], clustering.id if clustering else None,
         )  # fmt: skip
         seed = run.config["train"]["seed"] + (cluster if own_seeds else 0)
-        if cluster and same and other.config["method"] == "lora" and other.config["train"]["seed"] == seed:
+        if (
+            cluster
+            and same
+            and not other.is_imported
+            and other.config["method"] == "lora"
+            and other.config["train"]["seed"] == seed
+        ):
             found.setdefault(cluster, other)
     return [found[cluster] for cluster in sorted(found)]
 

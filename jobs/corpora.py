@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from hydralora.errors import UserError
 from jobs.records import Clustering, Corpus, Job
 from jobs.rows import Rows, clean_name
-from jobs.tables import Clusterings, Corpora, Jobs, Runs
+from jobs.tables import Analyses, Clusterings, Corpora, Jobs, Runs
 
 
 class CorpusRows(Rows):
@@ -29,12 +29,11 @@ class CorpusRows(Rows):
         """
         if not files:
             raise UserError("No file was given. Choose at least one.")
-        with Session(self.write_engine) as session, session.begin():
+        with self._taken_in(files, keep_files) as settle, Session(self.write_engine) as session, session.begin():
             row = Corpora(name=clean_name(name), is_sample=is_sample)
             session.add(row)
             session.flush()
-            stored = self._take_in(f"corpus-{row.id}", files, keep_files)
-            payload = {"corpus_id": row.id, "files": stored, "roles": roles}
+            payload = {"corpus_id": row.id, "files": settle(f"corpus-{row.id}"), "roles": roles}
             job = self.queue.add(session, "ingest", payload, corpus_id=row.id, max_attempts=2)
             row.job_id = job.id
             session.flush()
@@ -70,7 +69,17 @@ class CorpusRows(Rows):
             files = old.payload["files"] if old else []
             payload = {"corpus_id": corpus_id, "files": files, "roles": roles}
             row.job_id = self.queue.add(session, "ingest", payload, corpus_id=corpus_id, max_attempts=2).id
+            folders = self._forget_looks(session, corpus_id)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
         return self.corpus(corpus_id)
+
+    def _forget_looks(self, session: Session, corpus_id: int) -> list[Path]:
+        """Delete what runs of other corpora have measured on this one; gives the folders to remove."""
+        rows = [row for row in session.scalars(select(Analyses)) if row.params.get("corpus_id") == corpus_id]
+        for row in rows:
+            session.delete(row)
+        return [self.home.analysis(row.id) for row in rows]
 
     @staticmethod
     def _refuse_used(session: Session, row: Corpora, way_out: str) -> None:
@@ -91,6 +100,7 @@ class CorpusRows(Rows):
             self._refuse_busy(session, Jobs.corpus_id == corpus_id, f"Corpus '{row.name}'")
             clusterings = session.scalars(select(Clusterings).where(Clusterings.corpus_id == corpus_id)).all()
             folders = [self.home.clustering(c.id) for c in clusterings] + [self.home.corpus(corpus_id)]
+            folders += self._forget_looks(session, corpus_id)
             for clustering in clusterings:
                 session.delete(clustering)
             session.flush()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +50,31 @@ class Rows:
             raise UserError(f"{word} {row_id} does not exist. It may have been deleted.")
         return row
 
-    def _take_in(self, name: str, files: list[Path], keep: bool) -> list[str]:
-        folder = self.home.uploads / name
-        shutil.rmtree(folder, ignore_errors=True)
-        stored = []
-        try:
-            for number, file in enumerate(files):
-                target = folder / str(number) / safe_file_name(file.name)
-                target.parent.mkdir(parents=True)
-                (shutil.copyfile if keep else shutil.move)(file, target)
-                stored.append(str(target.relative_to(self.home.uploads)))
-        except OSError as error:
+    @contextmanager
+    def _taken_in(self, files: list[Path], keep: bool) -> Iterator[Callable[[str], list[str]]]:
+        """Copy (or move) files into the studio's folder, before any lock is taken.
+
+        Gives a function that settles them under a name within the caller's transaction, and tells where each is;
+        what has not been settled is removed at the end.
+        """
+        aside = Path(tempfile.mkdtemp(prefix="new-", dir=self.home.uploads))
+        places = [Path(str(number)) / safe_file_name(file.name) for number, file in enumerate(files)]
+
+        def settle(name: str) -> list[str]:
+            folder = self.home.uploads / name
             shutil.rmtree(folder, ignore_errors=True)
+            os.replace(aside, folder)
+            return [str(Path(name) / place) for place in places]
+
+        try:
+            for file, place in zip(files, places, strict=True):
+                (aside / place).parent.mkdir()
+                (shutil.copyfile if keep else shutil.move)(file, aside / place)
+            yield settle
+        except OSError as error:
             raise UserError(f"{error.filename or files[0].name}: {error.strerror}. Choose another file.") from error
-        return stored
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _refuse_busy(self, session: Session, where: Any, what: str) -> None:
         busy = session.scalar(select(Jobs.id).where(where, Jobs.status.not_in(FINISHED)).limit(1))

@@ -10,9 +10,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hydralora.base_folder import name_base
-from hydralora.checkpoints import list_checkpoints
+from hydralora.checkpoints import CONFIG, FACTS, WEIGHTS, list_checkpoints
 from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
+from hydralora.foreign_files import check_names
 from hydralora.methods import METHODS
 from jobs.corpora import CorpusRows
 from jobs.records import Run, Step
@@ -55,24 +56,41 @@ class RunRows(CorpusRows):
             corpus_id: The corpus its gates and answers are measured on, if any.
 
         Raises:
-            UserError: When no file is given, one cannot be copied, the base is none, or the corpus is not ready.
+            UserError: When no weights are given, a file cannot be copied, the base is none, or the corpus is not ready.
         """
         if not files:
-            raise UserError(
-                "No file was given. Choose adapter_config.json and adapter_model.safetensors, or a zip of both."
-            )
+            raise UserError(f"No file was given. Choose {CONFIG} and {WEIGHTS}, or a zip of both.")
+        wanted = [file for file in files if file.name in (CONFIG, WEIGHTS, FACTS) or file.suffix.lower() == ".zip"]
+        if not any(file.suffix.lower() == ".zip" for file in wanted):
+            check_names([file.name for file in files])
         named = name_base(base.strip()) if base.strip() else None
         corpus = self.ready_corpus(corpus_id) if corpus_id is not None else None
         clustering = self.latest_clustering(corpus.id, finished=True) if corpus else None
         config = parse_config({"base": named or "starter", "method": "lora"})  # until the files have been read
-        with Session(self.write_engine) as session, session.begin():
+        with self._taken_in(wanted, keep_files) as settle, Session(self.write_engine) as session, session.begin():
             row = Runs(name=clean_name(name or "Imported adapter"), corpus_id=corpus_id, config=config.model_dump(),
                        clustering_id=clustering.id if clustering else None)  # fmt: skip
             session.add(row)
             session.flush()
-            stored = self._take_in(f"run-{row.id}", files, keep_files)
-            self._queue_import(session, row, {"files": stored, "base": named})
+            self._queue_import(session, row, {"files": settle(f"run-{row.id}"), "base": named})
             return Run.of(row, job=self._job(session, row.job_id))
+
+    def use_corpus(self, run_id: int, corpus_id: int) -> Run:
+        """Give an imported adapter that came without a corpus one to be measured on, for good.
+
+        Raises:
+            UserError: When the run has a corpus already, or this one is not ready.
+        """
+        corpus = self.ready_corpus(corpus_id)
+        clustering = self.latest_clustering(corpus.id, finished=True)
+        with Session(self.write_engine) as session, session.begin():
+            row = self._get(session, Runs, run_id, "Run")
+            if row.corpus_id is not None:
+                raise UserError(
+                    f"Run {run_id} has corpus {row.corpus_id} already. Choose another on Inspect for a look."
+                )
+            row.corpus_id, row.clustering_id = corpus.id, clustering.id if clustering else None
+        return self.run(run_id)
 
     def _queue_import(self, session: Session, row: Runs, given: dict[str, Any]) -> None:
         payload = {"run_id": row.id, "files": given["files"], "base": given["base"]}
@@ -125,15 +143,21 @@ class RunRows(CorpusRows):
         return self.run(run_id)
 
     def resume_run(self, run_id: int) -> Run:
-        """Queue a stopped, failed or lost run again; it goes on from its last whole checkpoint."""
+        """Queue a stopped, failed or lost run again; it goes on from its last whole checkpoint.
+
+        An imported adapter whose base was not there is compared with it again.
+        """
         with Session(self.write_engine) as session, session.begin():
             row = self._get(session, Runs, run_id, "Run")
             job = self._job(session, row.job_id)
             if job is not None and not job.is_finished:
                 raise UserError(f"Run {run_id} is {job.status}; there is nothing to resume.")
-            if job is not None and job.status == JobStatus.SUCCEEDED:
+            unsure = job is not None and job.kind == "import" and (row.summary or {}).get("base_problem")
+            if job is not None and job.status == JobStatus.SUCCEEDED and not unsure:
                 raise UserError(f"Run {run_id} has finished all its steps. Start a new run for more.")
-            if job is not None and job.kind == "import":
+            if unsure:  # the adapter is here; it is compared with its base again
+                self._queue_import(session, row, {"files": [], "base": row.config["base"]})
+            elif job is not None and job.kind == "import":
                 self._queue_import(session, row, job.payload)
             else:
                 self._queue_training(session, row, estimate=None)

@@ -73,7 +73,7 @@ def import_(job: Job) -> dict[str, Any]:
 
     folder = job.home.run(job.payload["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
-    files = [job.home.uploads / name for name in job.payload["files"]]
+    files = [job.home.uploads / name for name in job.payload["files"]] or [folder / "adapter"]
     return import_adapter(files, folder, base=job.payload["base"], report=job.report, should_stop=job.should_stop)
 
 
@@ -178,7 +178,7 @@ def answers(job: Job) -> dict[str, Any]:
 
     result = compare_answers(
         _run(job), job.home.corpus(job.payload["corpus_id"]),
-        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job), report=job.report, should_stop=job.should_stop,
+        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job), is_own=job.payload.get("is_own", True), report=job.report, should_stop=job.should_stop,
     )  # fmt: skip
     scores = {name: found["exact_match"] for name, found in result["scores"].items()}
     return {"sentence": result["sentence"], "exact_match": scores}

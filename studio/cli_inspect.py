@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hydralora.errors import UserError
+from jobs.analyses import ON_CORPUS
 from jobs.breakdown import describe_breakdown, find_breakdown, start_breakdown
 from jobs.records import Analysis
 from jobs.status import JobStatus
@@ -34,6 +35,7 @@ def inspect_run(
     run_id: Annotated[int | None, typer.Argument(help="Id of a finished run")] = None,
     adapter: Annotated[Path | None, typer.Option(help="Look into a folder with a saved adapter instead")] = None,
     beside: Annotated[list[int] | None, typer.Option(help="Another run to compare it with (repeat)")] = None,
+    corpus: Annotated[int | None, typer.Option(help="Measure on this corpus instead of the run's own")] = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Train one LoRA per cluster and compare them")] = False,
     own_seeds: Annotated[bool, typer.Option("--own-seeds", help="Start each of these from its own seed")] = False,
     as_json: AsJson = False,
@@ -53,8 +55,11 @@ def inspect_run(
     elif beside:
         answer["compare"] = compare(store, [run_id, *beside])
     else:
+        if corpus is not None:
+            store.ready_corpus(corpus)
+        on = store.measured_on(store.run(run_id), corpus)
         for kind, params in LOOKS.items():
-            answer[kind] = look(store, store.analyse(run_id, kind, params), kind)
+            answer[kind] = look_at(store, run_id, kind, params, on)
     show(answer, as_json, lambda: print_looks(answer))
     if all("error" in found for kind, found in answer.items() if kind != "run_id"):
         raise typer.Exit(FAILED)
@@ -65,6 +70,14 @@ def inspect_folder(folder: Path, as_json: bool) -> None:
     found = inspect_adapter(folder)
     answer = {"adapter": str(folder), "sentence": found.sentence, **found.numbers}
     show(answer, as_json, lambda: print_looks({"weights": {**found.numbers["weights"]}, **found.numbers}))
+
+
+def look_at(store: Store, run_id: int, kind: str, params: dict[str, Any], on: dict[str, Any] | None) -> dict[str, Any]:
+    """One look; ``error`` where it cannot be taken."""
+    try:
+        return look(store, store.analyse(run_id, kind, params | (on or {} if kind in ON_CORPUS else {})), kind)
+    except UserError as error:
+        return {"error": str(error)}
 
 
 def look(store: Store, analysis: Analysis, kind: str) -> dict[str, Any]:

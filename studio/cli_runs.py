@@ -136,6 +136,9 @@ def import_run(
 
 def adapter_files(given: list[Path]) -> list[Path]:
     """The files of an adapter, where a folder is given in place of them."""
+    missing = next((file for file in given if not file.exists()), None)
+    if missing is not None:
+        raise UserError(f"{missing} does not exist. Check the path.")
     found = [path for file in given for path in (sorted(file.iterdir()) if file.is_dir() else [file])]
     return [path for path in found if path.is_file()]
 
@@ -175,7 +178,7 @@ def stop_run(run_id: int, wait: Annotated[bool, typer.Option("--wait")] = False,
 
 @runs_app.command("resume")
 def resume_run(run_id: int, wait: Annotated[bool, typer.Option("--wait")] = False, as_json: AsJson = False) -> None:
-    """Go on with a stopped, failed or lost run from its last checkpoint."""
+    """Go on with a stopped, failed or lost run from its last checkpoint; look for an imported adapter's base again."""
     store = Studio.store()
     run = store.resume_run(run_id)
     start_worker(store.home)
@@ -186,6 +189,7 @@ def resume_run(run_id: int, wait: Annotated[bool, typer.Option("--wait")] = Fals
 def export_run(
     run_id: int,
     how: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}")] = "mean_gate",
+    corpus: Annotated[int | None, typer.Option(help="Corpus of an imported adapter that has none")] = None,
     to: Annotated[Path | None, typer.Option(help="Copy the files into this new folder")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -193,6 +197,8 @@ def export_run(
     if to is not None and to.exists():
         raise UserError(f"{to} exists already. Name a folder that does not.")
     store = Studio.store()
+    if corpus is not None:
+        store.use_corpus(run_id, corpus)
     analysis = store.export(run_id, how)
     start_worker(store.home)
     result = finished(store, analysis.job, f"Export: {how}").result or {}

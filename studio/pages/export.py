@@ -14,7 +14,7 @@ from jobs.store import Store
 from studio import cards
 from studio.cards import Markup
 from studio.exports import EXPORT_HEAD, export_row
-from studio.pages.common import EVENT, LIVE_SECONDS, TICK, address_id, job_state, shows_errors
+from studio.pages.common import EVENT, LIVE_SECONDS, TICK, address_id, corpus_choices, job_state, shows_errors
 
 LEAD = (
     "A plain LoRA works wherever PEFT does, without this studio. Where gates depend on the token it is an "
@@ -45,6 +45,11 @@ def build_export(page: gr.Blocks, store: Store) -> None:
     """Draw the part and connect it."""
     with gr.Accordion("Export", open=False, elem_id="export-run"):
         gr.Markdown(LEAD)
+        with gr.Row(visible=False) as without:
+            corpus = gr.Dropdown(
+                [], label="Corpus of this adapter, to measure the gap on", min_width=260, elem_id="export-corpus"
+            )
+            use = gr.Button("Use this corpus", scale=0, min_width=150, elem_id="use-corpus")
         with gr.Row():
             how = gr.Dropdown([], label="As", min_width=260, elem_id="export-how")
             start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export")
@@ -57,11 +62,13 @@ def build_export(page: gr.Blocks, store: Store) -> None:
             return None
         return run if run.summary is not None else None
 
-    def load(request: gr.Request) -> tuple[Any, Any, Any]:
+    def load(request: gr.Request) -> tuple[Any, ...]:
         run = run_of(request)
         ways = export_ways(run.config["method"], run.config["adapter"]) if run else []
         choice = gr.Dropdown([(EXPORTS[way], way) for way in ways], value=ways[0] if ways else None)
-        return choice, gr.Button(interactive=bool(ways)), look(request, "")
+        homeless = run is not None and run.corpus_id is None
+        return (choice, gr.Button(interactive=bool(ways) and not homeless), look(request, ""),
+                gr.update(visible=homeless), gr.Dropdown(choices=corpus_choices(store), value=None))  # fmt: skip
 
     def look(request: gr.Request, known: str) -> Any:
         run = run_of(request)
@@ -74,6 +81,14 @@ def build_export(page: gr.Blocks, store: Store) -> None:
             raise UserError("There is nothing to export yet.")
         store.export(address_id(request, "run") or 0, way)
 
-    page.load(load, None, [how, start, shown], **TICK)
+    @shows_errors
+    def use_corpus(request: gr.Request, corpus_id: int | None) -> None:
+        if corpus_id is None:
+            raise UserError("Choose a corpus first.")
+        store.use_corpus(address_id(request, "run") or 0, corpus_id)
+
+    shows = [how, start, shown, without, corpus]
+    page.load(load, None, shows, **TICK)
+    use.click(use_corpus, corpus, None, **EVENT).success(load, None, shows, **TICK)
     gr.Timer(LIVE_SECONDS).tick(look, shown, shown, **TICK)
     start.click(begin, how, None, **EVENT).success(look, shown, shown, **TICK)

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from jobs.analyses import OWN
 from jobs.records import Run
 from jobs.status import JobStatus
 from jobs.store import Store
@@ -31,8 +32,9 @@ from studio.pages.common import (
     shows_errors,
 )
 from studio.pages.inspect_import import build_import
-from studio.pages.inspect_parts import Found, Look, Part, ask, layer_names, measured_on
+from studio.pages.inspect_parts import Found, Look, Part, ask, layer_names
 
+OWN_CORPUS = ("the run's own corpus", OWN)
 LEAD = "Do the experts differ, and does the router choose? Every picture comes with what chance alone would give."
 
 
@@ -68,7 +70,8 @@ def build(page: gr.Blocks, store: Store) -> None:
     stamp = gr.Textbox(visible=False)
     with gr.Row():
         chosen = gr.Dropdown([], label="Run", min_width=260, elem_id="inspect-run")
-        corpus = gr.Dropdown([], label="Measured on", min_width=200, elem_id="inspect-corpus")
+        # The run's own corpus is a choice by itself, so that another run never meets the corpus of the one before.
+        corpus = gr.Dropdown([OWN_CORPUS], value=OWN, label="Measured on", min_width=200, elem_id="inspect-corpus")
         layer = gr.Dropdown([], label="Layer", min_width=200, elem_id="inspect-layer")
     build_import(page, store)
     with gr.Row():
@@ -107,7 +110,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         run = next((r for r in runs if r.id == run_id), None)
         if run is None:
             return tuple([gr.skip()] * len(live)) if known == "none" else blank(runs)
-        on = measured_on(store, run, corpus_id)
+        on = store.measured_on(run, corpus_id)
         names = layer_names(store, run, on)
         place = layer_ if layer_ in names else names[0] if names else ""
         looks = looks_of(parts, Look(store, run, place or "", tuple(values), on))
@@ -129,18 +132,14 @@ def build(page: gr.Blocks, store: Store) -> None:
     def first(request: gr.Request) -> tuple[Any, Any]:
         runs, wanted = finished_runs(store), address_id(request, "run")
         value = next((r.id for r in runs if r.id == wanted), runs[0].id if runs else None)
-        return gr.Dropdown(choices=run_choices(runs), value=value), own_corpus(value)
-
-    def own_corpus(run_id: int | None) -> Any:
-        run = next((r for r in store.runs() if r.id == run_id), None)
-        return gr.Dropdown(choices=corpus_choices(store), value=run.corpus_id if run else None)
+        return gr.Dropdown(choices=run_choices(runs), value=value), gr.Dropdown(
+            choices=[OWN_CORPUS, *corpus_choices(store)]
+        )
 
     shown = shows_errors(draw)
     page.load(first, None, [chosen, corpus], **TICK).then(shown, [*picks, stamp], live, **TICK)
     gr.Timer(LIVE_SECONDS).tick(shown, [*picks, stamp], live, **TICK)
-    chosen.input(None, chosen, chosen, js=set_address("run")).then(own_corpus, chosen, corpus, **TICK).then(
-        shown, [*picks, stamp], live, **TICK
-    )
+    chosen.input(None, chosen, chosen, js=set_address("run")).then(shown, [*picks, stamp], live, **TICK)
     for pick in picks[1:]:
         pick.input(shown, [*picks, stamp], live, **TICK)
     layer.change(shown, [*picks, stamp], live, **TICK)

@@ -26,7 +26,7 @@ def answers_table(found: dict[str, Any]) -> Markup:
         rows.append([*texts, Markup("✓") if hit else ""])
     return cards.join(
         cards.table(["Kind", "Base", "Tuned"], list(kinds), caption="Word-for-word right, by kind", numbers=[1, 2]),
-        cards.table(["Question", "Wanted", "Base", "Tuned", "Right"], rows, caption=f"The first {len(rows)} of {found['examples']:,} held-out questions"),
+        cards.table(["Question", "Wanted", "Base", "Tuned", "Right"], rows, caption=f"The first {len(rows)} of {found['examples']:,} {'held-out ' * found.get('is_own', True)}questions"),
     )  # fmt: skip
 
 

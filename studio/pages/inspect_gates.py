@@ -19,7 +19,6 @@ from studio.pages.inspect_parts import (
     Part,
     is_cell,
     is_routed,
-    measured_on,
     on_corpus,
     picked,
     result_of,
@@ -110,7 +109,7 @@ def build(store: Store, chosen: Any, corpus: Any, layer: Any) -> Part:
                 favourites(gates) if gates else ""]  # fmt: skip
 
     def gates_of(run_id: int | None, corpus_id: int | None) -> dict[str, Any] | None:
-        on = measured_on(store, store.run(run_id or 0), corpus_id)
+        on = store.measured_on(store.run(run_id or 0), corpus_id)
         return result_of(store, store.find_analysis(run_id or 0, "routing", on or {}), "routing.json")
 
     @shows_errors

@@ -75,14 +75,6 @@ def ask(store: Store, wanted: Wanted, *, again: bool = False) -> Analysis | None
     return known or store.analyse(run_id, kind, params)
 
 
-def measured_on(store: Store, run: Run, corpus_id: int | None) -> dict[str, Any] | None:
-    """What names the chosen corpus in the parameters of an analysis, see ``Look.on``."""
-    if corpus_id is None or corpus_id == run.corpus_id:
-        return None if run.corpus_id is None else {}
-    clustering = store.latest_clustering(corpus_id, finished=True)
-    return {"corpus_id": corpus_id, "clustering_id": clustering.id if clustering else None}
-
-
 def on_corpus(look: Look, kind: str) -> dict[str, Wanted]:
     """An analysis of the chosen corpus; nothing where none is chosen."""
     return {} if look.on is None else {kind: (look.run.id, kind, look.on)}

@@ -209,7 +209,8 @@ def build(page: gr.Blocks, store: Store) -> None:
         if steps and layer_ in dict((v, k) for k, v in names):
             values["gates"] = figure(f"{src}/gates{query}&layer={layer_}", WAITING)
         active = bool(job and not job.is_finished)
-        again = bool(job and job.is_finished and job.status != JobStatus.SUCCEEDED)
+        unsure = bool(run.is_imported and run.summary and run.summary["base_problem"])
+        again = bool(job and job.is_finished and (unsure or job.status != JobStatus.SUCCEEDED))
         done = run.summary and run.summary.get("skipped_examples")
         skipped = (
             cards.note("warn", f"{done:,} examples were left out.", "Their prompt alone is longer than `max_length`.")
@@ -224,7 +225,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         return (
             headline(store, run), cards.join(job_state(job), succeeded, skipped), cards.join(run_cards(run, steps), gates_now(steps)), links(run),
             gr.update(visible=True), gr.update(visible=not run.is_imported), gr.Button(visible=active, interactive=bool(job and job.status != JobStatus.STOPPING)),
-            gr.Button(visible=again), cards.log(store.log_tail(job) if job else ""), settings_table(run),
+            gr.Button("Look for its base again" if unsure else "Resume", visible=again), cards.log(store.log_tail(job) if job else ""), settings_table(run),
             gr.Dropdown(choices=names) if known == "" else gr.skip() if routed is None else gr.Dropdown(choices=names),
             *[values[view] for view in charts], now,
         )  # fmt: skip

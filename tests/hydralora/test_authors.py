@@ -114,6 +114,7 @@ BROKEN = [
     (change("lora_B3", torch.zeros(48, RANK)), "has more than the 3 heads"),
     (change("lora_B1", torch.zeros(48, 5)), r"lora_B1 has shape \(48, 5\), expected \(48, 4\)"),
     (change("lora_route", torch.zeros(2, 32)), r"lora_route has shape \(2, 32\), expected \(3, 32\)"),
+    (change("lora_A", torch.zeros(4)), r"lora_A has shape \(4,\), expected a matrix"),
     (change("lora_C", torch.zeros(1)), r"up_proj.lora_C.weight' is no weight of an adapter"),
 ]
 

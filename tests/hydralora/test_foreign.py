@@ -14,10 +14,12 @@ import torch
 from peft import PeftConfig
 from safetensors.torch import load_file, save_file
 
-from hydralora import foreign
+from hydralora import foreign_files
 from hydralora.adapt import adapter_config, add_adapter, open_adapter
+from hydralora.base_folder import STARTER, name_base
+from hydralora.checkpoints import CONFIG, FACTS, WEIGHTS
 from hydralora.errors import AdapterError, StoppedError, UserError
-from hydralora.foreign import CONFIG, FACTS, WEIGHTS, describe_config, import_adapter
+from hydralora.foreign import describe_config, import_adapter
 from hydralora.methods import METHODS
 from hydralora.weights import compare_adapter
 from tests.hydralora.conftest import make_llama, randomise
@@ -172,8 +174,12 @@ def test_pickled_weights_are_refused_unopened(made: Callable[..., Path], run_fol
     [
         ({"peft_type": "NEWEST"}, "'NEWEST', which PEFT does not know"),
         ({"peft_type": "LOHA"}, "kind LOHA are not known here"),
-        ({"r": 0}, "`rank`: input should be greater than or equal to 1, got 0"),
-        ({"target_modules": 3}, "does not fit"),
+        ({"r": 0}, "`r` should be a positive integer value but the value passed is 0"),
+        ({"lora_alpha": "many"}, "not one that PEFT can use|does not fit|number"),
+        ({"rank_pattern": {"(a+)+$": 4}}, r"`rank_pattern` holds '\(a\+\)\+\$', which names no layer"),
+        ({"init_lora_weights": "pissa"}, "`init_lora_weights` is 'pissa', which changes the base's own weights"),
+        ({"bias": "all"}, "biases of the base were trained too"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "`layer_replication` is set"),
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused_with_its_value(
@@ -197,7 +203,51 @@ def test_a_config_cannot_have_a_module_imported(made: Callable[..., Path], run_f
     assert kept.megatron_config is None and kept.auto_mapping is None
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "{", "\ud800".encode("utf-8", "surrogatepass")])
+def test_a_pattern_of_a_stranger_is_never_matched(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path
+) -> None:
+    folder = made("lora")
+    values = json.loads((folder / CONFIG).read_text("utf-8"))
+    for name in ("target_modules", "exclude_modules"):
+        values[name] = "([a-z._0-9]+)+#"  # takes for ever on a long name
+    (folder / CONFIG).write_text(json.dumps(values), "utf-8")
+    import_adapter([folder], run_folder, base=str(base_folder))
+    kept = PeftConfig.from_pretrained(str(run_folder / "adapter"))
+    assert kept.exclude_modules is None and len(kept.target_modules) == 14
+
+
+def test_weights_of_the_base_itself_are_refused(made: Callable[..., Path], run_folder: Path, base_folder: Path) -> None:
+    folder = made("lora")
+    name = "base_model.model.model.embed_tokens.weight"
+    save_file({**load_file(folder / WEIGHTS), name: torch.zeros(320, 32)}, folder / WEIGHTS)
+    with pytest.raises(AdapterError, match=r"embed_tokens\.weight, a weight of the base itself"):
+        import_adapter([folder], run_folder, base=str(base_folder))
+
+
+def test_importing_leaves_the_base_as_it_is(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path, load_tiny: Callable[[], Any]
+) -> None:
+    import_adapter([made("lora")], run_folder, base=str(base_folder))
+    before = {name: weight.clone() for name, weight in load_tiny().state_dict().items()}
+    base = load_tiny()
+    open_adapter(base, run_folder / "adapter").unload()
+    assert all(torch.equal(base.state_dict()[name], weight) for name, weight in before.items())
+
+
+def test_an_adapter_of_ours_names_its_own_base(made: Callable[..., Path], run_folder: Path, base_folder: Path) -> None:
+    folder = made("lora")  # whose configuration names the folder that the base had elsewhere
+    values = json.loads((folder / CONFIG).read_text("utf-8"))
+    (folder / CONFIG).write_text(json.dumps({**values, "base_model_name_or_path": "/elsewhere/base"}), "utf-8")
+    config = {"base": str(base_folder), "method": "lora", "adapter": {"rank": 3}}
+    (folder / FACTS).write_text(json.dumps({"config": config}), "utf-8")
+    assert import_adapter([folder], run_folder)["config"]["base"] == str(base_folder)
+
+
+def test_the_folder_of_the_starter_is_the_starter() -> None:
+    assert name_base(str(STARTER)) == "starter"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1, 2]", "{", "\ud800".encode("utf-8", "surrogatepass")])
 def test_a_config_that_is_no_json_object_is_refused(
     text: str | bytes, made: Callable[..., Path], run_folder: Path
 ) -> None:
@@ -224,7 +274,7 @@ def test_names_in_an_archive_are_never_paths(
 def test_an_archive_that_unpacks_to_more_than_allowed_is_refused(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreign, "MOST_WEIGHTS", 2**20)
+    monkeypatch.setattr(foreign_files, "MOST_WEIGHTS", 2**20)
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(WEIGHTS, bytes(2**21))
@@ -255,7 +305,30 @@ def test_a_truncated_weights_file_is_refused(made: Callable[..., Path], run_fold
 def test_a_stopped_import_keeps_no_adapter(made: Callable[..., Path], run_folder: Path) -> None:
     with pytest.raises(StoppedError):
         import_adapter([made("lora")], run_folder, base="starter", should_stop=lambda: True)
-    assert not (run_folder / "adapter").exists()
+    assert not list(run_folder.iterdir())
+
+
+def test_a_full_disk_is_told_before_it_is_full(
+    made: Callable[..., Path], run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign_files, "SPARE_DISK", 2**62)
+    with pytest.raises(AdapterError, match="The disk has no room"):
+        import_adapter([made("lora")], run_folder, base="starter")
+    assert not list(run_folder.iterdir())
+
+
+def test_an_archive_damaged_in_the_middle_is_refused(
+    made: Callable[..., Path], run_folder: Path, tmp_path: Path
+) -> None:
+    folder, archive = made("lora"), tmp_path / "damaged.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in (CONFIG, WEIGHTS):
+            file.write(folder / name, name)
+    content = bytearray(archive.read_bytes())
+    content[2_000:2_400] = bytes(400)
+    archive.write_bytes(bytes(content))
+    with pytest.raises(AdapterError, match="cannot be read"):
+        import_adapter([archive], run_folder, base="starter")
 
 
 def test_a_second_try_after_a_kill_begins_anew(made: Callable[..., Path], run_folder: Path, base_folder: Path) -> None:

@@ -68,6 +68,8 @@ def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_point_to_it(hom
     rows = (
         "INSERT INTO corpora (id, name, is_sample, created_at) VALUES (1, 'talk', 0, 1.0)",
         "INSERT INTO runs (id, name, corpus_id, config, is_sample, created_at) VALUES (1, 'first', 1, '{}', 0, 1.0)",
+        "INSERT INTO runs (id, name, corpus_id, config, is_sample, created_at) VALUES (7, 'gone', 1, '{}', 0, 1.0)",
+        "DELETE FROM runs WHERE id = 7",
         "INSERT INTO metrics (run_id, step, numbers) VALUES (1, 1, '{\"loss\": 2.5}')",
         "INSERT INTO analyses (id, run_id, kind, params, created_at) VALUES (1, 1, 'weights', '{}', 1.0)",
     )
@@ -79,6 +81,18 @@ def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_point_to_it(hom
     assert [step.numbers["loss"] for step in store.steps(1)] == [2.5]
     with store.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    files = [home.root / "adapter_config.json", home.root / "adapter_model.safetensors"]
+    for file in files:
+        file.write_text("{}", "utf-8")
+    assert store.import_run(files).id == 8  # 7 was given once
+
+
+@pytest.mark.parametrize("table", sorted(Base.metadata.tables))
+def test_an_id_is_never_given_twice(store: Store, table: str) -> None:
+    sql = f"SELECT sql FROM sqlite_master WHERE name = '{table}'"
+    counted = Base.metadata.tables[table].dialect_options["sqlite"]["autoincrement"]
+    with store.engine.connect() as connection:
+        assert ("AUTOINCREMENT" in str(connection.execute(text(sql)).scalar())) == bool(counted)
 
 
 def test_a_file_that_is_no_database_is_refused_with_a_sentence(home: Home) -> None:

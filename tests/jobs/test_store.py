@@ -12,7 +12,8 @@ import pytest
 from hydralora.corpus import Corpus as Rows
 from hydralora.corpus import import_corpus
 from hydralora.errors import UserError
-from jobs.analyses import ANALYSES
+from jobs.analyses import ANALYSES, OWN
+from jobs.breakdown import find_breakdown, start_breakdown
 from jobs.home import Home
 from jobs.queue import LANES
 from jobs.records import Run
@@ -131,9 +132,10 @@ def test_what_an_older_version_has_measured_is_measured_again(
 
 
 def imported(store: Store, folder: Path, **more: Any) -> Run:
-    file = folder / "adapter_config.json"
-    file.write_text("{}", "utf-8")
-    return store.import_run([file], **more)
+    files = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
+    for file in files:
+        file.write_text("{}", "utf-8")
+    return store.import_run(files, **more)
 
 
 def test_an_imported_adapter_takes_its_settings_from_its_files(store: Store, tmp_path: Path) -> None:
@@ -188,10 +190,71 @@ def test_a_base_named_by_a_relative_folder_is_found_from_anywhere(
 
 
 def test_an_import_without_files_leaves_no_run(store: Store, tmp_path: Path) -> None:
-    for files in ([], [tmp_path / "nothing.zip"]):
-        with pytest.raises(UserError, match=r"No file was given|No such file"):
+    for files in ([], [tmp_path / "nothing.zip"], [tmp_path / "readme.md"], [tmp_path / "adapter_model.bin"]):
+        with pytest.raises(UserError, match=r"No file was given|No such file|There is no adapter_model|is pickled"):
             store.import_run(files)
-    assert store.runs() == []
+    assert store.runs() == [] and not list(store.home.uploads.iterdir())
+
+
+def test_other_files_of_a_folder_are_not_taken_in(store: Store, tmp_path: Path) -> None:
+    names = ("adapter_config.json", "adapter_model.safetensors", "optimizer.pt", "README.md")
+    for name in names:
+        (tmp_path / name).write_text("{}", "utf-8")
+    run = store.import_run([tmp_path / name for name in names])
+    assert run.job is not None and len(run.job.payload["files"]) == 2
+
+
+def test_a_corpus_that_is_read_anew_forgets_what_was_measured_on_it(store: Store, tmp_path: Path) -> None:
+    run, other = finished_run(store, tmp_path), ready_corpus(store, tmp_path)
+    looks = {"corpus_id": other, "clustering_id": None}
+    store.analyse(run, "routing", looks)
+    finish(store, "routing", {"sentence": "Done."})
+    own = store.analyse(run, "routing")
+    store.import_again(other, {})
+    assert store.find_analysis(run, "routing", looks) is None
+    assert store.analysis(own.id).run_id == run
+
+
+def test_an_imported_adapter_gets_a_corpus_once(store: Store, tmp_path: Path) -> None:
+    run, corpus = imported(store, tmp_path), ready_corpus_after(store, tmp_path)
+    assert store.measured_on(store.run(run.id), OWN) is None
+    assert store.use_corpus(run.id, corpus).corpus_id == corpus
+    assert store.measured_on(store.run(run.id), OWN) == {}
+    with pytest.raises(UserError, match="has corpus"):
+        store.use_corpus(run.id, corpus)
+
+
+def ready_corpus_after(store: Store, folder: Path) -> int:
+    """A corpus imported behind the import of an adapter."""
+    finish(store, "import", {"config": store.runs()[0].config, "summary": {"base_problem": "not there"}})
+    return ready_corpus(store, folder)
+
+
+def test_a_base_that_was_not_there_is_looked_for_again(store: Store, tmp_path: Path) -> None:
+    run = imported(store, tmp_path)
+    finish(store, "import", {"config": run.config, "summary": {"base_problem": "not there"}})
+    again = store.resume_run(run.id)
+    assert again.job is not None and again.job.payload["files"] == []
+    finish(store, "import", {"config": run.config, "summary": {"base_problem": None}})
+    with pytest.raises(UserError, match="finished all its steps"):
+        store.resume_run(run.id)
+
+
+def test_another_run_never_meets_the_corpus_of_the_one_before(store: Store, tmp_path: Path) -> None:
+    first, second = (finished_run(store, tmp_path) for _ in range(2))
+    for run in (first, second):
+        assert store.measured_on(store.run(run), OWN) == {}
+    other = store.run(second).corpus_id
+    assert store.measured_on(store.run(first), other) == {"corpus_id": other, "clustering_id": None}
+    assert store.measured_on(store.run(first), 10_000) == {}  # deleted meanwhile
+
+
+def test_an_imported_adapter_is_no_part_of_a_breakdown(store: Store, tmp_path: Path) -> None:
+    run = imported(store, tmp_path)
+    finish(store, "import", {"config": run.config, "summary": {"base_problem": None}})
+    assert find_breakdown(store, store.run(run.id)) == []
+    with pytest.raises(UserError, match="was not trained here"):
+        start_breakdown(store, run.id)
 
 
 def test_an_unfinished_run_cannot_be_looked_into(store: Store, tmp_path: Path) -> None:

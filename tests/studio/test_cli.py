@@ -166,9 +166,19 @@ def test_an_adapter_folder_is_imported_as_a_run(studio: Commands, run: dict[str,
     assert studio.json("runs", "show", found["run_id"])["config"]["adapter"]["num_experts"] == EXPERTS
 
 
-def test_what_is_no_adapter_is_refused_with_status_one(studio: Commands, table: Path) -> None:
-    done = studio("runs", "import", table, "--wait")
-    assert done.returncode == 1 and "There is no adapter_model.safetensors among the files" in done.stdout
+def test_what_is_no_adapter_is_refused(studio: Commands, table: Path) -> None:
+    for given, sentence in (
+        (table, "There is no adapter_model.safetensors among the files"),
+        ("nosuch", "nosuch does not exist"),
+    ):
+        done = studio("runs", "import", given, "--wait")
+        assert done.returncode == 2 and sentence in done.stderr
+
+
+def test_a_run_is_inspected_on_another_corpus(studio: Commands, run: dict[str, Any], table: Path) -> None:
+    other = studio.json("corpora", "add", table, "--name", "other")
+    answer = studio.json("inspect", run["run_id"], "--corpus", other["corpus_id"])
+    assert "questions of this corpus" in answer["answers"]["sentence"] and answer["answers"]["is_own"] is False
 
 
 def test_chat_gives_the_gates_of_every_token(studio: Commands, run: dict[str, Any]) -> None:
