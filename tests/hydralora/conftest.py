@@ -79,12 +79,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def make_llama(vocabulary: int = 320, seed: int = 0, width: int = 32) -> LlamaForCausalLM:
+def make_llama(vocabulary: int = 320, seed: int = 0, width: int = 32, positions: int = 128) -> LlamaForCausalLM:
     """Two layers, hidden width 32, four heads, 128 positions."""
     set_seed(seed)
     return LlamaForCausalLM(LlamaConfig(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=48 if width == 32 else 2 * width, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=128,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=positions,
         initializer_range=0.1, pad_token_id=0, bos_token_id=1, eos_token_id=5,
     ))  # fmt: skip
 
