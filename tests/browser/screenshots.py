@@ -13,10 +13,13 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser.conftest import PROJECT, Studio
+from jobs.home import Home
+from jobs.store import Store
+from tests.browser.conftest import PROJECT, Studio, wait_until
 from tests.setup import find_chromium
 
 FOLDER = PROJECT / "docs" / "screenshots"
+OTHER = "Another seed"
 LONG = 1_500_000  # ms a training may take
 
 
@@ -29,7 +32,7 @@ def shoot(page: Page, name: str, *, full: bool = True) -> None:
 
 
 def walk(page: Page, address: str, steps: int | None) -> None:
-    """Upload, cluster, train, inspect, chat."""
+    """Upload, cluster, train."""
     page.goto(address)
     expect(page.get_by_text("No runs yet")).to_be_visible()
     shoot(page, "overview-empty", full=False)
@@ -51,7 +54,6 @@ def walk(page: Page, address: str, steps: int | None) -> None:
     shoot(page, "run-live")
     expect(page.get_by_text("It took")).to_be_visible(timeout=LONG)
     shoot(page, "run")
-    look(page, address)
 
 
 TABS = {"Gates": "gate-layers", "Heads": "head-similarity", "Experts": "muted-layers"}  # tab -> a figure on it
@@ -90,6 +92,23 @@ def inspect(page: Page, address: str, name: str) -> None:
     page.get_by_label("t-SNE").click()
     expect(page.locator("#matrix-map .aid")).to_contain_text("t-SNE", timeout=300_000)
     shoot(page, f"{name}-map")
+    page.get_by_role("tab", name="Runs").click()
+    page.locator("#other-runs input").click()
+    page.get_by_role("option", name=OTHER).click()
+    page.keyboard.press("Escape")
+    for panel in ("runs-together", "runs-map"):
+        expect(page.locator(f"#{panel} .main-svg").first).to_be_visible(timeout=300_000)
+    shoot(page, f"{name}-runs")
+    page.get_by_role("button", name="Look into an adapter from elsewhere").click()
+    shoot(page, f"{name}-import", full=False)
+
+
+def train_another(home: Path) -> None:
+    """A second, shorter run with another seed, to lay beside the first."""
+    store = Store(Home(home))
+    config = store.run(1).config
+    run = store.start_run(1, {**config, "train": {**config["train"], "max_steps": 200, "seed": 1}}, name=OTHER)
+    wait_until(lambda: store.run(run.id).summary is not None, 600)
 
 
 def again_in_the_dark(page: Page, address: str) -> None:
@@ -115,6 +134,8 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 860})
             page.set_default_timeout(60_000)
             walk(page, studio.address, options.steps)
+            train_another(studio.home)
+            look(page, studio.address)
             dark = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="dark")
             dark.set_default_timeout(60_000)
             again_in_the_dark(dark, studio.address)
