@@ -190,7 +190,7 @@ def build(page: gr.Blocks, store: Store) -> None:
         last = steps[-1].step if steps else 0
         now = repr(
             (
-                run.name,
+                (run.name, run.corpus_id),
                 job and (job.id, job.status, job.progress, job.progress_text, job.attempt),
                 last,
                 len(steps),
