@@ -25,8 +25,9 @@ from transformers import set_seed
 from transformers.pytorch_utils import Conv1D
 
 from hydralora.base import fingerprint, read_adapter_facts
+from hydralora.checkpoints import WEIGHTS
 from hydralora.compose import composed_config
-from hydralora.errors import AdapterError
+from hydralora.errors import AdapterError, first_line
 from hydralora.full import full_config, tie_copies, tied_weights
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
@@ -212,7 +213,7 @@ def check_safetensors(adapter: Path) -> None:
     Raises:
         AdapterError: Naming what is there instead.
     """
-    if not (adapter / "adapter_model.safetensors").exists():
+    if not (adapter / WEIGHTS).exists():
         pickled = sorted(path.name for path in adapter.glob("*.bin"))
         where = adapter.parent.name
         if pickled:
@@ -239,7 +240,6 @@ def open_adapter(base: Any, adapter: Path) -> PeftModel:
     try:
         return PeftModel.from_pretrained(base, adapter).eval()
     except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise AdapterError(
-            f"The adapter of {adapter.parent.name} does not fit its base or is damaged: {line}"
+            f"The adapter of {adapter.parent.name} does not fit its base or is damaged: {first_line(error)}."
         ) from error

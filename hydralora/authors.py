@@ -22,11 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hydralora.checkpoints import CONFIG, WEIGHTS
 from hydralora.errors import AdapterError
 from hydralora.hydra_config import HydraLoraConfig
 
 KEY = re.compile(r"^(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<part>A|B(?P<head>\d+)|route)(?:\.\w+)?\.weight$")
-WEIGHTS = "adapter_model.safetensors"
 CONVERT = (
     "safetensors.torch.save_file({k: v.contiguous() for k, v in torch.load('adapter_model.bin', "
     "weights_only=True).items()}, 'adapter_model.safetensors')"
@@ -106,7 +106,7 @@ def _read_layers(folder: Path) -> Layers:
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    path = folder / "adapter_config.json"
+    path = folder / CONFIG
     if not path.exists():
         return {}
     try:

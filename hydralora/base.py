@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from hydralora.base_folder import find_base
-from hydralora.errors import BaseModelError
+from hydralora.errors import BaseModelError, first_line
 
 WIDTH_PER_THREAD = 128
 ALL_THREADS = torch.get_num_threads()
@@ -41,7 +41,7 @@ def load_base(
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BaseModelError(
-            f"Base model '{base}' cannot be loaded: {_first_line(error)} "
+            f"Base model '{base}' cannot be loaded: {first_line(error)}. "
             "Check the name, or download it first and give its folder."
         ) from error
     model.requires_grad_(False)
@@ -104,8 +104,3 @@ def read_adapter_facts(adapter: Path) -> dict[str, Any] | None:
         return None
     facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return facts
-
-
-def _first_line(error: BaseException) -> str:
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return text[:300].rstrip(".") + "."

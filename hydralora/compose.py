@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hydralora.base import read_adapter_facts
+from hydralora.checkpoints import WEIGHTS
 from hydralora.errors import AdapterError
 
 FIXED = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")  # equal in all sources
@@ -110,7 +111,7 @@ def _read_weights(source: Path, base_fingerprint: str | None) -> dict[str, Tenso
             f"{_name(source)} was trained on another base ({facts['config']['base']}). Choose runs on the same base."
         )
     try:
-        return load_file(source / "adapter_model.safetensors")
+        return load_file(source / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"The adapter file of {_name(source)} is missing or damaged. Train it again.") from error
 

@@ -20,10 +20,10 @@ import torch
 from safetensors import safe_open
 
 from hydralora.base import read_adapter_facts
-from hydralora.checkpoints import START, list_checkpoints, write_json
+from hydralora.checkpoints import START, WEIGHTS, list_checkpoints, write_json
 from hydralora.errors import AdapterError
 from hydralora.maps import column_space
-from hydralora.matrices import FILE, read_modules
+from hydralora.matrices import read_modules
 from hydralora.weights import HeadFigures, compare_adapter, weights_result
 
 
@@ -37,7 +37,7 @@ def find_steps(run_folder: Path) -> dict[int, Path]:
     if facts is None:
         raise AdapterError("This run has no finished adapter yet. Wait for it, or resume it.")
     found = {step: run_folder / "checkpoints" / f"checkpoint-{step}" for step in list_checkpoints(run_folder)}
-    if (run_folder / START / FILE).exists():
+    if (run_folder / START / WEIGHTS).exists():
         found[0] = run_folder / START
     found[facts.get("summary", {}).get("steps", max(found, default=0) + 1)] = run_folder / "adapter"
     return dict(sorted(found.items()))
@@ -100,7 +100,7 @@ def _moved(folder: Path, start: dict[str, torch.Tensor], start_folder: Path) -> 
 
 
 def _router_moves(start_folder: Path, folder: Path) -> list[float]:
-    with safe_open(start_folder / FILE, "pt") as before, safe_open(folder / FILE, "pt") as after:
+    with safe_open(start_folder / WEIGHTS, "pt") as before, safe_open(folder / WEIGHTS, "pt") as after:
         known = set(after.keys())
         names = [key for key in before.keys() if "hydralora_router" in key and key in known]
         pairs = [(before.get_tensor(name).float(), after.get_tensor(name).float()) for name in names]

@@ -23,3 +23,8 @@ class TrainingError(UserError):
 
 class StoppedError(Exception):
     """The user asked for a stop and the work has ended cleanly; not a failure."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 300 characters without its full stop; its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

@@ -87,7 +87,7 @@ def score(examples: list[Example], answers: list[str]) -> dict[str, Any]:
 
 def compare_answers(
     run_folder: Path, corpus_folder: Path, out_folder: Path, *, clusters_folder: Path | None = None, is_own: bool = True,
-    limit: int = 240,     report: Callable[[float, str], None] = lambda share, text: None,
+    limit: int = 240, report: Callable[[float, str], None] = lambda share, text: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
     """Let base and tuned model answer held-out prompts; writes ``answers.json`` to ``out_folder``.

@@ -30,7 +30,7 @@ from transformers.pytorch_utils import Conv1D
 
 from hydralora.adapt import open_adapter
 from hydralora.base import load_base, read_adapter_facts
-from hydralora.checkpoints import write_json
+from hydralora.checkpoints import WEIGHTS, write_json
 from hydralora.corpus import Corpus, split_examples
 from hydralora.errors import AdapterError, StoppedError
 from hydralora.gaps import Gap, measure_gaps, share_weights
@@ -79,7 +79,7 @@ def export_lora(model: Any, folder: Path, gates: Gates) -> None:
         ranks[layer.name] = a.shape[0]
     rank = max(ranks.values())
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
     other = {layer: r for layer, r in ranks.items() if r != rank}
     LoraConfig(
         r=rank, lora_alpha=rank, target_modules=list(ranks), rank_pattern=other, alpha_pattern=other,

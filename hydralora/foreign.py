@@ -27,7 +27,7 @@ from hydralora.authors import KEY, import_authors_adapter
 from hydralora.base_folder import find_base, name_base
 from hydralora.checkpoints import CONFIG, FACTS, WEIGHTS, write_json
 from hydralora.config import RunConfig, parse_config
-from hydralora.errors import AdapterError, BaseModelError, UserError
+from hydralora.errors import AdapterError, BaseModelError, UserError, first_line
 from hydralora.foreign_files import Shapes, gather, read_shapes
 from hydralora.hydra_config import HydraLoraConfig
 from hydralora.methods import METHODS
@@ -88,7 +88,8 @@ def import_adapter(
         else:
             os.replace(given, aside)
         report(0.6, "Checking the adapter")
-        facts = describe_adapter(aside, base)
+        facts, peft_config = describe_adapter(aside, base)
+        peft_config.save_pretrained(str(aside))
         write_json(aside / FACTS, facts)
         adapter = run_folder / "adapter"
         shutil.rmtree(adapter, ignore_errors=True)
@@ -99,8 +100,22 @@ def import_adapter(
     return {"config": facts["config"], "summary": facts["summary"]}
 
 
-def describe_adapter(folder: Path, base: str | None) -> dict[str, Any]:
-    """What is known of the adapter in ``folder``, as ``run.json`` keeps it; its configuration is made safe.
+def check_again(run_folder: Path, base: str) -> dict[str, Any]:
+    """Compare an imported adapter with its base once more, when that was not there before; gives what an import gives.
+
+    Only ``run.json`` is written, so an adapter is not lost however this ends.
+
+    Raises:
+        AdapterError: When it does not fit.
+    """
+    adapter = run_folder / "adapter"
+    facts, _ = describe_adapter(adapter, base)
+    write_json(adapter / FACTS, facts)
+    return {"config": facts["config"], "summary": facts["summary"]}
+
+
+def describe_adapter(folder: Path, base: str | None) -> tuple[dict[str, Any], PeftConfig]:
+    """What is known of the adapter in ``folder``, as ``run.json`` keeps it, and its configuration made safe.
 
     Raises:
         AdapterError: When it is of an unknown kind or does not fit its base.
@@ -109,7 +124,6 @@ def describe_adapter(folder: Path, base: str | None) -> dict[str, Any]:
     peft_config = read_peft_config(folder)
     method, options = describe_config(peft_config)
     pin_modules(peft_config, shapes)
-    peft_config.save_pretrained(str(folder))
     named = base or stated.get("config", {}).get("base") or peft_config.base_model_name_or_path
     if not isinstance(named, str) or not named:
         raise AdapterError(f"{CONFIG} does not name its base model. Say which one it was trained on.")
@@ -126,8 +140,9 @@ def describe_adapter(folder: Path, base: str | None) -> dict[str, Any]:
         "imported": True, "trainable": weights - router, "router": router, "total": total,
         "base_problem": problem, "held_out_loss": None,
     }  # fmt: skip
-    return {"config": config.model_dump(), "base_fingerprint": stated.get("base_fingerprint"), "summary": summary,
-            "tasks": stated.get("tasks")}  # fmt: skip
+    facts = {"config": config.model_dump(), "base_fingerprint": stated.get("base_fingerprint"), "summary": summary,
+             "tasks": stated.get("tasks")}  # fmt: skip
+    return facts, peft_config
 
 
 def is_authors(folder: Path) -> bool:
@@ -162,7 +177,7 @@ def read_peft_config(folder: Path) -> PeftConfig:
     try:
         found: PeftConfig = kind(**{**kept, "inference_mode": True})
     except (*WRONG, UserError) as error:
-        raise AdapterError(f"{CONFIG} is not one that PEFT can use: {_line(error)}") from error
+        raise AdapterError(f"{CONFIG} is not one that PEFT can use: {first_line(error)}.") from error
     return found
 
 
@@ -264,7 +279,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         named = isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)
         return {"config": dict(values["config"]), "base_fingerprint": values.get("base_fingerprint"),
                 "tasks": tasks if named else None}  # fmt: skip
-    except (*WRONG,) as error:
+    except WRONG as error:
         raise AdapterError(f"{FACTS} beside the adapter cannot be used ({error}). Leave it out.") from error
 
 
@@ -290,11 +305,11 @@ def check_fit(base: str, config: PeftConfig, shapes: Shapes) -> int:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(model_config, trust_remote_code=False)
     except (OSError, *WRONG) as error:
-        raise BaseModelError(f"Base model '{base}' cannot be read: {_line(error)}") from error
+        raise BaseModelError(f"Base model '{base}' cannot be read: {first_line(error)}.") from error
     try:
         adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
     except WRONG as error:
-        raise AdapterError(f"The adapter does not fit '{base}': {_line(error)}") from error
+        raise AdapterError(f"The adapter does not fit '{base}': {first_line(error)}.") from error
     wanted = {name: tuple(weight.shape) for name, weight in get_peft_model_state_dict(adapted).items()}
     for name in [*wanted, *shapes]:
         if name not in wanted and not MODULE.match(name):
@@ -308,10 +323,6 @@ def check_fit(base: str, config: PeftConfig, shapes: Shapes) -> int:
                 f"{_shape(wanted.get(name))} in that model. Name the base it was trained on."
             )
     return sum(weight.numel() for name, weight in adapted.named_parameters() if ".original_module." not in name)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hydralora.errors import CorpusError
+from hydralora.errors import CorpusError, first_line
 
 MAX_BYTES = 2 * 1024**3  # of one file, after decompression
 MAX_CHARACTERS = 200_000  # of one row; longer rows are refused
@@ -338,7 +338,7 @@ def _open_parquet(path: Path) -> Table:
         groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
         _check_size(sum(group.total_byte_size for group in groups), path.name)
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(f"{path.name} is a damaged Parquet file: {_line(error)}") from error
+        raise CorpusError(f"{path.name} is a damaged Parquet file: {first_line(error)}.") from error
     return Table("parquet", _parquet_rows(file, names, path.name), columns)
 
 
@@ -367,11 +367,9 @@ def _parquet_rows(file: pq.ParquetFile, names: dict[str, list[str]], source: str
                         values[column] = labels[index]
                 yield Row(number, values)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise CorpusError(f"{source}: row {number + 1} of the Parquet file cannot be read: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CorpusError(
+            f"{source}: row {number + 1} of the Parquet file cannot be read: {first_line(error)}."
+        ) from error
 
 
 def _open_text(text: str, name: str) -> Table:

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from hydralora.checkpoints import CONFIG, WEIGHTS
 from hydralora.errors import AdapterError
 
-FILE = "adapter_model.safetensors"
 A_KEY = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+)\.(?P<kind>hydralora|lora)_A(?P<tail>(?:\.\w+)?\.weight|\.\w+|)$"
 )
@@ -58,9 +58,9 @@ def read_modules(adapter: Path) -> Iterator[Module]:
     Raises:
         AdapterError: When the file is missing, truncated, pickled, or holds no A and B matrices.
     """
-    path = adapter / FILE
+    path = adapter / WEIGHTS
     if not path.exists():
-        raise AdapterError(f"{adapter.name} holds no {FILE}. {_way_out(adapter)}")
+        raise AdapterError(f"{adapter.name} holds no {WEIGHTS}. {_way_out(adapter)}")
     experts = _count_experts(adapter)
     try:
         with safe_open(path, framework="pt") as file:
@@ -74,10 +74,10 @@ def read_modules(adapter: Path) -> Iterator[Module]:
 def count_modules(adapter: Path) -> int:
     """How many adapted layers ``read_modules`` will give; reads names only."""
     try:
-        with safe_open(adapter / FILE, framework="pt") as file:
+        with safe_open(adapter / WEIGHTS, framework="pt") as file:
             return len(_pairs(set(file.keys())))
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{adapter.name} has no readable {FILE}. {_way_out(adapter)}") from error
+        raise AdapterError(f"{adapter.name} has no readable {WEIGHTS}. {_way_out(adapter)}") from error
 
 
 def _way_out(adapter: Path) -> str:
@@ -104,7 +104,7 @@ def _natural(name: str) -> list[Any]:
 def _count_experts(adapter: Path) -> int:
     """Heads of each layer, from the adapter's configuration; methods with one head do not say."""
     try:
-        return int(json.loads((adapter / "adapter_config.json").read_text("utf-8")).get("num_experts", 1))
+        return int(json.loads((adapter / CONFIG).read_text("utf-8")).get("num_experts", 1))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise AdapterError(f"{adapter.name} has no readable adapter_config.json. Save the adapter again.") from error
 

@@ -104,6 +104,4 @@ class AnalysisRows(RunRows):
 
     def analysis(self, analysis_id: int) -> Analysis:
         """One analysis; UserError when it does not exist."""
-        with Session(self.engine) as session:
-            row = self._get(session, Analyses, analysis_id, "Analysis")
-            return Analysis.of(row, job=self._job(session, row.job_id))
+        return self._one(Analyses, Analysis, analysis_id, "Analysis")

@@ -41,15 +41,11 @@ class CorpusRows(Rows):
 
     def corpora(self) -> list[Corpus]:
         """All corpora, newest first."""
-        with Session(self.engine) as session:
-            rows = session.scalars(select(Corpora).order_by(Corpora.id.desc())).all()
-            return [Corpus.of(row, job=self._job(session, row.job_id)) for row in rows]
+        return self._newest_first(Corpora, Corpus)
 
     def corpus(self, corpus_id: int) -> Corpus:
         """One corpus; UserError when it does not exist."""
-        with Session(self.engine) as session:
-            row = self._get(session, Corpora, corpus_id, "Corpus")
-            return Corpus.of(row, job=self._job(session, row.job_id))
+        return self._one(Corpora, Corpus, corpus_id, "Corpus")
 
     def ready_corpus(self, corpus_id: int) -> Corpus:
         """One corpus that has been imported; UserError says what it waits for."""
@@ -125,9 +121,7 @@ class CorpusRows(Rows):
 
     def clustering(self, clustering_id: int) -> Clustering:
         """One clustering; UserError when it does not exist."""
-        with Session(self.engine) as session:
-            row = self._get(session, Clusterings, clustering_id, "Clustering")
-            return Clustering.of(row, job=self._job(session, row.job_id))
+        return self._one(Clusterings, Clustering, clustering_id, "Clustering")
 
     def latest_clustering(self, corpus_id: int | None, *, finished: bool = False) -> Clustering | None:
         """The newest clustering of a corpus (that has a result, where ``finished``), or None."""

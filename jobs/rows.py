@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -19,12 +19,13 @@ from jobs.chats import Chats
 from jobs.database import migrate, open_engine, writing
 from jobs.home import Home
 from jobs.queue import Queue
-from jobs.records import Job
+from jobs.records import Job, Record
 from jobs.speeds import Speeds
 from jobs.status import FINISHED
 from jobs.tables import Jobs
 
 NAME_LIMIT = 80
+Stored = TypeVar("Stored", bound=Record)
 
 
 class Rows:
@@ -49,6 +50,18 @@ class Rows:
         if row is None:
             raise UserError(f"{word} {row_id} does not exist. It may have been deleted.")
         return row
+
+    def _one(self, table: Any, record: type[Stored], row_id: int, word: str) -> Stored:
+        """A copy of one row with its job; UserError when it does not exist."""
+        with Session(self.engine) as session:
+            row = self._get(session, table, row_id, word)
+            return record.of(row, job=self._job(session, row.job_id))
+
+    def _newest_first(self, table: Any, record: type[Stored]) -> list[Stored]:
+        """Copies of all rows with their jobs."""
+        with Session(self.engine) as session:
+            rows = session.scalars(select(table).order_by(table.id.desc())).all()
+            return [record.of(row, job=self._job(session, row.job_id)) for row in rows]
 
     @contextmanager
     def _taken_in(self, files: list[Path], keep: bool) -> Iterator[Callable[[str], list[str]]]:

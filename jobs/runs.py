@@ -124,15 +124,11 @@ class RunRows(CorpusRows):
 
     def runs(self) -> list[Run]:
         """All runs, newest first."""
-        with Session(self.engine) as session:
-            rows = session.scalars(select(Runs).order_by(Runs.id.desc())).all()
-            return [Run.of(row, job=self._job(session, row.job_id)) for row in rows]
+        return self._newest_first(Runs, Run)
 
     def run(self, run_id: int) -> Run:
         """One run; UserError when it does not exist."""
-        with Session(self.engine) as session:
-            row = self._get(session, Runs, run_id, "Run")
-            return Run.of(row, job=self._job(session, row.job_id))
+        return self._one(Runs, Run, run_id, "Run")
 
     def stop_run(self, run_id: int) -> Run:
         """Ask a run to stop; it writes a checkpoint first and can be resumed."""

@@ -69,11 +69,13 @@ def train(job: Job) -> dict[str, Any]:
 
 def import_(job: Job) -> dict[str, Any]:
     """Take in an adapter from elsewhere."""
-    from hydralora.foreign import import_adapter
+    from hydralora.foreign import check_again, import_adapter
 
     folder = job.home.run(job.payload["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
-    files = [job.home.uploads / name for name in job.payload["files"]] or [folder / "adapter"]
+    files = [job.home.uploads / name for name in job.payload["files"]]
+    if not files:  # it is here already; only its base was not
+        return check_again(folder, job.payload["base"])
     return import_adapter(files, folder, base=job.payload["base"], report=job.report, should_stop=job.should_stop)
 
 

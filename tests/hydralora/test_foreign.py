@@ -19,7 +19,7 @@ from hydralora.adapt import adapter_config, add_adapter, open_adapter
 from hydralora.base_folder import STARTER, name_base
 from hydralora.checkpoints import CONFIG, FACTS, WEIGHTS
 from hydralora.errors import AdapterError, StoppedError, UserError
-from hydralora.foreign import describe_config, import_adapter
+from hydralora.foreign import check_again, describe_config, import_adapter
 from hydralora.methods import METHODS
 from hydralora.weights import compare_adapter
 from tests.hydralora.conftest import make_llama, randomise
@@ -152,6 +152,29 @@ def test_without_its_base_an_adapter_is_kept_and_its_matrices_can_be_read(
     summary = import_adapter([made("hydralora")], run_folder, base="nobody/has-this")["summary"]
     assert "nobody/has-this" in summary["base_problem"] and summary["total"] is None
     assert len(compare_adapter(run_folder / "adapter")) == 14
+
+
+def test_a_base_that_comes_later_is_found_and_the_adapter_never_moves(
+    made: Callable[..., Path], run_folder: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    later = tmp_path / "later"
+    assert import_adapter([made("hydralora")], run_folder, base=str(later))["summary"]["base_problem"]
+    weights = (run_folder / "adapter" / WEIGHTS).stat()
+    shutil.copytree(base_folder, later)
+    found = check_again(run_folder, str(later))
+    assert found["summary"]["base_problem"] is None and found["summary"]["total"] > found["summary"]["trainable"]
+    assert (run_folder / "adapter" / WEIGHTS).stat() == weights
+
+
+def test_a_base_that_comes_later_and_does_not_fit_leaves_the_adapter(
+    made: Callable[..., Path], run_folder: Path, tmp_path: Path
+) -> None:
+    import_adapter([made("lora")], run_folder, base=str(tmp_path / "later"))
+    before = {path.name: path.read_bytes() for path in (run_folder / "adapter").iterdir()}
+    make_llama(width=64).save_pretrained(tmp_path / "later")
+    with pytest.raises(AdapterError, match="does not fit"):
+        check_again(run_folder, str(tmp_path / "later"))
+    assert {path.name: path.read_bytes() for path in (run_folder / "adapter").iterdir()} == before
 
 
 def test_without_a_base_named_anywhere_it_is_asked_for(made: Callable[..., Path], run_folder: Path) -> None:
