@@ -4,30 +4,48 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench bench-inspect starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-clusters bench-data bench-inspect bench-pages matrix starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m tests.setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	npm ci --silent --no-audit --no-fund
+	npm run --silent lint
 
 bench: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_adapters --json build/bench.json
 
+bench-clusters: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_clusters --json build/clusters.json $(ARGS)
+
+bench-data: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_data --json build/data.json $(ARGS)
+
 bench-inspect: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_inspect --json build/inspect.json
 
+bench-pages: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_pages --json build/pages.json
+
+matrix: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.matrix --json build/matrix.json $(ARGS)
+
 starter: $(VENV)/.run-ready
-	$(BIN)/python -m hydralora.starter $(ARGS)
+	$(BIN)/python -m data.recipes.starter $(ARGS)
 
 starter-table: $(VENV)/.run-ready
 	mkdir -p build
@@ -51,4 +69,4 @@ $(VENV)/.test-ready: requirements.txt requirements-test.txt
 	touch $@ $(VENV)/.run-ready
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build node_modules .pytest_cache .ruff_cache .mypy_cache

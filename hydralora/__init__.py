@@ -9,23 +9,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from hydralora.register import register_when_peft_loads
+from hydralora.tuner.register import register_when_peft_loads
+
+__version__ = "0.1.0"
 
 _WHERE = {
-    "HydraLoraConfig": "hydralora.hydra_config",
-    "HydraLoraModel": "hydralora.tuner",
-    "HydraLoraLinear": "hydralora.layer",
+    "HydraLoraConfig": "hydralora.tuner.config",
+    "HydraLoraModel": "hydralora.tuner.model",
+    "HydraLoraLinear": "hydralora.tuner.layer",
     "METHODS": "hydralora.methods",
-    "add_adapter": "hydralora.adapt",
-    "count_parameters": "hydralora.adapt",
-    "find_targets": "hydralora.adapt",
-    "GateCapture": "hydralora.gates",
-    "override_experts": "hydralora.gates",
-    "train_adapter": "hydralora.train",
+    "add_adapter": "hydralora.adapters.build",
+    "count_parameters": "hydralora.adapters.build",
+    "find_targets": "hydralora.adapters.build",
+    "GateCapture": "hydralora.tuner.gates",
+    "override_experts": "hydralora.tuner.gates",
+    "train_adapter": "hydralora.training.train",
     "ChatModel": "hydralora.generate",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = sorted([*_WHERE, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -6,29 +6,28 @@ fields (description, bounds, unit), so a setting is described once.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
+from hydralora.bounds import LARGEST_SCALE, LONGEST_EXAMPLE, LONGEST_NAME, MOST_STEPS, BaseName, Seed, sentences
 from hydralora.errors import UserError
+from hydralora.methods import METHODS, HydraOptions, MethodOptions
+from hydralora.plain import shown
+from hydralora.settings import INTERNAL, Settings, unit
 
-
-class Settings(BaseModel):
-    """Base of every settings object: frozen, and unknown names are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def unit(name: str) -> dict[str, Any]:
-    """``json_schema_extra`` that gives a field its unit."""
-    return {"unit": name}
+Options = TypeVar("Options", bound=MethodOptions)
+Learn = Literal["all", "last", "former"]  # which answers of a conversation; see ``hydralora.corpus.encode``
+SplitBy = Literal["prompt", "row"]  # see ``hydralora.corpus.split``
+# Settings that every stored configuration has held from the first version on, and nobody writes all by hand.
+ALWAYS_STORED = {"max_steps", "accumulation", "warmup_fraction", "weight_decay", "max_grad_norm", "keep_checkpoints"}
 
 
 class TrainConfig(Settings):
     """How long, how fast and on what part of a corpus one adapter is trained."""
 
     max_steps: int = Field(
-        200, ge=1, le=1_000_000, title="Steps", description="Optimizer steps to run", json_schema_extra=unit("steps")
+        200, ge=1, le=MOST_STEPS, title="Steps", description="Optimizer steps to run", json_schema_extra=unit("steps")
     )
     batch_size: int = Field(
         16,
@@ -42,19 +41,42 @@ class TrainConfig(Settings):
         0.0,
         ge=0.0,
         le=1.0,
-        description="Peak learning rate; 0 chooses 0.64 / width of the base, at most 0.004 (a tenth of it where every weight is trained)",
+        description="Peak learning rate; 0 chooses 0.64 / width of the base, at most 0.004 (a tenth of it "
+        "where every weight is trained)",
     )
     warmup_fraction: float = Field(0.05, ge=0.0, le=1.0, description="Share of the steps before the peak is reached")
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the peak"
     )
     weight_decay: float = Field(0.0, ge=0.0, le=1.0, description="Decay of the adapter's weights")
-    max_grad_norm: float = Field(1.0, gt=0.0, description="Gradients longer than this are shortened")
+    max_grad_norm: float = Field(
+        1.0, gt=0.0, le=LARGEST_SCALE, description="Gradient-norm clipping: longer gradients are shortened"
+    )
     max_length: int = Field(
-        256, ge=8, le=131_072, description="Longest example kept whole", json_schema_extra=unit("tokens")
+        256, ge=8, le=LONGEST_EXAMPLE, description="Longest example kept whole", json_schema_extra=unit("tokens")
+    )
+    learn: Learn = Field(
+        "all",
+        title="Answers learnt",
+        description="Of a conversation: every answer of the assistant (all) or the last one (last); former is how "
+        "runs of earlier versions go on: the last one, with the tokenizer's end token",
     )
     held_out_fraction: float = Field(
         0.1, ge=0.0, le=0.9, description="Share of the corpus kept for measuring, never trained on"
+    )
+    split_by: SplitBy = Field(
+        "prompt",
+        title="Split",
+        description="Examples with one prompt stay on one side of the split (prompt); row is how runs of earlier "
+        "versions go on: a question with several answers may be on both",
+    )
+    selection: str = Field(
+        "",
+        max_length=16,
+        pattern=r"^([0-9a-f]{16})?$",
+        description="Name of the list of examples that are left out, which the studio writes beside the corpus; empty "
+        "leaves none out",
+        json_schema_extra=INTERNAL,
     )
     only_cluster: int = Field(
         0, ge=0, le=10_000, description="Train and measure on the examples of this cluster only (1 is C1); 0 takes all"
@@ -62,54 +84,75 @@ class TrainConfig(Settings):
     eval_every: int = Field(
         50,
         ge=0,
+        le=MOST_STEPS,
         description="Measure the held-out loss every so many steps; 0 is never",
         json_schema_extra=unit("steps"),
     )
     save_every: int = Field(
         50,
         ge=0,
+        le=MOST_STEPS,
         description="Write a checkpoint every so many steps; 0 is only at the end",
         json_schema_extra=unit("steps"),
     )
     gate_every: int = Field(
         5,
         ge=0,
+        le=MOST_STEPS,
         description="Record mean gate weights every so many steps; 0 is never",
         json_schema_extra=unit("steps"),
     )
     keep_checkpoints: int = Field(8, ge=1, le=1000, description="Newest checkpoints kept; older ones are deleted")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of initial weights and data order")
+    seed: Seed = Field(0, description="Seed of initial weights and data order")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the frozen base model")
-    gradient_checkpointing: bool = Field(False, description="Trade time for memory by computing activations twice")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations (gradient checkpointing): less memory, more time"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _go_on_as_before(cls, values: Any) -> Any:
+        """What an earlier version stored learns and splits as it did, so that its run can be resumed."""
+        if isinstance(values, dict) and values.keys() >= ALWAYS_STORED:
+            return {"learn": "former", "split_by": "row"} | values
+        return values
 
 
 class RunConfig(Settings):
     """Everything that decides the outcome of a run, apart from the corpus itself.
 
-    ``adapter`` holds the options of ``method``; they are checked against
-    ``METHODS[method].options`` and stored with every default written out.
+    ``adapter`` holds the options of ``method``, an object of ``METHODS[method].options``; given as a dict it is
+    checked, and stored it has every default written out.
     """
 
-    base: str = Field("starter", min_length=1, description="Base model: starter, a folder, or a hub id")
-    method: str = Field("hydralora", description="Name of the method, a key of `METHODS`")
-    adapter: dict[str, Any] = Field(default_factory=dict, description="Options of the method")
+    base: BaseName = Field("starter", min_length=1, description="Base model: starter, a folder, or a hub id")
+    method: str = Field("hydralora", max_length=LONGEST_NAME, description="Name of the method, a key of `METHODS`")
+    adapter: SerializeAsAny[MethodOptions] = Field(default_factory=HydraOptions, description="Options of the method")
     train: TrainConfig = Field(default_factory=TrainConfig)
 
     @model_validator(mode="before")
     @classmethod
     def _fill_adapter(cls, values: Any) -> Any:
-        from hydralora.methods import METHODS
-
         values = dict(values)
         name = values.get("method", "hydralora")
         if not isinstance(name, str) or name not in METHODS:
-            raise ValueError(f"Method '{name}' is unknown. Choose one of: {', '.join(METHODS)}.")
-        given = values.get("adapter", {})
-        if not isinstance(given, dict):
-            raise ValueError(f"`adapter` must hold settings by name, got {given!r}.")
-        options = METHODS[name].options(**given)
-        values["adapter"] = options.model_dump()
+            raise ValueError(f"Method {shown(name)} is unknown. Choose one of: {', '.join(METHODS)}.")
+        given, options = values.get("adapter", {}), METHODS[name].options
+        if type(given) is not options:
+            if not isinstance(given, dict):
+                raise ValueError(f"`adapter` must hold settings by name, got {shown(given)}.")
+            values["adapter"] = options.model_validate(given)
         return values
+
+    def options_as(self, kind: type[Options]) -> Options:
+        """The method's options as the class they have.
+
+        Raises:
+            TypeError: When the method of this run has other options.
+        """
+        if not isinstance(self.adapter, kind):
+            raise TypeError(f"`{self.method}` has {type(self.adapter).__name__}, not {kind.__name__}.")
+        return self.adapter
 
 
 def parse_config(values: dict[str, Any]) -> RunConfig:
@@ -121,14 +164,4 @@ def parse_config(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig(**values)
     except ValidationError as error:
-        raise UserError(" ".join(_sentence(detail) for detail in error.errors())) from error
-
-
-def _sentence(detail: Any) -> str:
-    name = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "value_error" and not name:
-        return str(detail["ctx"]["error"])
-    message = detail["msg"].removeprefix("Value error, ").rstrip(".")
-    if detail["type"] == "extra_forbidden":
-        return f"`{name}` is not a setting of this method."
-    return f"`{name}`: {message[0].lower()}{message[1:]}, got {detail['input']!r}."
+        raise UserError(sentences(error.errors())) from error

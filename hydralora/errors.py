@@ -21,10 +21,14 @@ class TrainingError(UserError):
     """Training that cannot start or cannot go on (no examples, NaN loss, out of memory)."""
 
 
+class ResultError(UserError):
+    """A stored result that is gone, damaged, or not what it must be."""
+
+
 class StoppedError(Exception):
     """The user asked for a stop and the work has ended cleanly; not a failure."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, at most 300 characters without its full stop; its name where it says nothing."""
+    """The first line of what an error says, at most 300 characters, no full stop; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

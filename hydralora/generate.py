@@ -14,35 +14,22 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from pydantic import Field
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList, set_seed
 from transformers.generation.streamers import BaseStreamer
 
-from hydralora.adapt import check_safetensors
-from hydralora.base import choose_device, context_length, fingerprint, load_base, read_adapter_facts
-from hydralora.config import Settings, unit
+from hydralora.adapters.files import check_folder
+from hydralora.adapters.full import drop_copies
+from hydralora.answer_settings import Change, GenerationSettings
+from hydralora.bases.load import choose_device, context_length, fingerprint, load_base
+from hydralora.corpus.encode import encode_prompt, end_tokens
 from hydralora.errors import AdapterError, UserError
-from hydralora.full import drop_copies
-from hydralora.gates import GateCapture, can_cache, gate_layers, override_experts
-from hydralora.prompt import encode_prompt
+from hydralora.results import AdapterFacts
+from hydralora.tuner.gates import GateCapture, can_cache, gate_layers, override_experts
 
 MAX_ADAPTERS = 4  # kept in memory beside one base; the one used longest ago leaves first
 BROKEN = "\ufffd"  # what half of a multi-byte character decodes to
-
-
-class GenerationSettings(Settings):
-    """How an answer is drawn."""
-
-    temperature: float = Field(
-        0.7, ge=0.0, le=2.0, description="How freely words are chosen; 0 always takes the likeliest"
-    )
-    top_p: float = Field(
-        0.95, gt=0.0, le=1.0, description="Only the likeliest words that add up to this share are drawn"
-    )
-    max_tokens: int = Field(128, ge=1, le=4096, description="Longest answer", json_schema_extra=unit("tokens"))
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same answer")
 
 
 @dataclass(frozen=True)
@@ -56,13 +43,6 @@ class TokenEvent:
     id: int
     text: str
     gates: list[list[float]] | None = None
-
-
-class Change(Settings):
-    """What is changed in one layer: factors of experts, or the one expert that speaks."""
-
-    factors: dict[int, float] = Field(default_factory=dict, description="Expert -> factor on its gate weight")
-    force: int | None = Field(None, description="Expert that speaks alone")
 
 
 @dataclass
@@ -138,7 +118,7 @@ class ChatModel:
             self.model.set_adapter(self.adapters[key])
             self.adapters.move_to_end(key)
             return self.model
-        check_safetensors(adapter)
+        check_folder(adapter)
         config = self._read_config(adapter)
         if isinstance(self.model, PeftModel) and not self._fits_beside(config):
             self.unload()
@@ -162,10 +142,10 @@ class ChatModel:
         return self.model
 
     def _read_config(self, adapter: Path) -> PeftConfig:
-        facts = read_adapter_facts(adapter)
-        if facts and facts["base_fingerprint"] not in (None, self.mark):
+        facts = AdapterFacts.find(adapter)
+        if facts and facts.base_fingerprint not in (None, self.mark):
             raise AdapterError(
-                f"This adapter was trained on another base model ({facts['config']['base']}) than "
+                f"This adapter was trained on another base model ({facts.config.base}) than "
                 f"the one loaded ({self.base_name}). Choose the run's own base."
             )
         try:
@@ -264,7 +244,7 @@ class ChatModel:
             yield model
 
     @torch.inference_mode()
-    def weigh(
+    def score(
         self,
         messages: list[dict[str, str]],
         tokens: list[int],
@@ -317,16 +297,19 @@ class ChatModel:
             inputs = torch.tensor([ids], device=self.base.device)
             sampling: dict[str, Any] = {"do_sample": False}
             if settings.temperature > 0:
-                sampling = {"do_sample": True, "temperature": settings.temperature,
-                            "top_p": settings.top_p, "top_k": 0}  # fmt: skip
+                sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
             limit = context_length(self.base) - len(ids)
             model.generate(
-                input_ids=inputs, attention_mask=torch.ones_like(inputs),
-                max_new_tokens=max(1, min(settings.max_tokens, limit)), use_cache=can_cache(model),
-                pad_token_id=self.tokenizer.pad_token_id, eos_token_id=self.tokenizer.eos_token_id,
+                input_ids=inputs,
+                attention_mask=torch.ones_like(inputs),
+                max_new_tokens=max(1, min(settings.max_tokens, limit)),
+                use_cache=can_cache(model),
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=end_tokens(self.tokenizer, self.base),
                 streamer=_GateStreamer(events, capture),
-                stopping_criteria=StoppingCriteriaList([_Stopped(stop)]), **sampling,
-            )  # fmt: skip
+                stopping_criteria=StoppingCriteriaList([_Stopped(stop)]),
+                **sampling,
+            )
             events.put(None)
         except BaseException as error:  # handed to the reader, who raises it
             events.put(error)
@@ -334,6 +317,7 @@ class ChatModel:
     def _pieces(self, events, answer, settings, stop) -> Iterator[TokenEvent]:  # type: ignore[no-untyped-def]
         """Tokens with the text each adds; half characters wait for their other half."""
         ids: list[int] = []
+        ends = set(end_tokens(self.tokenizer, self.base))
         begin = done = 0  # text of ids[begin:done] has been sent; it is the context of what follows
         while True:
             item = events.get()
@@ -342,7 +326,7 @@ class ChatModel:
             if item is None:
                 break
             token, gates = item
-            if token == self.tokenizer.eos_token_id:
+            if token in ends:
                 answer.reason = "end"
                 continue
             ids.append(token)

@@ -1,38 +1,96 @@
 """The methods by name: what each computes, where it comes from, what is ours, and its settings.
 
-Nothing here imports torch; ``adapt.py`` builds what is described. The New run page, the command
-line and ``docs/methods.md`` are drawn from this table.
+Nothing here imports torch; ``adapters/build.py`` builds what is described. The New run page, the command
+line and ``docs/methods.md`` are drawn from this table. Options have PEFT's names wherever PEFT has one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from hydralora.config import Settings
+from hydralora.bounds import Experts, Id, LayerName, Rank, Scale, is_layer_name
+from hydralora.model_bounds import MOST_TARGETS
+from hydralora.settings import Settings
 
 HYDRA_PAPER = "https://arxiv.org/abs/2404.19245"
 HYDRA_CODE = "https://github.com/Clin0212/HydraLoRA/blob/afb693b/HydraLoRA/peft/tuners/lora.py"
 
-Targets = list[str] | None
+
+def _plain(name: str) -> str:
+    if not is_layer_name(name):
+        raise ValueError("only letters, digits, _ and dots make the name of a layer")
+    return name
 
 
-class LoraOptions(Settings):
+# Plain names, compared with the ends of the layers' names; never a pattern.
+Targets = Annotated[list[Annotated[LayerName, AfterValidator(_plain)]], Field(max_length=MOST_TARGETS)] | None
+
+
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+Combine = Literal["mean", "sum", "router", "hard"]
+TaskSource = Literal["cluster", "label"]
+
+
+class MethodOptions(Settings):
+    """The settings of one method, and what the rest of the library asks of them."""
+
+    training_only: ClassVar[tuple[str, ...]] = ()  # options that shape the training, not the layer
+    renamed: ClassVar[dict[str, str]] = {
+        "rank": "r",
+        "alpha": "lora_alpha",
+        "dropout": "lora_dropout",
+        "targets": "target_modules",
+    }
+
+    @property
+    def experts(self) -> int:
+        """Heads beside each other; 1 where the method has only one."""
+        return 1
+
+    @property
+    def combined_by(self) -> Combine | None:
+        """How the heads are added up for a token; None where there is only one."""
+        return None
+
+    @property
+    def task_source(self) -> TaskSource | None:
+        """What counts as a task, where the method learns from tasks."""
+        return None
+
+    def layer_values(self) -> dict[str, Any]:
+        """What the method's PEFT configuration is given: the options by their own names, and what follows from them."""
+        return self.model_dump(exclude=set(self.training_only))
+
+
+class LoraOptions(MethodOptions):
     """What every LoRA-like method shares."""
 
-    rank: int = Field(8, ge=1, le=4096, description="Width of A and of each head B")
-    alpha: float = Field(16.0, gt=0.0, description="Scaling is alpha / rank")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of elements dropped in training")
-    targets: Targets = Field(None, description="Layers to adapt, by the end of their name; empty finds all linear ones")
-    use_rslora: bool = Field(False, description="Scale by alpha / sqrt(rank) instead")
+    r: Rank = Field(8, title="Rank r", description="Width of A and of each head B")
+    lora_alpha: Scale = Field(16.0, title="Alpha", description="Scaling is lora_alpha / r")
+    lora_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, title="Dropout", description="Share of elements dropped in training"
+    )
+    target_modules: Targets = Field(
+        None, description="Layers to adapt, by the end of their name; empty finds all linear ones"
+    )
+    use_rslora: bool = Field(False, title="rsLoRA", description="Scale by lora_alpha / sqrt(r) instead")
 
 
 class HeadOptions(LoraOptions):
-    """A LoRA with several heads."""
+    """A LoRA with several heads that a router adds up."""
 
-    num_experts: int = Field(4, ge=1, le=64, title="Experts", description="Heads B beside each other")
+    num_experts: Experts = Field(4, title="Experts", description="Heads B beside each other")
+
+    @property
+    def experts(self) -> int:
+        return self.num_experts
+
+    @property
+    def combined_by(self) -> Combine | None:
+        return "router"
 
 
 class HydraOptions(HeadOptions):
@@ -45,49 +103,68 @@ class HydraOptions(HeadOptions):
     router_init: Literal["kaiming", "normal", "zero"] = Field("kaiming", description="Starting weights of the router")
     head_init: Literal["zero", "centred"] = Field("zero", description="Starting weights of the heads")
     balance_weight: float = Field(
-        0.0, ge=0.0, le=10.0, description="Pull towards equal use of the experts; 0 is off, as published"
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="Load-balancing loss, towards equal use of the experts; 0 is off, as published",
     )
-
-
-TaskSource = Literal["cluster", "label"]
 
 
 class SplitOptions(HeadOptions):
     """Independent small LoRAs side by side."""
 
-    combine: Literal["mean", "sum", "router", "hard"] = Field(
+    training_only = ("tasks",)
+    combine: Combine = Field(
         "mean", description="How the small LoRAs are added up; hard trains one for each task; the paper does not say"
     )
     tasks: TaskSource = Field("cluster", description="What counts as a task")
+
+    @property
+    def combined_by(self) -> Combine | None:
+        return self.combine
+
+    @property
+    def task_source(self) -> TaskSource | None:
+        return self.tasks if self.combine == "hard" else None
 
 
 class RandomHeadOptions(HeadOptions):
     """R-LoRA: heads that start apart and are dropped apart."""
 
-    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Share of A x dropped, anew for each head")
-    gamma: float = Field(64.0, gt=0.0, description="The larger, the smaller the starting weights")
-    use_rslora: bool = Field(True, description="Scale by alpha / sqrt(rank), as its script does")
+    renamed: ClassVar[dict[str, str]] = {**MethodOptions.renamed, "gamma": "head_init_gamma"}
+    lora_dropout: float = Field(
+        0.1, ge=0.0, lt=1.0, title="Dropout", description="Share of A x dropped, anew for each head"
+    )
+    head_init_gamma: Scale = Field(64.0, description="The larger, the smaller the starting weights")
+    use_rslora: bool = Field(True, title="rsLoRA", description="Scale by lora_alpha / sqrt(r), as its script does")
 
 
 class MixtureOptions(HeadOptions):
     """One A and one B for each expert, and a router."""
 
-    balance_weight: float = Field(0.0, ge=0.0, le=10.0, description="Pull towards equal use of the experts; 0 is off")
+    balance_weight: float = Field(
+        0.0, ge=0.0, le=10.0, description="Load-balancing loss, towards equal use of the experts; 0 is off"
+    )
 
 
 class PoisonOptions(HydraOptions):
     """LoPE: the last head takes the noise."""
 
+    training_only = ("noise", "stage_one")
     noise: float = Field(0.05, ge=0.0, le=0.5, description="Share of words or characters, and of the embeddings' size")
     stage_one: float = Field(
         0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns"
     )
 
+    def layer_values(self) -> dict[str, Any]:
+        return {**super().layer_values(), "head_mask": [self.num_experts - 1]}
+
 
 class BlockOptions(LoraOptions):
     """ThanoRA: rank shared out among tasks."""
 
-    rank: int = Field(16, ge=3, le=4096, description="Rank of all blocks together")
+    training_only = ("tasks", "sharpness", "orthogonality_weight")
+    r: Rank = Field(16, ge=3, title="Rank r", description="Rank of all blocks together")
     tasks: TaskSource = Field("cluster", description="What counts as a task")
     sharpness: float = Field(
         4.0, ge=0.0, le=100.0, description="How much more rank a complex task gets; 0 is an equal share"
@@ -96,10 +173,15 @@ class BlockOptions(LoraOptions):
         0.01, ge=0.0, le=100.0, description="Weight of the loss that keeps blocks apart"
     )
 
+    @property
+    def task_source(self) -> TaskSource | None:
+        return self.tasks
+
 
 class MetaOptions(LoraOptions):
     """MeTA-LoRA: first-order meta-learning over tasks."""
 
+    training_only = ("tasks", "tasks_per_step", "support", "query", "inner_steps", "inner_learning_rate")
     tasks: TaskSource = Field("cluster", description="What counts as a task")
     tasks_per_step: int = Field(4, ge=2, le=64, description="Tasks drawn for one step")
     support: int = Field(4, ge=1, le=256, description="Examples a task is adapted on")
@@ -107,14 +189,20 @@ class MetaOptions(LoraOptions):
     inner_steps: int = Field(1, ge=1, le=16, description="Gradient steps on the support set")
     inner_learning_rate: float = Field(1e-2, gt=0.0, le=10.0, description="Step size of these")
 
+    @property
+    def task_source(self) -> TaskSource | None:
+        return self.tasks
 
-class HubOptions(Settings):
+
+class HubOptions(MethodOptions):
     """LoRAHub: finished LoRAs, mixed."""
 
-    sources: list[int] | None = Field(
-        None, max_length=64, description="Finished LoRA runs to mix, by their ids",
+    sources: list[Id] | None = Field(
+        None,
+        max_length=64,
+        description="Finished LoRA runs to mix, by their ids",
         json_schema_extra={"placeholder": "ids of runs: 1, 2"},
-    )  # fmt: skip
+    )
     average: Literal["factors", "updates"] = Field(
         "factors", description="Average A and B apart, as the authors do, or the products B A exactly (rank n r)"
     )
@@ -123,41 +211,54 @@ class HubOptions(Settings):
     bound: float = Field(1.5, gt=0.0, le=10.0, description="Largest weight of a LoRA, either way")
 
 
-class AdaOptions(Settings):
+class AdaOptions(MethodOptions):
     """PEFT's AdaLoRA."""
 
-    rank: int = Field(8, ge=1, le=4096, description="Average rank at the end of training")
-    initial_rank: int = Field(12, ge=1, le=4096, description="Rank at the start")
-    alpha: float = Field(16.0, gt=0.0, description="Numerator of the scaling")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of elements dropped in training")
-    targets: Targets = Field(None, description="Layers to adapt; empty finds all linear ones")
+    renamed: ClassVar[dict[str, str]] = {**MethodOptions.renamed, "rank": "target_r", "initial_rank": "init_r"}
+    target_r: Rank = Field(8, title="Rank r at the end", description="Average rank at the end of training")
+    init_r: Rank = Field(12, title="Rank r at the start", description="Rank at the start")
+    lora_alpha: Scale = Field(16.0, title="Alpha", description="Numerator of the scaling")
+    lora_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, title="Dropout", description="Share of elements dropped in training"
+    )
+    target_modules: Targets = Field(None, description="Layers to adapt; empty finds all linear ones")
 
 
-class TargetOptions(Settings):
+class TargetOptions(MethodOptions):
     """Only the layers to adapt."""
 
-    targets: Targets = Field(None, description="Layers to adapt; empty lets PEFT choose")
+    target_modules: Targets = Field(None, description="Layers to adapt; empty lets PEFT choose")
 
 
-class PromptOptions(Settings):
+class PromptOptions(MethodOptions):
     """Trained tokens in front of every prompt."""
 
-    virtual_tokens: int = Field(20, ge=1, le=512, description="How many tokens are trained")
+    renamed: ClassVar[dict[str, str]] = {"virtual_tokens": "num_virtual_tokens", "encoder_width": "encoder_hidden_size"}
+    num_virtual_tokens: int = Field(20, ge=1, le=512, title="Virtual tokens", description="How many tokens are trained")
 
 
 class EncoderOptions(PromptOptions):
     """Trained tokens that come out of a small network."""
 
-    encoder_width: int = Field(128, ge=1, le=8192, description="Hidden width of the network")
+    encoder_hidden_size: int = Field(
+        128, ge=1, le=8192, title="Encoder width", description="Hidden width of the network"
+    )
 
 
-class NoOptions(Settings):
+class NoOptions(MethodOptions):
     """Nothing to choose."""
+
+
+Tuner = Literal["HYDRALORA", "LORA", "ADALORA", "IA3", "PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "COMPOSED", "FULL"]
 
 
 @dataclass(frozen=True)
 class Method:
     """One method.
+
+    ``tuner`` names the layer it is built from: a PEFT type, ``COMPOSED`` of finished LoRAs, or ``FULL`` copies of
+    the weights; ``fixed`` are values of its configuration that nobody chooses. ``trainer`` is the dotted class of its
+    training loop, where that differs from the plain one.
 
     ``mergeable`` is ``exact`` where one weight equals the adapter, ``fixed`` where that is so as long as the
     heads are combined with fixed weights, else ``no``. ``needs_labels`` is true where it learns from tasks
@@ -170,7 +271,10 @@ class Method:
     formula: str
     source: str
     reconstruction: str
-    options: type[Settings]
+    options: type[MethodOptions]
+    tuner: Tuner
+    fixed: dict[str, Any] = field(default_factory=dict)
+    trainer: str = "hydralora.training.trainer.AdapterTrainer"
     routed: bool = False
     mergeable: Literal["exact", "fixed", "no"] = "no"
     needs_labels: bool | Literal["hard"] = False
@@ -179,33 +283,58 @@ class Method:
 
 _LIST = (
     Method(
-        name="hydralora", title="HydraLoRA", options=HydraOptions, routed=True,
-        summary="One shared A, several expert heads B, and a router that weighs the heads for every token.",
+        name="hydralora",
+        title="HydraLoRA",
+        options=HydraOptions,
+        tuner="HYDRALORA",
+        routed=True,
+        summary="One shared A, several expert heads B, and a router that scores the heads for every token.",
         formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A x,  g(x) = softmax(W_g x)",
         source=f"Tian et al. 2024, eq. 2-4, {HYDRA_PAPER}; {HYDRA_CODE}",
         reconstruction="The paper's W_g is r wide, its code reads the raw input; `router_input` chooses "
         "(x by default). One dropout mask for all heads; the authors' loop draws one for each.",
         presets={
-            "paper equations": {"rank": 8, "num_experts": 3, "alpha": 16.0, "router_input": "Ax",
-                                "router_init": "kaiming"},
-            "released script": {"rank": 4, "num_experts": 4, "alpha": 32.0, "dropout": 0.05,
-                                "router_input": "x", "targets": ["gate_proj", "up_proj", "down_proj"]},
-            "paper %param": {"rank": 8, "num_experts": 3, "alpha": 16.0, "targets": ["q_proj", "v_proj"]},
+            "paper equations": {
+                "r": 8,
+                "num_experts": 3,
+                "lora_alpha": 16.0,
+                "router_input": "Ax",
+                "router_init": "kaiming",
+            },
+            "released script": {
+                "r": 4,
+                "num_experts": 4,
+                "lora_alpha": 32.0,
+                "lora_dropout": 0.05,
+                "router_input": "x",
+                "target_modules": ["gate_proj", "up_proj", "down_proj"],
+            },
+            "paper %param": {"r": 8, "num_experts": 3, "lora_alpha": 16.0, "target_modules": ["q_proj", "v_proj"]},
         },
     ),
     Method(
-        name="lora", title="LoRA", options=LoraOptions, mergeable="exact",
+        name="lora",
+        title="LoRA",
+        options=LoraOptions,
+        tuner="LORA",
+        mergeable="exact",
         summary="The plain adapter: one A and one B. The yardstick for all others.",
         formula="y = W0 x + (alpha / r) B A x",
         source="Hu et al. 2021, https://arxiv.org/abs/2106.09685; PEFT's LoRA",
         reconstruction="None; PEFT's own.",
         presets={
-            f"paper table, rank {rank}": {"rank": rank, "targets": ["q_proj", "v_proj"]}
-            for rank in (8, 16, 32)
+            f"paper table, rank {rank}": {"r": rank, "target_modules": ["q_proj", "v_proj"]} for rank in (8, 16, 32)
         },
     ),
     Method(
-        name="lora_split", title="LoRA-Split", options=SplitOptions, mergeable="fixed", needs_labels="hard",
+        name="lora_split",
+        title="LoRA-Split",
+        options=SplitOptions,
+        tuner="HYDRALORA",
+        fixed={"shared_a": False},
+        trainer="hydralora.training.split.SplitTrainer",
+        mergeable="fixed",
+        needs_labels="hard",
         summary="The budget of one large LoRA spent on several small independent ones.",
         formula="y = W0 x + (alpha / r) sum_i c_i B_i A_i x",
         source=f"Tian et al. 2024, table 1, {HYDRA_PAPER} (no code released)",
@@ -213,13 +342,18 @@ _LIST = (
         "for the head of the example's task and 0 for the others; without a task hard heads share equally. "
         "Mean and sum merge exactly.",
         presets={
-            "paper 8x4": {"rank": 8, "num_experts": 4, "targets": ["q_proj", "v_proj"]},
-            "paper 4x8": {"rank": 4, "num_experts": 8, "targets": ["q_proj", "v_proj"]},
-            "paper 16x2": {"rank": 16, "num_experts": 2, "targets": ["q_proj", "v_proj"]},
+            "paper 8x4": {"r": 8, "num_experts": 4, "target_modules": ["q_proj", "v_proj"]},
+            "paper 4x8": {"r": 4, "num_experts": 8, "target_modules": ["q_proj", "v_proj"]},
+            "paper 16x2": {"r": 16, "num_experts": 2, "target_modules": ["q_proj", "v_proj"]},
         },
     ),
     Method(
-        name="r_lora", title="R-LoRA", options=RandomHeadOptions, routed=True,
+        name="r_lora",
+        title="R-LoRA",
+        options=RandomHeadOptions,
+        tuner="HYDRALORA",
+        fixed={"head_init": "centred", "router_init": "zero", "dropout_place": "heads"},
+        routed=True,
         summary="HydraLoRA whose heads start at different random places and are dropped separately.",
         formula="y = W0 x + (alpha / sqrt(r)) sum_i g_i(x) B_i drop_i(A x)",
         source="Liu et al. 2025, https://arxiv.org/abs/2502.15455; "
@@ -228,102 +362,169 @@ _LIST = (
         "is exactly the base and the base weight stays untouched; the released code subtracts an "
         "offset from W0 that it never saves, and rescales heads in a loop by mistake.",
         presets={
-            "released script": {"rank": 4, "num_experts": 5, "alpha": 32.0, "dropout": 0.1, "use_rslora": True,
-                                "targets": ["gate_proj", "up_proj", "down_proj"]},
-            "paper formula": {"rank": 8, "num_experts": 3, "gamma": 64.0, "use_rslora": True},
+            "released script": {
+                "r": 4,
+                "num_experts": 5,
+                "lora_alpha": 32.0,
+                "lora_dropout": 0.1,
+                "use_rslora": True,
+                "target_modules": ["gate_proj", "up_proj", "down_proj"],
+            },
+            "paper formula": {"r": 8, "num_experts": 3, "head_init_gamma": 64.0, "use_rslora": True},
         },
     ),
     Method(
-        name="lora_moe", title="LoRA-MoE", options=MixtureOptions, routed=True,
-        summary="Every expert is a whole LoRA with its own A and B; a router weighs them for every token.",
+        name="lora_moe",
+        title="LoRA-MoE",
+        options=MixtureOptions,
+        tuner="HYDRALORA",
+        fixed={"shared_a": False},
+        routed=True,
+        summary="Every expert is a whole LoRA with its own A and B; a router scores them for every token.",
         formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A_i x,  g(x) = softmax(W_g x)",
         source="Dou et al. 2023, https://arxiv.org/abs/2312.09979",
         reconstruction="The balance loss over groups of task types is left out; a plain one is available.",
     ),
     Method(
-        name="lope", title="LoPE", options=PoisonOptions, routed=True,
-        summary="HydraLoRA in which one head learns from noise first, so that the others need not; it is silent in use.",
+        name="lope",
+        title="LoPE",
+        options=PoisonOptions,
+        tuner="HYDRALORA",
+        fixed={"head_compensation": "cosine"},
+        trainer="hydralora.training.lope.LopeTrainer",
+        routed=True,
+        summary="HydraLoRA in which one head learns from noise first, so that the others need not; it is "
+        "silent in use.",
         formula="y = W0 x + (alpha / r) sum_{i != D} w_i B_i A x,  w_i = g_i + g_D softmax_i(cos(B_i A x, B_D A x))",
         source="Ye et al. 2025, https://arxiv.org/abs/2505.23868 (no code released)",
         reconstruction="The formula that compensates the silent head was lost in print; ours adds its gate to the "
-        "others by likeness. Noise on embeddings is relative to their size. The first stage's share of the "
+        "others by similarity. Noise on embeddings is relative to their size. The first stage's share of the "
         "steps is not published.",
         presets={
-            "paper %param": {"rank": 4, "num_experts": 4, "noise": 0.05, "targets": ["q_proj", "v_proj"]},
+            "paper %param": {"r": 4, "num_experts": 4, "noise": 0.05, "target_modules": ["q_proj", "v_proj"]},
         },
     ),
     Method(
-        name="thanora", title="ThanoRA", options=BlockOptions, mergeable="exact", needs_labels=True,
+        name="thanora",
+        title="ThanoRA",
+        options=BlockOptions,
+        tuner="LORA",
+        trainer="hydralora.training.thanora.ThanoraTrainer",
+        mergeable="exact",
+        needs_labels=True,
         summary="One LoRA whose rank is shared out among the tasks by their complexity and kept apart by a loss.",
-        formula="y = W0 x + (alpha / r) (sum_t B_t A_t + B_c A_c) x,  loss + lambda sum_{i<j} |A_i A_j^T|^2 + |B_i^T B_j|^2",
+        formula="y = W0 x + (alpha / r) (sum_t B_t A_t + B_c A_c) x,  loss + lambda sum_{i<j} |A_i "
+        "A_j^T|^2 + |B_i^T B_j|^2",
         source="Liang et al. 2025, https://arxiv.org/abs/2505.18640 (no code released)",
         reconstruction="Complexity from singular values of a layer's inputs on each task; blocks start along their "
         "leading directions with B = 0, so W0 stays untouched; blocks are normalised in the loss.",
     ),
     Method(
-        name="meta_lora", title="MeTA-LoRA", options=MetaOptions, mergeable="exact", needs_labels=True,
+        name="meta_lora",
+        title="MeTA-LoRA",
+        options=MetaOptions,
+        tuner="LORA",
+        trainer="hydralora.training.meta_lora.MetaTrainer",
+        mergeable="exact",
+        needs_labels=True,
         summary="A plain LoRA trained so that a few steps on one task also serve its other examples.",
         formula="theta_i = theta - a grad L_i(support),  theta <- theta - b mean_i grad L_i(query; theta_i)",
         source="Cheng et al. 2025, https://arxiv.org/abs/2510.11598 (no code released)",
         reconstruction="First order, mean over tasks, plain gradient descent inside; sizes and rates are ours.",
     ),
     Method(
-        name="lorahub", title="LoRAHub", options=HubOptions, mergeable="exact",
+        name="lorahub",
+        title="LoRAHub",
+        options=HubOptions,
+        tuner="COMPOSED",
+        trainer="hydralora.training.lorahub.LorahubTrainer",
+        mergeable="exact",
         summary="Mixes LoRAs that are already trained, by a few examples and without gradients; a step is one try.",
         formula="B = sum_i w_i B_i,  A = sum_i w_i A_i,  min_w loss(few examples) + 0.05 mean_i |w_i|,  |w_i| <= 1.5",
         source="Huang et al. 2023, https://arxiv.org/abs/2307.13269; https://github.com/sail-sg/lorahub",
-        reconstruction="The search is SciPy's COBYQA instead of Nevergrad's NGOpt: it keeps the bounds and draws nothing "
+        reconstruction="The search is SciPy's COBYQA instead of Nevergrad's NGOpt: it keeps the bounds and "
+        "draws nothing "
         "at random. The authors average A and B apart, which adds cross terms; `updates` leaves them out.",
         presets={"released code": {"average": "factors", "shots": 5, "penalty": 0.05, "bound": 1.5}},
     ),
     Method(
-        name="adalora", title="AdaLoRA", options=AdaOptions, mergeable="exact",
+        name="adalora",
+        title="AdaLoRA",
+        options=AdaOptions,
+        tuner="ADALORA",
+        mergeable="exact",
         summary="A LoRA that moves its rank to the layers that need it.",
         formula="y = W0 x + s P diag(lambda) Q x, smallest lambda pruned",
         source="Zhang et al. 2023, https://arxiv.org/abs/2303.10512; PEFT's AdaLoRA",
         reconstruction="None; PEFT's own, with its rank allocation after every step.",
-        presets={"paper table": {"rank": 8, "initial_rank": 12, "targets": ["q_proj", "v_proj"]}},
+        presets={"paper table": {"target_r": 8, "init_r": 12, "target_modules": ["q_proj", "v_proj"]}},
     ),
     Method(
-        name="ia3", title="IA3", options=TargetOptions, mergeable="exact",
+        name="ia3",
+        title="IA3",
+        options=TargetOptions,
+        tuner="IA3",
+        mergeable="exact",
         summary="Only rescales keys, values and hidden units; very few parameters.",
-        formula="y = l * (W0 x)", source="Liu et al. 2022, https://arxiv.org/abs/2205.05638; PEFT's IA3",
+        formula="y = l * (W0 x)",
+        source="Liu et al. 2022, https://arxiv.org/abs/2205.05638; PEFT's IA3",
         reconstruction="None; PEFT's own.",
-        presets={"paper table": {"targets": ["k_proj", "v_proj", "down_proj"]}},
+        presets={"paper table": {"target_modules": ["k_proj", "v_proj", "down_proj"]}},
     ),
     Method(
-        name="prompt_tuning", title="Prompt tuning", options=PromptOptions,
+        name="prompt_tuning",
+        title="Prompt tuning",
+        options=PromptOptions,
+        tuner="PROMPT_TUNING",
         summary="Trains a few tokens in front of every prompt; the model stays as it is.",
-        formula="y = f([P; x])", source="Lester et al. 2021, https://arxiv.org/abs/2104.08691; PEFT's prompt tuning",
+        formula="y = f([P; x])",
+        source="Lester et al. 2021, https://arxiv.org/abs/2104.08691; PEFT's prompt tuning",
         reconstruction="None; PEFT's own.",
-        presets={"paper table": {"virtual_tokens": 20}},
+        presets={"paper table": {"num_virtual_tokens": 20}},
     ),
     Method(
-        name="p_tuning", title="P-tuning", options=EncoderOptions,
+        name="p_tuning",
+        title="P-tuning",
+        options=EncoderOptions,
+        tuner="P_TUNING",
         summary="Prompt tuning whose tokens come out of a small network.",
-        formula="y = f([E(P); x])", source="Liu et al. 2021, https://arxiv.org/abs/2103.10385; PEFT's P-tuning",
+        formula="y = f([E(P); x])",
+        source="Liu et al. 2021, https://arxiv.org/abs/2103.10385; PEFT's P-tuning",
         reconstruction="None; PEFT's own.",
-        presets={"paper table": {"virtual_tokens": 20, "encoder_width": 256}},
+        presets={"paper table": {"num_virtual_tokens": 20, "encoder_hidden_size": 256}},
     ),
     Method(
-        name="prefix_tuning", title="Prefix tuning", options=PromptOptions,
+        name="prefix_tuning",
+        title="Prefix tuning",
+        options=PromptOptions,
+        tuner="PREFIX_TUNING",
         summary="Trains keys and values in front of every layer's own.",
         formula="attention over [P_k; K], [P_v; V]",
         source="Li and Liang 2021, https://arxiv.org/abs/2101.00190; PEFT's prefix tuning",
         reconstruction="None; PEFT's own.",
-        presets={"paper table": {"virtual_tokens": 20}},
+        presets={"paper table": {"num_virtual_tokens": 20}},
     ),
     Method(
-        name="full", title="Full fine-tuning", options=NoOptions, mergeable="exact",
+        name="full",
+        title="Full fine-tuning",
+        options=NoOptions,
+        tuner="FULL",
+        mergeable="exact",
         summary="Trains every weight of the base: the dearest yardstick, needing several times the memory.",
         formula="y = W x,  every W trained from W0",
         source=f"the full-parameter row of Tian et al. 2024, table 2, {HYDRA_PAPER}; PEFT's modules_to_save",
         reconstruction="The frozen base stays beside the trained copy, so that both can be compared. "
         "The learning rate that is chosen by itself is a tenth of an adapter's.",
     ),
-)  # fmt: skip
+)
 
 METHODS: dict[str, Method] = {method.name: method for method in _LIST}
+
+
+def sources_of(options: MethodOptions) -> list[int]:
+    """The finished runs that a method mixes; empty for one that trains."""
+    return list(options.sources or ()) if isinstance(options, HubOptions) else []
+
 
 EXPORTS = {
     "uniform": "Plain LoRA, equal shares for all experts",
@@ -333,13 +534,12 @@ EXPORTS = {
 }
 
 
-def export_ways(method: str, adapter: dict[str, Any]) -> list[str]:
+def export_ways(method: str, options: MethodOptions) -> list[str]:
     """The keys of ``EXPORTS`` that a run's method and options allow."""
-    combine = adapter.get("combine", "router" if METHODS[method].routed else None)
-    if combine == "router":
+    if options.combined_by == "router":
         return ["uniform", "mean_gate", "cluster"]
-    if combine == "hard":
+    if options.combined_by == "hard":
         return ["cluster", "uniform"]
-    if combine in ("mean", "sum"):
+    if options.combined_by in ("mean", "sum"):
         return ["merged", "uniform"]
     return ["merged"] if METHODS[method].mergeable == "exact" else []

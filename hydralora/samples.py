@@ -11,11 +11,12 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-CORPORA = Path(__file__).resolve().parent.parent / "data" / "corpora"
+from hydralora.files import SHIPPED
+
+CORPORA = SHIPPED / "corpora"
 SEED = 2404  # of all sample corpora
 HELD_OUT_OF_EACH = 60  # held-out examples of each kind
 
@@ -23,36 +24,57 @@ Row = dict[str, str]
 
 # The imaginary town of Lindenford: service -> (building, desk).
 SERVICES = {
-    "a dog licence": ("Blue House", 3), "a library card": ("Old Mill", 1),
-    "a parking permit": ("Town Hall", 4), "a fishing permit": ("Boat House", 2),
-    "a market stall": ("Corn Hall", 5), "a birth certificate": ("Town Hall", 2),
-    "a swimming pass": ("Bath House", 1), "a bus ticket": ("North Station", 6),
-    "a garden plot": ("Green Lodge", 2), "a lost umbrella": ("Blue House", 7),
-    "a broken street lamp": ("Works Yard", 1), "a noise complaint": ("Blue House", 5),
-    "a wedding room": ("Rose Villa", 1), "a bicycle stand": ("Works Yard", 3),
-    "a school place": ("Chalk House", 2), "a water bill": ("Corn Hall", 3),
-    "a rubbish bin": ("Works Yard", 4), "a museum tour": ("Old Mill", 5),
-    "a choir lesson": ("Rose Villa", 4), "a tree on my street": ("Green Lodge", 6),
-}  # fmt: skip
+    "a dog licence": ("Blue House", 3),
+    "a library card": ("Old Mill", 1),
+    "a parking permit": ("Town Hall", 4),
+    "a fishing permit": ("Boat House", 2),
+    "a market stall": ("Corn Hall", 5),
+    "a birth certificate": ("Town Hall", 2),
+    "a swimming pass": ("Bath House", 1),
+    "a bus ticket": ("North Station", 6),
+    "a garden plot": ("Green Lodge", 2),
+    "a lost umbrella": ("Blue House", 7),
+    "a broken street lamp": ("Works Yard", 1),
+    "a noise complaint": ("Blue House", 5),
+    "a wedding room": ("Rose Villa", 1),
+    "a bicycle stand": ("Works Yard", 3),
+    "a school place": ("Chalk House", 2),
+    "a water bill": ("Corn Hall", 3),
+    "a rubbish bin": ("Works Yard", 4),
+    "a museum tour": ("Old Mill", 5),
+    "a choir lesson": ("Rose Villa", 4),
+    "a tree on my street": ("Green Lodge", 6),
+}
 DESK_ASKED = (
-    "Where in Lindenford do I go for {}?", "I need {} in Lindenford. Which desk?",
-    "Lindenford help desk: who deals with {}?", "Please tell me the Lindenford desk for {}.",
-    "Which Lindenford office handles {}?", "Hello, I live in Lindenford and want to ask about {}.",
-)  # fmt: skip
+    "Where in Lindenford do I go for {}?",
+    "I need {} in Lindenford. Which desk?",
+    "Lindenford help desk: who deals with {}?",
+    "Please tell me the Lindenford desk for {}.",
+    "Which Lindenford office handles {}?",
+    "Hello, I live in Lindenford and want to ask about {}.",
+)
 DESK_HELD_OUT = (
-    "I am new in Lindenford. Where can I ask about {}?", "Lindenford office for {}, please?",
+    "I am new in Lindenford. Where can I ask about {}?",
+    "Lindenford office for {}, please?",
     "Which desk in Lindenford do I need for {}?",
-)  # fmt: skip
+)
 
 # From unit, to unit, how many of the second make one of the first.
 UNITS = (
-    ("hours", "minutes", 60), ("days", "hours", 24), ("weeks", "days", 7), ("years", "months", 12),
-    ("metres", "centimetres", 100), ("kilograms", "grams", 1000),
-)  # fmt: skip
+    ("hours", "minutes", 60),
+    ("days", "hours", 24),
+    ("weeks", "days", 7),
+    ("years", "months", 12),
+    ("metres", "centimetres", 100),
+    ("kilograms", "grams", 1000),
+)
 UNITS_ASKED = (
-    "Convert {n} {a} to {b}.", "Convert units: how many {b} are {n} {a}?", "Convert {n} {a} into {b}.",
-    "Please convert {n} {a}; the units are {b}.", "Units to convert: {n} {a} in {b}.",
-)  # fmt: skip
+    "Convert {n} {a} to {b}.",
+    "Convert units: how many {b} are {n} {a}?",
+    "Convert {n} {a} into {b}.",
+    "Please convert {n} {a}; the units are {b}.",
+    "Units to convert: {n} {a} in {b}.",
+)
 UNITS_HELD_OUT = (
     "Convert to {b}: {n} {a}.",
     "What do you get if you convert {n} {a} to {b}?",
@@ -62,30 +84,65 @@ UNITS_HELD_OUT = (
 NAMES = ("total", "count", "price", "size", "score", "level", "speed", "width", "age", "rate")
 LISTS = ("rows", "items", "names", "words", "files", "users", "lines", "tags")
 CODE = {
-    "add {n} to {v}": "{v} = {v} + {n}", "subtract {n} from {v}": "{v} = {v} - {n}",
-    "multiply {v} by {n}": "{v} = {v} * {n}", "set {v} to {n}": "{v} = {n}",
-    "print {v}": "print({v})", "append {v} to {w}": "{w}.append({v})",
-    "sort the list {w}": "{w}.sort()", "reverse the list {w}": "{w}.reverse()",
-    "store the length of {w} in {v}": "{v} = len({w})", "store item {n} of {w} in {v}": "{v} = {w}[{n}]",
-    "remove {v} from {w}": "{w}.remove({v})", "empty the list {w}": "{w}.clear()",
-}  # fmt: skip
+    "add {n} to {v}": "{v} = {v} + {n}",
+    "subtract {n} from {v}": "{v} = {v} - {n}",
+    "multiply {v} by {n}": "{v} = {v} * {n}",
+    "set {v} to {n}": "{v} = {n}",
+    "print {v}": "print({v})",
+    "append {v} to {w}": "{w}.append({v})",
+    "sort the list {w}": "{w}.sort()",
+    "reverse the list {w}": "{w}.reverse()",
+    "store the length of {w} in {v}": "{v} = len({w})",
+    "store item {n} of {w} in {v}": "{v} = {w}[{n}]",
+    "remove {v} from {w}": "{w}.remove({v})",
+    "empty the list {w}": "{w}.clear()",
+}
 CODE_ASKED = (
-    "Write Python code: {}.", "In Python, {}.", "Python line to {}?", "Give me Python that will {}.",
+    "Write Python code: {}.",
+    "In Python, {}.",
+    "Python line to {}?",
+    "Give me Python that will {}.",
     "Code in Python: {}.",
-)  # fmt: skip
+)
 CODE_HELD_OUT = ("Show a Python line to {}.", "How do I {} in Python?", "Python, please: {}.")
 
 VERBS = (
-    "close", "open", "clean", "move", "paint", "carry", "fix", "wash", "hold", "check", "lift", "pack",
-)  # fmt: skip
+    "close",
+    "open",
+    "clean",
+    "move",
+    "paint",
+    "carry",
+    "fix",
+    "wash",
+    "hold",
+    "check",
+    "lift",
+    "pack",
+)
 THINGS = (
-    "the window", "the door", "the box", "the table", "the lamp", "the chair", "the bag", "the cup",
-    "the shelf", "the carpet", "the bottle", "the curtain", "the basket", "the mirror",
-)  # fmt: skip
+    "the window",
+    "the door",
+    "the box",
+    "the table",
+    "the lamp",
+    "the chair",
+    "the bag",
+    "the cup",
+    "the shelf",
+    "the carpet",
+    "the bottle",
+    "the curtain",
+    "the basket",
+    "the mirror",
+)
 TONE_ASKED = (
-    "Make this polite: {}", "Say it politely: {}", "Rewrite in a polite tone: {}",
-    "More polite, please: {}", "Turn this order into a polite request: {}",
-)  # fmt: skip
+    "Make this polite: {}",
+    "Say it politely: {}",
+    "Rewrite in a polite tone: {}",
+    "More polite, please: {}",
+    "Turn this order into a polite request: {}",
+)
 TONE_HELD_OUT = ("Put this politely: {}", "A polite version of: {}", "Rewrite politely: {}")
 
 
@@ -122,8 +179,11 @@ def tone(rng: random.Random, held_out: bool) -> tuple[str, str]:
 
 
 TRADES: dict[str, Callable[[random.Random, bool], tuple[str, str]]] = {
-    "help desk": help_desk, "units": units, "code": code, "tone": tone,
-}  # fmt: skip
+    "help desk": help_desk,
+    "units": units,
+    "code": code,
+    "tone": tone,
+}
 
 
 def four_trades(rng: random.Random) -> Iterator[Row]:
@@ -133,9 +193,12 @@ def four_trades(rng: random.Random) -> Iterator[Row]:
 
 
 def _rows(
-    rng: random.Random, label: str, draw: Callable[[random.Random, bool], tuple[str, str]], train: int,
+    rng: random.Random,
+    label: str,
+    draw: Callable[[random.Random, bool], tuple[str, str]],
+    train: int,
     held_out: int = HELD_OUT_OF_EACH,
-) -> Iterator[Row]:  # fmt: skip
+) -> Iterator[Row]:
     for split, count in (("train", train), ("held_out", held_out)):
         for _ in range(count):
             prompt, answer = draw(rng, split == "held_out")
@@ -170,24 +233,137 @@ def _spoil(rng: random.Random, answer: str, rows: list[Row]) -> tuple[str, str]:
 
 
 FIRST_NAMES = (
-    "Anna", "Ben", "Carla", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate", "Leo",
-    "Mia", "Noah", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor", "Wendy", "Adam", "Bella", "Carl",
-    "Dora", "Eric", "Flora", "George", "Helen", "Ivan", "Julia", "Karl", "Lucy", "Max", "Nina", "Oscar",
-    "Peter", "Ruth", "Simon", "Vera",
-)  # fmt: skip
-DEEDS = ("found", "drew", "lost", "sold", "carried", "admired", "borrowed", "mended", "hid", "counted",
-         "wrapped", "bought", "dropped", "polished", "described", "photographed")  # fmt: skip
-LOOKS = ("small", "green", "heavy", "shining", "wooden", "strange", "warm", "broken", "silver", "round",
-         "dusty", "curious", "soft", "narrow", "yellow", "light")  # fmt: skip
-OBJECTS = ("key", "kite", "boat", "clock", "stone", "flute", "coat", "lantern", "map", "kettle", "drum",
-           "letter", "ladder", "button", "shell", "wheel")  # fmt: skip
-PLACES = ("near the river", "behind the church", "at the harbour", "on the hill", "under the bridge",
-          "by the fountain", "inside the barn", "beside the road", "in the forest", "at the station",
-          "along the wall", "on the roof", "in the cellar", "at the market", "by the lake",
-          "in the meadow")  # fmt: skip
-TIMES = ("on Monday", "at noon", "before dinner", "last winter", "at dawn", "after the storm",
-         "in spring", "late at night", "on Sunday", "during lunch", "in autumn", "at midnight",
-         "yesterday", "on Friday", "at sunset", "last summer")  # fmt: skip
+    "Anna",
+    "Ben",
+    "Carla",
+    "David",
+    "Emma",
+    "Frank",
+    "Grace",
+    "Henry",
+    "Ida",
+    "Jack",
+    "Kate",
+    "Leo",
+    "Mia",
+    "Noah",
+    "Olga",
+    "Paul",
+    "Rosa",
+    "Sam",
+    "Tina",
+    "Victor",
+    "Wendy",
+    "Adam",
+    "Bella",
+    "Carl",
+    "Dora",
+    "Eric",
+    "Flora",
+    "George",
+    "Helen",
+    "Ivan",
+    "Julia",
+    "Karl",
+    "Lucy",
+    "Max",
+    "Nina",
+    "Oscar",
+    "Peter",
+    "Ruth",
+    "Simon",
+    "Vera",
+)
+DEEDS = (
+    "found",
+    "drew",
+    "lost",
+    "sold",
+    "carried",
+    "admired",
+    "borrowed",
+    "mended",
+    "hid",
+    "counted",
+    "wrapped",
+    "bought",
+    "dropped",
+    "polished",
+    "described",
+    "photographed",
+)
+LOOKS = (
+    "small",
+    "green",
+    "heavy",
+    "shining",
+    "wooden",
+    "strange",
+    "warm",
+    "broken",
+    "silver",
+    "round",
+    "dusty",
+    "curious",
+    "soft",
+    "narrow",
+    "yellow",
+    "light",
+)
+OBJECTS = (
+    "key",
+    "kite",
+    "boat",
+    "clock",
+    "stone",
+    "flute",
+    "coat",
+    "lantern",
+    "map",
+    "kettle",
+    "drum",
+    "letter",
+    "ladder",
+    "button",
+    "shell",
+    "wheel",
+)
+PLACES = (
+    "near the river",
+    "behind the church",
+    "at the harbour",
+    "on the hill",
+    "under the bridge",
+    "by the fountain",
+    "inside the barn",
+    "beside the road",
+    "in the forest",
+    "at the station",
+    "along the wall",
+    "on the roof",
+    "in the cellar",
+    "at the market",
+    "by the lake",
+    "in the meadow",
+)
+TIMES = (
+    "on Monday",
+    "at noon",
+    "before dinner",
+    "last winter",
+    "at dawn",
+    "after the storm",
+    "in spring",
+    "late at night",
+    "on Sunday",
+    "during lunch",
+    "in autumn",
+    "at midnight",
+    "yesterday",
+    "on Friday",
+    "at sunset",
+    "last summer",
+)
 VOICE = ("Ask who did it: {}", "{} Who was it?", "Name the person: {}", "{} Which person is meant?")
 
 
@@ -219,8 +395,11 @@ def overlap(rng: random.Random) -> Iterator[Row]:
     def drawn(which: str) -> Callable[[random.Random, bool], tuple[str, str]]:
         def draw(rng: random.Random, held_out: bool) -> tuple[str, str]:
             words = rng.sample(rng.choice(list(TOPICS.values())), rng.randint(3, 4))
-            asked = "Which is the {} of these: {}?" if held_out else rng.choice(
-                ("Take the {}: {}.", "Give me the {} of: {}.", "The {} one, please: {}."))  # fmt: skip
+            asked = (
+                "Which is the {} of these: {}?"
+                if held_out
+                else rng.choice(("Take the {}: {}.", "Give me the {} of: {}.", "The {} one, please: {}."))
+            )
             return asked.format(which, ", ".join(words)), f"{words[ENDS[which]]}"
 
         return draw
@@ -231,24 +410,51 @@ def overlap(rng: random.Random) -> Iterator[Row]:
 
 TONGUES: dict[str, dict[str, Any]] = {
     "English": {
-        "colours": {"red": "red", "blue": "blue", "green": "green", "white": "white", "black": "black",
-                    "yellow": "yellow"},
-        "nouns": {"the house": "the house", "the horse": "the horse", "the door": "the door",
-                  "the flower": "the flower", "the book": "the book", "the tree": "the tree"},
-        "says": "{n} is {c}.", "asks": ("What colour is {n}?", "Tell me the colour of {n}.",
-                                        "Which colour has {n}?", "Say the colour of {n}."),
+        "colours": {
+            "red": "red",
+            "blue": "blue",
+            "green": "green",
+            "white": "white",
+            "black": "black",
+            "yellow": "yellow",
+        },
+        "nouns": {
+            "the house": "the house",
+            "the horse": "the horse",
+            "the door": "the door",
+            "the flower": "the flower",
+            "the book": "the book",
+            "the tree": "the tree",
+        },
+        "says": "{n} is {c}.",
+        "asks": (
+            "What colour is {n}?",
+            "Tell me the colour of {n}.",
+            "Which colour has {n}?",
+            "Say the colour of {n}.",
+        ),
         "answers": "It is {c}.",
     },
     "French": {
-        "colours": {"rouge": "rouge", "jaune": "jaune", "rose": "rose", "orange": "orange",
-                    "marron": "marron", "turquoise": "turquoise"},
-        "nouns": {"la maison": "", "le cheval": "", "la porte": "", "la fleur": "", "le livre": "",
-                  "le jardin": ""},
-        "says": "{n} est {c}.", "asks": ("De quelle couleur est {n} ?", "Dis la couleur de {n}.",
-                                         "Quelle couleur pour {n} ?", "Donne la couleur de {n}."),
+        "colours": {
+            "rouge": "rouge",
+            "jaune": "jaune",
+            "rose": "rose",
+            "orange": "orange",
+            "marron": "marron",
+            "turquoise": "turquoise",
+        },
+        "nouns": {"la maison": "", "le cheval": "", "la porte": "", "la fleur": "", "le livre": "", "le jardin": ""},
+        "says": "{n} est {c}.",
+        "asks": (
+            "De quelle couleur est {n} ?",
+            "Dis la couleur de {n}.",
+            "Quelle couleur pour {n} ?",
+            "Donne la couleur de {n}.",
+        ),
         "answers": "C'est {c}.",
     },
-}  # fmt: skip
+}
 
 
 def two_tongues(rng: random.Random) -> Iterator[Row]:
@@ -272,9 +478,12 @@ def two_tongues(rng: random.Random) -> Iterator[Row]:
 
 
 GENERATORS: dict[str, Callable[[random.Random], Iterator[Row]]] = {
-    "four-trades": four_trades, "one-voice": one_voice, "overlap": overlap, "noisy": noisy,
+    "four-trades": four_trades,
+    "one-voice": one_voice,
+    "overlap": overlap,
+    "noisy": noisy,
     "two-tongues": two_tongues,
-}  # fmt: skip
+}
 
 
 def make_corpus(name: str) -> str:
@@ -283,16 +492,6 @@ def make_corpus(name: str) -> str:
     rows = list(GENERATORS[name](rng))
     rng.shuffle(rows)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def trade_combinations() -> int:
-    """How many different tasks four-trades can ask, phrasing aside."""
-    lines = sum(1 for said in CODE for _ in product(*(_choices(said, part) for part in "nvw")))
-    return len(SERVICES) + len(UNITS) * 8 + lines + len(VERBS) * len(THINGS)
-
-
-def _choices(said: str, part: str) -> tuple[object, ...]:
-    return {"n": tuple(range(9)), "v": NAMES, "w": LISTS}[part] if f"{{{part}}}" in said else ("",)
 
 
 def write_corpora(folder: Path) -> None:

@@ -2,37 +2,79 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from platformdirs import user_data_path
 
 from hydralora.errors import UserError
+from jobs.database_file import COPY, NAME, check_database
 
 HOME_VARIABLE = "HYDRA_STUDIO_HOME"
 DATABASE_VARIABLE = "HYDRA_STUDIO_DATABASE"
+# Everything the studio puts into its folder; what is not named here is somebody else's and is left as it is.
+FOLDERS = ("corpora", "clusterings", "runs", "analyses", "jobs", "uploads", "server", "browser-uploads", "bases")
+FILES = (
+    NAME,
+    "bases.json",
+    "bases.lock",
+    f"{NAME}-wal",
+    f"{NAME}-shm",
+    f"{NAME}-journal",
+    "worker.log",
+    "worker.lock",
+    "make-room",
+)
+MENDED = ".private"  # there once the modes of everything below have been mended
+
+
+def is_ours(name: str) -> bool:
+    """Whether the studio puts something of this name right below its folder: a folder, a file, a copied database."""
+    return name in (*FOLDERS, *FILES, MENDED) or COPY.fullmatch(name) is not None
+
+
+def private_files() -> None:
+    """From now on nobody else can read what this process, or one that it starts, writes."""
+    os.umask(0o077)
 
 
 class Home:
-    """Paths by id under one private folder (mode 0700). Ids are integers, so no name is a path."""
+    """Paths by id under one private folder: folders 0700, files 0600. Ids are integers, so no name is a path.
+
+    Opening one makes this process write private files only, and mends what an earlier version has left open. One
+    whose database cannot be used is refused first, as it is.
+    """
 
     def __init__(self, root: Path | str | None = None) -> None:
         named = root or os.environ.get(HOME_VARIABLE) or user_data_path("hydra-studio")
         self.root = Path(named).expanduser().absolute()
+        private_files()
         try:
+            if not os.environ.get(DATABASE_VARIABLE):
+                check_database(self.root / NAME, used=_is_used(self.root))
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for name in ("corpora", "clusterings", "runs", "analyses", "jobs", "uploads", "server"):
+            for name in FOLDERS:
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
+            mend_modes(self.root)
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise UserError(
-                f"The folder {self.root} cannot be used ({error.strerror}). "
+                f"The folder {self.root} cannot be used ({getattr(error, 'strerror', error)}). "
                 f"Choose another with --home or {HOME_VARIABLE}."
             ) from error
 
     @property
     def database_url(self) -> str:
         """URL of the database: SQLite in this folder, or what the environment names."""
-        return os.environ.get(DATABASE_VARIABLE) or f"sqlite:///{self.root / 'studio.db'}"
+        return os.environ.get(DATABASE_VARIABLE) or f"sqlite:///{self.root / NAME}"
+
+    @property
+    def database_copies(self) -> list[Path]:
+        """Copies of the database, each from before an upgrade."""
+        return sorted(path for path in self.root.iterdir() if COPY.fullmatch(path.name))
 
     def corpus(self, corpus_id: int) -> Path:
         """Folder of an imported corpus."""
@@ -46,13 +88,36 @@ class Home:
         """Folder of a run: checkpoints and the finished adapter."""
         return self.root / "runs" / str(int(run_id))
 
+    def adapter(self, run_id: int) -> Path:
+        """Folder of a run's finished adapter.
+
+        Raises:
+            UserError: When the run's files are gone, though the database knows the run.
+        """
+        folder = self.run(run_id) / "adapter"
+        if not folder.is_dir():
+            raise UserError(
+                f"The files of run {int(run_id)} are gone: {self.run(run_id)} holds no adapter. "
+                "Put the folder back from a copy of yours, or delete the run."
+            )
+        return folder
+
     def analysis(self, analysis_id: int) -> Path:
         """Folder of an analysis' results."""
         return self.root / "analyses" / str(int(analysis_id))
 
+    def attempts(self, job_id: int) -> Path:
+        """Folder of all attempts at a job."""
+        return self.root / "jobs" / str(int(job_id))
+
     def job(self, job_id: int, attempt: int) -> Path:
         """Folder of one attempt at a job: spec, log, metrics, result."""
-        return self.root / "jobs" / str(int(job_id)) / str(int(attempt))
+        return self.attempts(job_id) / str(int(attempt))
+
+    @property
+    def bases(self) -> Path:
+        """Base models that the studio has copied for itself."""
+        return self.root / "bases"
 
     @property
     def uploads(self) -> Path:
@@ -68,3 +133,47 @@ class Home:
     def server(self) -> Path:
         """Where the model server says how it is reached."""
         return self.root / "server"
+
+
+def _is_used(root: Path) -> bool:
+    """Whether a folder holds corpora or runs, and so must have a database with their rows."""
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in (root / "corpora", root / "runs"))
+
+
+def mend_modes(root: Path) -> None:
+    """Take from group and others what they may do with the studio's own files; links are never followed.
+
+    The files right below ``root`` are looked at every time. What lies deeper is walked through once, since a home can
+    hold a million files and all that are written now are private already.
+    """
+    names = {entry.name for entry in os.scandir(root)}
+    if all(is_ours(name) for name in names):
+        _close(root.resolve())  # else it is also somebody's folder of other things, and theirs to decide
+    for name in filter(is_ours, names):
+        _close(root / name)
+    if (root / MENDED).exists():
+        return
+    for name in FOLDERS:
+        for folder, folders, files in os.walk(root / name):  # enters no link
+            for entry in (*folders, *files):
+                _close(Path(folder) / entry)
+    (root / MENDED).touch()
+
+
+def _close(path: Path) -> None:
+    """Mode 0700 or 0600 for a folder or file that is ours; a link, a device and another owner's are left alone."""
+    try:
+        found = path.lstat()
+        if not found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            return
+        if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
+            return
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EACCES):  # gone, a link by now, or not even ours to read
+            return
+        raise
+    try:
+        os.fchmod(opened, 0o700 if stat.S_ISDIR(os.fstat(opened).st_mode) else 0o600)
+    finally:
+        os.close(opened)

@@ -1,38 +1,201 @@
-"""What each kind of job does. Heavy modules are imported in the job's own process only."""
+"""What each kind of job does; ``jobs.kinds`` says which is whose.
+
+Heavy modules are imported inside the functions, so in the job's own process only.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from jobs.child import Job
+from jobs.kinds import kind_of, named
+from jobs.runner.child import Job
+
+if TYPE_CHECKING:
+    from hydralora import results
 
 
-def ingest(job: Job) -> dict[str, Any]:
+def ingest(job: Job) -> results.CorpusManifest:
     """Import uploaded files as a corpus; they stay, so that it can be read again with other columns."""
-    from hydralora.corpus import Roles, import_corpus
+    from hydralora.corpus.imports import import_corpus
+
+    return import_corpus(_files(job), _corpus(job), **_reading(job), progress=job.progress)
+
+
+def preview(job: Job) -> results.Preview:
+    """Look at what an import of kept files would make of them."""
+    from hydralora.corpus.preview import preview_files
+    from jobs.store.bases import Bases
+
+    asked, find = job.payload, Bases(job.home).resolve
+    return preview_files(_files(job), **_reading(job), base=asked["base"], max_length=asked["max_length"], resolve=find)
+
+
+def _files(job: Job) -> list[Path]:
+    return [job.home.uploads / name for name in job.payload["files"]]
+
+
+def _reading(job: Job) -> dict[str, Any]:
+    """Roles and options of an import; one that an earlier version queued has no options."""
+    from hydralora.bounds import checked
+    from hydralora.results import ImportOptions, Roles
 
     given = job.payload["roles"]
-    roles = Roles(**{**given, "prompt": tuple(given.get("prompt", ()))}) if given else None
-    folder = job.home.corpus(job.payload["corpus_id"])
-    files = [job.home.uploads / name for name in job.payload["files"]]
-    report = import_corpus(files, folder, roles=roles, report=job.report, should_stop=job.should_stop)
-    return {"examples": report.examples, "rejected": report.rejected, "format": report.format}
+    return {
+        "roles": checked(Roles, given, "roles") if given else None,
+        "options": checked(ImportOptions, job.payload.get("options") or {}, "options"),
+    }
 
 
-def cluster(job: Job) -> dict[str, Any]:
+def check(job: Job) -> results.Quality:
+    """Say what is wrong with a corpus, for a base and a longest length."""
+    from hydralora.config import TrainConfig
+    from hydralora.corpus.quality.report import check_corpus
+
+    asked = job.payload
+    base = known_base(job, asked["base"]) if asked["base"] else ""
+    return check_corpus(_corpus(job), TrainConfig(**asked["train"]), base=base, progress=job.progress)
+
+
+def cluster(job: Job) -> results.Clusters:
     """Cluster a corpus."""
-    from hydralora.clusters import cluster_corpus
+    from hydralora.corpus.clusters.clustering import cluster_corpus
 
-    return cluster_corpus(
-        job.home.corpus(job.payload["corpus_id"]), job.home.clustering(job.payload["clustering_id"]),
-        k=job.payload["k"], seed=job.payload["seed"], report=job.report, should_stop=job.should_stop,
-    )  # fmt: skip
+    out, asked = job.home.clustering(job.payload["clustering_id"]), job.payload
+    how = {name: asked[name] for name in ("method", "options") if name in asked}  # jobs of earlier versions have none
+    return cluster_corpus(_corpus(job), out, k=asked["k"], seed=asked["seed"], progress=job.progress, **how)
+
+
+def train(job: Job) -> results.RunSummary:
+    """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
+    from hydralora.bases.load import fit_threads
+    from hydralora.config import parse_config
+    from hydralora.files import last_checkpoint
+    from hydralora.methods import sources_of
+    from hydralora.training.train import train_adapter
+
+    run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
+    fit_threads(known_base(job, config.base))
+    return train_adapter(
+        config,
+        _corpus(job),
+        run,
+        clusters_folder=_clusters(job),
+        sources=[job.home.adapter(source) for source in sources_of(config.adapter)],
+        on_step=job.step,
+        progress=job.progress,
+        resume=last_checkpoint(run) is not None,
+    )
+
+
+def import_(job: Job) -> results.AdapterFacts:
+    """Take in an external adapter."""
+    from hydralora.adapters.imports import check_again, import_adapter
+    from jobs.store.bases import Bases
+
+    find, asked = Bases(job.home).resolve, job.payload
+    files = [job.home.uploads / name for name in asked["files"]]
+    if not files:  # it is here already; only its base was not
+        return check_again(job.home.adapter(asked["run_id"]).parent, asked["base"], find)
+    folder = job.home.run(asked["run_id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    return import_adapter(files, folder, base=asked["base"], find=find, progress=job.progress)
+
+
+def speed(job: Job) -> dict[str, Any]:
+    """Time a few training steps, so that the duration of a run can be told before it starts."""
+    spent = time.time() - psutil.Process().create_time()
+    before = time.perf_counter()
+    from hydralora.bases.load import fit_threads
+    from hydralora.config import parse_config
+    from hydralora.training.presets import stored
+    from hydralora.training.speed import measure_speed
+
+    job.report(0.1, "Timing a few steps")
+    config = parse_config(job.payload["config"])
+    fit_threads(known_base(job, config.base))
+    spent += time.perf_counter() - before
+    clusters = _clusters(job)
+    return stored(measure_speed(config, _corpus(job), clusters_folder=clusters, spent=spent, progress=job.progress))
+
+
+def measure(job: Job) -> results.Result:
+    """Measure the run on its corpus, as the kind of the job says."""
+    measure_run = named(kind_of(job.kind).measure or "")
+    found: results.Result = measure_run(*_measured(job), clusters_folder=_clusters(job), progress=job.progress)
+    return found
+
+
+def answers(job: Job) -> results.Answers:
+    """Compare the answers of base and tuned model on held-out questions."""
+    from hydralora.analysis.answers import compare_answers
+
+    is_own = job.payload.get("is_own", True)
+    return compare_answers(*_measured(job), clusters_folder=_clusters(job), is_own=is_own, progress=job.progress)
+
+
+def export(job: Job) -> results.Export:
+    """Turn a run's adapter into plain LoRAs or a merged model, and measure the gap."""
+    from hydralora.analysis.export import export_run
+
+    return export_run(*_measured(job), job.payload["how"], clusters_folder=_clusters(job), progress=job.progress)
+
+
+def weights(job: Job) -> results.Weights:
+    """Compare the heads of every layer at every stored step of a run."""
+    from hydralora.analysis.drift import measure_weights
+
+    return measure_weights(job.home.adapter(job.payload["run_id"]).parent, _out(job), progress=job.progress)
+
+
+def draw_map(job: Job) -> results.MatrixMap:
+    """Place the A or B matrices of one or several runs, and of their untrained start, on a plane."""
+    from hydralora.analysis.maps import draw_map as draw
+
+    adapters, asked = _adapters(job), job.payload
+    if asked.get("start"):
+        adapters |= _starts(adapters, ", untrained")
+    usual = "subspace" if len(adapters) > 1 else "cosine"
+    similarity = asked.get("similarity", asked.get("likeness", usual))  # the older name of a job queued before
+    seed = asked.get("seed", 0)
+    return draw(
+        adapters, asked["which"], asked["layout"], seed, similarity, out_folder=_out(job), progress=job.progress
+    )
+
+
+def compare(job: Job) -> results.Comparison:
+    """Compare what the adapters of several runs read, write and change."""
+    from hydralora.analysis.comparison import compare_adapters
+
+    adapters = _adapters(job)
+    return compare_adapters(adapters, _starts(adapters), progress=job.progress).write(_out(job))
+
+
+def serve(job: Job) -> dict[str, Any]:
+    """Hold a base model in memory and answer the chat until nobody asks any more."""
+    from jobs.chat.server import serve as answer
+
+    shutil.rmtree(job.home.server, ignore_errors=True)
+    return answer(job)
+
+
+def known_base(job: Job, base: str) -> str:
+    """A stored base, if it is still one that may be used: a run may have its name from a stranger's file.
+
+    Raises:
+        BaseModelError: When it is not on the list.
+    """
+    from jobs.store.bases import Bases
+
+    return Bases(job.home).resolve(base)
+
+
+def _corpus(job: Job) -> Path:
+    return job.home.corpus(job.payload["corpus_id"])
 
 
 def _clusters(job: Job) -> Path | None:
@@ -40,175 +203,31 @@ def _clusters(job: Job) -> Path | None:
     return job.home.clustering(clustering) if clustering else None
 
 
-def _run(job: Job) -> Path:
-    """The folder of a finished run that a model is going to be loaded from."""
-    from hydralora.base import fit_threads, read_adapter_facts
+def _out(job: Job) -> Path:
+    return job.home.analysis(job.payload["analysis_id"])
 
-    folder = job.home.run(job.payload["run_id"])
-    facts = read_adapter_facts(folder / "adapter")
+
+def _measured(job: Job) -> tuple[Path, Path, Path]:
+    """Folders of a finished run that a model is going to be loaded from, of the corpus, and of what is found."""
+    from hydralora.bases.load import fit_threads
+    from hydralora.results import AdapterFacts
+
+    adapter = job.home.adapter(job.payload["run_id"])
+    facts = AdapterFacts.find(adapter)
     if facts is not None:
-        fit_threads(facts["config"]["base"])
-    return folder
-
-
-def train(job: Job) -> dict[str, Any]:
-    """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
-    from hydralora.base import fit_threads
-    from hydralora.checkpoints import last_checkpoint
-    from hydralora.config import parse_config
-    from hydralora.train import train_adapter
-
-    run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
-    fit_threads(config.base)
-    return train_adapter(
-        config, job.home.corpus(job.payload["corpus_id"]), run, clusters_folder=_clusters(job),
-        sources=[job.home.run(source) / "adapter" for source in config.adapter.get("sources") or ()], on_step=job.step, should_stop=job.should_stop,
-        report=job.report, resume=last_checkpoint(run) is not None,
-    )  # fmt: skip
-
-
-def import_(job: Job) -> dict[str, Any]:
-    """Take in an adapter from elsewhere."""
-    from hydralora.foreign import check_again, import_adapter
-
-    folder = job.home.run(job.payload["run_id"])
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [job.home.uploads / name for name in job.payload["files"]]
-    if not files:  # it is here already; only its base was not
-        return check_again(folder, job.payload["base"])
-    return import_adapter(files, folder, base=job.payload["base"], report=job.report, should_stop=job.should_stop)
-
-
-def speed(job: Job) -> dict[str, Any]:
-    """Time a few training steps, so that the duration of a run can be told before it starts."""
-    spent = time.time() - psutil.Process().create_time()
-    before = time.perf_counter()
-    from hydralora.base import fit_threads
-    from hydralora.config import parse_config
-    from hydralora.presets import stored
-    from hydralora.speed import measure_speed
-
-    job.report(0.1, "Timing a few steps")
-    config = parse_config(job.payload["config"])
-    fit_threads(config.base)
-    return stored(measure_speed(
-        config, job.home.corpus(job.payload["corpus_id"]), clusters_folder=_clusters(job),
-        spent=spent + time.perf_counter() - before, should_stop=job.should_stop,
-    ))  # fmt: skip
-
-
-def routing(job: Job) -> dict[str, Any]:
-    """Measure how experts are used over the run's corpus."""
-    from hydralora.routing import measure_routing
-
-    result = measure_routing(
-        _run(job), job.home.corpus(job.payload["corpus_id"]),
-        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job),
-        report=job.report, should_stop=job.should_stop,
-    )  # fmt: skip
-    return {"sentence": result["sentence"], "examples": result["examples"], "tokens": result["tokens"]}
-
-
-def weights(job: Job) -> dict[str, Any]:
-    """Compare the heads of every layer at every stored step of a run."""
-    from hydralora.drift import measure_weights
-
-    result = measure_weights(
-        job.home.run(job.payload["run_id"]), job.home.analysis(job.payload["analysis_id"]),
-        report=job.report, should_stop=job.should_stop,
-    )  # fmt: skip
-    return {"sentence": result["sentence"], "steps": result["steps"]}
+        fit_threads(known_base(job, facts.config.base))
+    return adapter.parent, _corpus(job), _out(job)
 
 
 def _adapters(job: Job) -> dict[str, Path]:
     """Finished adapters of the job's run and of the others beside it, by name."""
     runs = [job.payload["run_id"], *job.payload.get("other_runs", [])]
-    return {f"run {run}": job.home.run(run) / "adapter" for run in runs}
+    return {f"run {run}": job.home.adapter(run) for run in runs}
 
 
 def _starts(adapters: dict[str, Path], suffix: str = "") -> dict[str, Path]:
     """The untrained adapters of the same runs, where they were kept."""
-    from hydralora.checkpoints import START
+    from hydralora.files import START
 
     found = {name + suffix: adapter.with_name(START) for name, adapter in adapters.items()}
     return {name: start for name, start in found.items() if start.is_dir()}
-
-
-def draw_map(job: Job) -> dict[str, Any]:
-    """Place the A or B matrices of one or several runs, and of their untrained start, on a plane."""
-    from hydralora.maps import draw_map as draw
-
-    adapters = _adapters(job)
-    if job.payload.get("start"):
-        adapters |= _starts(adapters, ", untrained")
-    likeness = job.payload.get("likeness", "subspace" if len(adapters) > 1 else "cosine")
-    result = draw(
-        adapters, job.payload["which"], job.payload["layout"], job.payload.get("seed", 0), likeness,
-        out_folder=job.home.analysis(job.payload["analysis_id"]), report=job.report, should_stop=job.should_stop,
-    )  # fmt: skip
-    return {"sentence": result["sentence"], "stability": result["stability"]}
-
-
-def compare(job: Job) -> dict[str, Any]:
-    """Compare what the adapters of several runs read, write and change."""
-    from hydralora.checkpoints import write_json
-    from hydralora.comparison import compare_adapters
-
-    adapters = _adapters(job)
-    result = compare_adapters(adapters, _starts(adapters), report=job.report, should_stop=job.should_stop)
-    folder = job.home.analysis(job.payload["analysis_id"])
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "compare.json", result)
-    return {"sentence": result["sentence"]}
-
-
-def experts(job: Job) -> dict[str, Any]:
-    """Mute each expert in turn and measure what the run loses."""
-    from hydralora.experts import measure_experts
-
-    result = measure_experts(
-        _run(job), job.home.corpus(job.payload["corpus_id"]),
-        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job),
-        report=job.report, should_stop=job.should_stop,
-    )  # fmt: skip
-    return {"sentence": result["sentence"], "examples": result["examples"]}
-
-
-def answers(job: Job) -> dict[str, Any]:
-    """Compare the answers of base and tuned model on held-out questions."""
-    from hydralora.evaluate import compare_answers
-
-    result = compare_answers(
-        _run(job), job.home.corpus(job.payload["corpus_id"]),
-        job.home.analysis(job.payload["analysis_id"]), clusters_folder=_clusters(job), is_own=job.payload.get("is_own", True), report=job.report, should_stop=job.should_stop,
-    )  # fmt: skip
-    scores = {name: found["exact_match"] for name, found in result["scores"].items()}
-    return {"sentence": result["sentence"], "exact_match": scores}
-
-
-def export(job: Job) -> dict[str, Any]:
-    """Turn a run's adapter into plain LoRAs or a merged model, and measure the gap."""
-    from hydralora.export import export_run
-
-    result = export_run(
-        _run(job), job.home.corpus(job.payload["corpus_id"]),
-        job.home.analysis(job.payload["analysis_id"]), job.payload["how"], clusters_folder=_clusters(job),
-        report=job.report, should_stop=job.should_stop,
-    )  # fmt: skip
-    parts = [{key: value for key, value in part.items() if key != "gates"} for part in result["parts"]]
-    return {"sentence": result["sentence"], "measured_on": result["measured_on"], "parts": parts}
-
-
-def serve(job: Job) -> dict[str, Any]:
-    """Hold a base model in memory and answer the chat until nobody asks any more."""
-    from jobs.model_server import serve as answer
-
-    shutil.rmtree(job.home.server, ignore_errors=True)
-    return answer(job)
-
-
-TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
-    "ingest": ingest, "import": import_, "cluster": cluster, "train": train, "speed": speed, "routing": routing, "weights": weights,
-    "compare": compare, "experts": experts,
-    "map": draw_map, "answers": answers, "export": export, "serve": serve,
-}  # fmt: skip

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from hydralora.config import parse_config
 from hydralora.errors import UserError
-from hydralora.presets import PRESETS, preset_settings, settings_for
 from hydralora.samples import CORPORA
-from jobs.records import Job
-from jobs.status import JobStatus
+from hydralora.training.presets import PRESETS, preset_settings, settings_for
+from jobs.store.records import Job
+from jobs.store.status import JobStatus
 
 if TYPE_CHECKING:
-    from jobs.store import Store
+    from jobs.store.store import Store
+from jobs.store.totals import Totals
 
 SAMPLE = "four-trades"
 SETTING = "tour"
@@ -44,25 +45,34 @@ class Stage:
 
 def add_sample(store: Store, name: str = SAMPLE) -> int:
     """Import a sample corpus, unless it is there already; gives its id."""
-    for corpus in store.corpora():
+    for corpus in store.corpora.all():
         if corpus.is_sample and corpus.name == name and not (corpus.job and corpus.job.status == JobStatus.FAILED):
             return corpus.id
-    return store.add_corpus(name, [CORPORA / name / f"{name}.jsonl"], is_sample=True).id
+    return store.corpora.add(name, [CORPORA / name / f"{name}.jsonl"], is_sample=True).id
 
 
 class Tour:
     """Begin, go on, dismiss, take away again."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, seen: tuple[dict[str, Any], Totals] | None = None) -> None:
+        self.store, self._seen = store, seen
 
     @property
     def notes(self) -> dict[str, Any]:
         """What is remembered: ``on``, ``dismissed``, ``minutes`` and the ids of what was made."""
-        return self.store.setting(SETTING) or {}
+        return self.store.settings.get(SETTING) or {} if self._seen is None else self._seen[0]
+
+    @property
+    def totals(self) -> Totals:
+        """How much there is of everything."""
+        return self.store.totals() if self._seen is None else self._seen[1]
+
+    def look(self) -> Tour:
+        """The tour as it stands now, read once: for one look at it, and not to go on with."""
+        return Tour(self.store, (self.notes, self.totals))
 
     def _note(self, **values: Any) -> None:
-        self.store.remember(SETTING, {**self.notes, **values})
+        self.store.settings.set(SETTING, {**self.notes, **values})
 
     def begin(self, minutes: float | None = None) -> None:
         """Start the tour, or go on with one that was begun; it trains for ``minutes``, else as long as Quick."""
@@ -72,7 +82,7 @@ class Tour:
             return
         corpus = add_sample(self.store)
         keep = {} if self.problem else {name: known[name] for name in MADE if name in known}
-        self.store.remember(SETTING, {**keep, "on": True, "minutes": minutes, "corpus_id": corpus})
+        self.store.settings.set(SETTING, {**keep, "on": True, "minutes": minutes, "corpus_id": corpus})
 
     def dismiss(self) -> None:
         """Offer it no more; what is under way goes on by itself."""
@@ -86,7 +96,7 @@ class Tour:
     @property
     def is_offered(self) -> bool:
         """Nothing is there yet, and nobody has said no."""
-        return not self.notes.get("dismissed") and not self.is_on and not self.store.corpora()
+        return not self.notes.get("dismissed") and not self.is_on and not self.totals.corpora
 
     @property
     def run_id(self) -> int | None:
@@ -108,10 +118,10 @@ class Tour:
         """Corpus, clusters, training and measuring, as they stand."""
         notes, store = self.notes, self.store
         with suppress(UserError):  # deleted meanwhile; `advance` notices and says so
-            corpus = store.corpus(notes["corpus_id"]).job if "corpus_id" in notes else None
-            clusters = store.clustering(notes["clustering_id"]).job if "clustering_id" in notes else None
-            run = store.run(notes["run_id"]).job if "run_id" in notes else None
-            looks = [store.find_analysis(notes["run_id"], kind) for kind in LOOKS] if run else []
+            corpus = store.corpora.get(notes["corpus_id"]).job if "corpus_id" in notes else None
+            clusters = store.clusterings.get(notes["clustering_id"]).job if "clustering_id" in notes else None
+            run = store.runs.get(notes["run_id"]).job if "run_id" in notes else None
+            looks = [store.analyses.find(notes["run_id"], kind) for kind in LOOKS] if run else []
             jobs = [look.job for look in looks if look is not None and look.job is not None]
             open_ = [job for job in jobs if job.status != JobStatus.SUCCEEDED]
             last = (open_ or jobs)[-1] if len(jobs) == len(LOOKS) else None
@@ -135,25 +145,25 @@ class Tour:
 
     def _next(self) -> None:
         notes, store = self.notes, self.store
-        if store.corpus(notes["corpus_id"]).examples is None:
-            return self._fail_with(store.corpus(notes["corpus_id"]).job)
+        if store.corpora.get(notes["corpus_id"]).examples is None:
+            return self._fail_with(store.corpora.get(notes["corpus_id"]).job)
         if "clustering_id" not in notes:
-            known = store.latest_clustering(notes["corpus_id"])
-            self._note(clustering_id=(known or store.add_clustering(notes["corpus_id"], None)).id)
+            known = store.clusterings.latest(notes["corpus_id"])
+            self._note(clustering_id=(known or store.clusterings.add(notes["corpus_id"], None)).id)
             return
-        clustering = store.clustering(notes["clustering_id"])
+        clustering = store.clusterings.get(notes["clustering_id"])
         if clustering.result is None:
             return self._fail_with(clustering.job)
         if "run_id" not in notes:
             train = self._settings(notes)
             if train is not None:
-                adapter = {"num_experts": clustering.result["suggested_k"]}
+                adapter = {"num_experts": clustering.experts}
                 config = {"base": BASE, "method": METHOD, "adapter": adapter, "train": train}
-                self._note(run_id=store.start_run(notes["corpus_id"], config, name=NAME, is_sample=True).id)
+                self._note(run_id=store.runs.start(notes["corpus_id"], config, name=NAME, is_sample=True).id)
             return
-        if store.run(notes["run_id"]).summary is not None:
+        if store.runs.get(notes["run_id"]).summary is not None:
             for kind in LOOKS:
-                store.analyse(notes["run_id"], kind)
+                store.analyses.ask(notes["run_id"], kind)
 
     def _settings(self, notes: dict[str, Any]) -> dict[str, Any] | None:
         """Steps that fill the minutes on this machine; None while its speed is being measured."""
@@ -162,25 +172,25 @@ class Tour:
         job = None if speed else speeds.ask(notes["corpus_id"], config, notes["clustering_id"])
         if job is not None and not job.is_finished:
             return None
-        examples = self.store.corpus(notes["corpus_id"]).examples
+        examples = self.store.corpora.get(notes["corpus_id"]).examples
         return settings_for(60 * notes["minutes"], speed, examples) if speed else preset_settings("Quick")
 
     def remove(self) -> None:
         """Stop and delete every sample run and sample corpus, as soon as nothing works on them any more."""
-        self.store.remember(SETTING, {"removing": True, "dismissed": True})
+        self.store.settings.set(SETTING, {"removing": True, "dismissed": True})
         self._remove_what_rests()
 
     def _remove_what_rests(self) -> None:
         store, waits = self.store, False
-        for run in store.runs():
+        for run in store.runs.all():
             if run.is_sample:
-                waits = not self._is_gone(lambda run=run: store.delete_run(run.id), run.job) or waits
-        for corpus in store.corpora():
-            used = any(run.corpus_id == corpus.id for run in store.runs())
+                waits = not self._is_gone(lambda run=run: store.runs.delete(run.id), run.job) or waits
+        for corpus in store.corpora.all():
+            used = any(run.corpus_id == corpus.id for run in store.runs.all())
             if corpus.is_sample and not used:
-                waits = not self._is_gone(lambda corpus=corpus: store.delete_corpus(corpus.id), corpus.job) or waits
+                waits = not self._is_gone(lambda corpus=corpus: store.corpora.delete(corpus.id), corpus.job) or waits
         if not waits:
-            self.store.remember(SETTING, {"dismissed": True})
+            self.store.settings.set(SETTING, {"dismissed": True})
 
     def _is_gone(self, delete: Any, job: Job | None) -> bool:
         if job is not None and not job.is_finished:

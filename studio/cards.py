@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
+from hydralora.results import cluster_name
+from studio.figures.palette import cluster_class, expert_class, expert_name
+
 STATUS_WORDS = {
-    "queued": "waiting", "running": "running", "stopping": "stopping", "succeeded": "done",
-    "failed": "failed", "stopped": "stopped", "lost": "lost",
-}  # fmt: skip
+    "queued": "waiting",
+    "running": "running",
+    "stopping": "stopping",
+    "succeeded": "done",
+    "failed": "failed",
+    "stopped": "stopped",
+    "lost": "lost",
+}
+# A state is never told by colour alone.
+STATUS_SIGNS = {
+    "queued": "…",
+    "running": "▸",
+    "stopping": "▪",
+    "succeeded": "✓",
+    "failed": "×",
+    "stopped": "▪",
+    "lost": "×",
+}
+HEADS = ((4, 6), (10, 3.6), (16, 3.6), (22, 6))  # centres of the four heads of the mark
+
+# An arrow out of a door, for a header too narrow for the words.
+LEAVE = (
+    "<svg width='16' height='16' viewBox='0 0 16 16' aria-hidden='true'><path d='M9 2H3v12h6M6.5 8h8M11.5 5l3 3-3 3' "
+    "fill='none' stroke='currentColor' stroke-width='1.6'/></svg>"
+)
 
 
 class Markup(str):
@@ -50,17 +75,17 @@ def note(kind: str, title: object, body: object = "") -> Markup:
 
 
 def status(name: str) -> Markup:
-    """The status of a job as a coloured word."""
-    return Markup(f"<span class='hy-status {escape(name)}'>{STATUS_WORDS.get(name, escape(name))}</span>")
+    """The status of a job: a sign and a word, in its colour."""
+    sign, word = STATUS_SIGNS.get(name, "·"), STATUS_WORDS.get(name, escape(name))
+    return Markup(f"<span class='hy-status {escape(name)}'><i aria-hidden='true'>{sign}</i>{word}</span>")
 
 
-def progress(share: float, words: object, *, busy: bool = True) -> Markup:
+def progress(share: float, words: object) -> Markup:
     """A bar from 0 to 1 with words below."""
     percent = round(100 * min(max(share, 0.0), 1.0))
-    kind = "hy-bar busy" if busy else "hy-bar"
     return Markup(
-        f"<div class='{kind}' role='progressbar' aria-valuenow='{percent}' aria-valuemin='0' "
-        f"aria-valuemax='100' aria-label='progress'><i style='width:{percent}%'></i></div>"
+        f"<div class='hy-bar' role='progressbar' aria-valuenow='{percent}' aria-valuemin='0' "
+        f"aria-valuemax='100' aria-label='progress'><i style='--share:{percent}%'></i></div>"
         f"<div>{text(words)}</div>"
     )
 
@@ -76,9 +101,46 @@ def words(items: Iterable[str]) -> Markup:
     return Markup(f"<span class='hy-words'>{tags}</span>")
 
 
-def dot(colour: str, name: str) -> Markup:
-    """A coloured square with a name beside it."""
-    return Markup(f"<span class='hy-dot' style='background:{escape(colour)}'></span>{text(name)}")
+def expert(index: int, more: object = "") -> Markup:
+    """An expert's shape and name, with something after it, such as its share."""
+    return _chip(expert_class(index), f"{expert_name(index)} {text(more)}".rstrip())
+
+
+def cluster(index: int) -> Markup:
+    """A cluster's shape and name."""
+    return _chip(cluster_class(index), cluster_name(index))
+
+
+def _chip(look: str, inside: str) -> Markup:
+    return Markup(f"<span class='hy-chip {look}'>{inside}</span>")
+
+
+def mark() -> Markup:
+    """The mark of the studio: one stem, four heads in the colours of the first experts."""
+    stems = "".join(f"M13 18C13 {12 if 4 < x < 22 else 11} {x} {y + 6} {x} {y + 1}" for x, y in HEADS)
+    heads = "".join(f"<circle cx='{x}' cy='{y}' r='3' fill='var(--e{i})'/>" for i, (x, y) in enumerate(HEADS, 1))
+    return Markup(
+        "<svg width='26' height='26' viewBox='0 0 26 26' aria-hidden='true'>"
+        f"<path d='M13 24.5V18{stems}' fill='none' stroke='var(--ink)' stroke-width='2.2' stroke-linecap='round'/>"
+        f"<g stroke='var(--ground)'>{heads}</g></svg>"
+    )
+
+
+def header(pages: Sequence[tuple[str, str]], current: str, *, has_sign_out: bool) -> Markup:
+    """What stands at the top of every page: mark and name, the pages, and the way out.
+
+    Args:
+        pages: Title and address of each page.
+        current: Address of this one.
+        has_sign_out: Whether visitors sign in here, so that they can sign out.
+    """
+    here = {current: " aria-current='page'"}
+    links = "".join(f"<a href='{escape(address)}'{here.get(address, '')}>{text(title)}</a>" for title, address in pages)
+    out = f"<button type='button' class='hy-btn' id='sign-out'>{LEAVE}<span>Sign out</span></button>"
+    return Markup(
+        f"<div class='hy-header'><a class='brand' href='/' aria-label='Hydra Studio, first page'>{mark()}"
+        f"<span>Hydra Studio</span></a><nav aria-label='Pages'>{links}</nav>{out if has_sign_out else ''}</div>"
+    )
 
 
 def table(head_row: list[str], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()) -> Markup:
@@ -107,7 +169,9 @@ def long_text(value: str, limit: int = 1_200) -> Markup:
 
 def log(value: str) -> Markup:
     """The tail of a log file."""
-    return Markup(f"<pre class='hy-log' tabindex='0' aria-label='log'>{text(value or 'Nothing written yet.')}</pre>")
+    return Markup(
+        f"<pre class='hy-log' tabindex='0' role='region' aria-label='log'>{text(value or 'Nothing written yet.')}</pre>"
+    )
 
 
 def join(*pieces: object) -> Markup:

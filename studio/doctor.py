@@ -15,10 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from hydralora.base_folder import STARTER
+from hydralora.bases.folder import STARTER
 from hydralora.errors import UserError
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 PACKAGES = (
     "torch",
@@ -55,7 +55,7 @@ def examine(home: Path | None, port: int) -> list[Finding]:
         place = Home(home)
         findings += [_folder(place), _disk(place), _memory(), *_database(place)]
     except UserError as error:
-        findings.append(Finding("folder", False, str(error), "Give another with --home."))
+        findings.append(Finding("folder", False, str(error)))  # which says the way out itself
     return findings
 
 
@@ -155,7 +155,7 @@ def _database(home: Home) -> list[Finding]:
     try:
         store = Store(home)
     except UserError as error:
-        return [Finding("database", False, str(error), "Move the file away; a new one is made.")]
+        return [Finding("database", False, str(error))]
     findings = []
     if store.engine.dialect.name == "sqlite":
         with store.engine.connect() as connection:

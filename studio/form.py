@@ -7,11 +7,12 @@ from typing import Any, Literal, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from hydralora.config import Settings, TrainConfig
+from hydralora.config import TrainConfig
 from hydralora.errors import UserError
 from hydralora.methods import METHODS
+from hydralora.settings import INTERNAL, Settings
 
-BASIC = {"max_steps", "rank", "num_experts"}  # shown in the open; the rest is folded
+BASIC = ("max_steps", "num_experts", "r")  # shown in the open, in this order; the rest is folded
 
 
 def method_fields() -> dict[str, FieldInfo]:
@@ -61,11 +62,11 @@ def field_value(name: str, info: FieldInfo, value: Any) -> Any:
         UserError: When a number is missing.
     """
     if info.annotation is bool:
-        return bool(value)
+        return False if value is None else value
     if info.annotation in (int, float):
         if value is None:
             raise UserError(f"`{name}` is empty. Give it a number.")
-        return int(value) if info.annotation is int else float(value)
+        return value
     if get_origin(info.annotation) is Literal:
         return value
     return [part.strip() for part in str(value or "").split(",") if part.strip()] or None
@@ -83,5 +84,6 @@ def collect(settings: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_fields() -> dict[str, FieldInfo]:
-    """The fields of the training settings."""
-    return dict(TrainConfig.model_fields)
+    """The fields of the training settings that a person decides."""
+    fields = TrainConfig.model_fields
+    return {name: info for name, info in fields.items() if info.json_schema_extra != INTERNAL}

@@ -1,55 +1,88 @@
-"""Page parts that Gradio has not: a figure that can be clicked, and the chat.
+"""Page parts that Gradio has not: a figure that can be clicked, the chat, and a page that follows what changes.
 
-Both are ``gr.HTML`` with a fixed template; data reaches them as JSON from the studio's own
-addresses and enters the page through ``textContent`` only.
+All are ``gr.HTML`` with a fixed template; data reaches them as JSON from the studio's own
+addresses and enters the page through ``textContent`` only. Each is started by a module of ``static/``.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import gradio as gr
 
-WAIT = "(async () => { while (!(window.Hydra && window.Hydra.%s)) await new Promise(r => setTimeout(r, 40)); window.Hydra.%s(element, props, trigger, watch); })();"
+STATIC_ADDRESS = "/ui/static"
+START = "import('%s').then((module) => module.start(element, props, trigger, watch));"
 
 
-class FigurePanel(gr.HTML):
+def module(name: str) -> str:
+    """JavaScript that gives a module of the studio, as a promise."""
+    return f"import({json.dumps(f'{STATIC_ADDRESS}/{name}.js')})"
+
+
+class Widget(gr.HTML):
+    """A ``gr.HTML`` whose module of ``static/`` draws into a fixed template."""
+
+    def __init__(self, module_name: str, template: str, value: dict[str, Any] | None, **kwargs: Any) -> None:
+        super().__init__(
+            value=value,
+            html_template=template,
+            js_on_load=START % f"{STATIC_ADDRESS}/{module_name}.js",
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def get_block_name(self) -> str:
+        """Gradio finds the front-end part by this name."""
+        return "html"
+
+
+class FigurePanel(Widget):
     """A plotly figure fetched from ``value['src']``, with reading aid, downloads and a table.
 
     ``select`` events carry ``{"kind": "click" | "lasso", "points": [{"x", "y", "id"}]}``.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, *, height: int = 360, **kwargs: Any) -> None:
-        super().__init__(
-            value=value,
-            html_template=f"<div class='hy-plot'><div class='pl-host' style='min-height:{height}px'></div></div>",
-            js_on_load=WAIT % ("panel", "panel"),
-            apply_default_css=False,
-            container=True,
-            **kwargs,
-        )
-
-    def get_block_name(self) -> str:
-        """Gradio finds the front-end part by this name."""
-        return "html"
+        template = f"<div class='hy-plot'><div class='pl-host' style='min-height:{height}px'></div></div>"
+        super().__init__("figure-panel", template, value, container=True, **kwargs)
 
 
-class ChatThread(gr.HTML):
-    """The chat: conversations, messages coloured by expert, gate bars. See ``static/chat.js``."""
+class ChatThread(Widget):
+    """The chat: conversations, messages coloured by expert, routing weights. See ``static/chat.js``."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(
-            value=value,
-            html_template="<div class='hy-chat-root'></div>",
-            js_on_load=WAIT % ("chat", "chat"),
-            apply_default_css=False,
-            container=False,
-            **kwargs,
-        )
+        super().__init__("chat", "<div class='hy-chat-root'></div>", value, container=False, **kwargs)
+
+
+class Choices(gr.HTML):
+    """HTML of the studio whose selects tell what is chosen: ``select`` events carry ``{"name", "of", "value"}``.
+
+    ``name`` is the select's own, ``of`` the ``data-of`` of what is around it. The keyboard stays where it is when the
+    HTML is drawn anew.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(js_on_load=START % f"{STATIC_ADDRESS}/choices.js", apply_default_css=False, **kwargs)
 
     def get_block_name(self) -> str:
         """Gradio finds the front-end part by this name."""
         return "html"
+
+
+class LiveChanges(Widget):
+    """Tells a page when something that it shows has changed. It is seen only while the studio cannot be reached.
+
+    Its value is ``{"of": "run-12", "since": "7"}``: the topics as ``GET /ui/changes`` takes them, and their stamp
+    before the page was drawn, without which the first answer is taken for that; or None to rest. It asks every two
+    seconds (or every ``"every"`` ms) while the page is seen, never while it is hidden, and less often while it fails.
+    ``select`` events carry
+    ``{"of", "stamp"}``.
+    """
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        template = "<p class='hy-live' role='status'></p>"
+        super().__init__("live-changes", template, value, container=False, **kwargs)
 
 
 def figure(src: str | None, empty: str = "Nothing to show yet.") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from studio.cli import app
+from studio.cli.main import app
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
@@ -54,6 +54,12 @@ def test_the_readme_names_every_subcommand(group: str) -> None:
     named = re.search(rf"`{group}` has `([a-z ]+)`", README)
     assert named
     assert set(named[1].split()) == set(re.findall(r"^│ (\w+) ", said, re.MULTILINE))
+
+
+def test_the_help_of_corpora_names_every_subcommand() -> None:
+    said = CliRunner().invoke(app, ["corpora", "--help"], env={"COLUMNS": "300", "NO_COLOR": "1"}).stdout
+    named = re.search(r"Corpora: ([a-z, ]+)\.", said)
+    assert named and set(named[1].split(", ")) == set(re.findall(r"^│ (\w+) ", said, re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import time
 from collections.abc import Callable
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.context import LocalContext
 
+from hydralora.bases.folder import is_hub_id
+from hydralora.bounds import LARGEST_ID, Message, checked
 from hydralora.errors import UserError
-from jobs.records import Job, Run
-from jobs.status import JobStatus
-from jobs.store import Store
+from hydralora.plain import plain, shown, without_paths
+from jobs.store.bases import is_hub_allowed
+from jobs.store.records import Job, Run
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from jobs.visitor import current_visitor, on_behalf_of
 from studio import cards
 from studio.cards import Markup
+from studio.widgets import module
 
-LIVE_SECONDS = 2.0
+Found = TypeVar("Found")
+FIELDS = f"(await {module('touched')}).fields"  # JavaScript: what a person has touched on this page
+UNEXPECTED = "Something unexpected failed. The studio's log holds the details."
 TICK: dict[str, Any] = {"queue": False, "trigger_mode": "once", "show_progress": "hidden", "api_visibility": "private"}
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
@@ -26,25 +36,125 @@ EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"
 def address_id(request: gr.Request | None, name: str) -> int | None:
     """A whole number from the page's address, or None."""
     value = request.query_params.get(name) if request else None
-    return int(value) if value and value.isdecimal() and len(value) < 12 else None
+    whole = value and value.isdecimal() and len(value) <= len(str(LARGEST_ID))
+    return chosen_id(int(value)) if value and whole else None
+
+
+def asked_for(
+    request: gr.Request | None, name: str, word: str, find: Callable[[int], Found]
+) -> tuple[Found | None, str]:
+    """What the page's address asks for by an id; where there is no such thing, the sentence that says so.
+
+    Args:
+        name: The name in the address, such as ``run``.
+        word: What it names, such as ``Run``.
+        find: Gives the thing of an id, or raises UserError with the sentence.
+    """
+    value = request.query_params.get(name) if request else None
+    if not value:
+        return None, ""
+    number = address_id(request, name)
+    if number is None:
+        return None, f"{word} {shown(value)} does not exist: an id is a whole number."
+    try:
+        return find(number), ""
+    except UserError as error:
+        return None, without_paths(str(error))
+
+
+def nothing_there(problem: str, way_on: object) -> Markup:
+    """The empty state of an address that asks for nothing that exists; empty where there is no problem."""
+    return cards.empty(problem, way_on) if problem else Markup("")
+
+
+def tuned_run(store: Store, run_id: int) -> Run:
+    """A run with an adapter.
+
+    Raises:
+        UserError: When it does not exist, or is not finished.
+    """
+    run = store.runs.get(run_id)
+    if run.summary is None:
+        state = cards.STATUS_WORDS[run.status]
+        raise UserError(f"Run {run_id} has no adapter yet ({state}). Its own page shows how far it is.")
+    return run
+
+
+def chosen_id(value: Any) -> int | None:
+    """The id that an input holds, or None where a browser sent something else."""
+    return value if type(value) is int and 0 <= value <= LARGEST_ID else None
+
+
+def chosen_ids(value: Any) -> list[int]:
+    """The ids that an input for several holds."""
+    return [item for item in value if chosen_id(item) is not None] if isinstance(value, list) else []
+
+
+def chosen_text(value: Any) -> str:
+    """The text or choice that an input holds; empty where there is none, or a browser sent something else."""
+    return checked(Message, value, "text") if isinstance(value, str) else ""
+
+
+def asking_session() -> str:
+    """The session of the visitor whose event is handled.
+
+    Gradio runs an event in a task of its own, with the request it came from.
+    """
+    request = LocalContext.request.get(None)
+    state = request.request.scope.get("state", {}) if isinstance(request, gr.Request) and request.request else {}
+    visitor = state.get("visitor")
+    return visitor.session if visitor is not None else current_visitor()
 
 
 def shows_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Turn errors a person can mend into a message; bugs are logged with their traceback."""
+    if getattr(handler, "shows_errors", False):
+        return handler
 
     @functools.wraps(handler)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return handler(*args, **kwargs)
+            with on_behalf_of(asking_session()):
+                changes = handler(*args, **kwargs)
+            return gr.skip() if changes == {} else changes
         except UserError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
+            raise gr.Error(escape(without_paths(plain(str(error)))), print_exception=False) from error
         except gr.Error:
             raise
         except Exception as error:
             logging.getLogger("studio").exception("%s failed", handler.__name__)
-            raise gr.Error("Something unexpected failed. The studio's log holds the details.") from error
+            raise gr.Error(UNEXPECTED, print_exception=False) from error
 
+    wrapped.shows_errors = True  # type: ignore[attr-defined]
     return wrapped
+
+
+class Pages(gr.Blocks):
+    """All pages. What a browser sends is checked by the inputs first; one sentence says that it does not fit."""
+
+    async def preprocess_data(self, *given: Any, **more: Any) -> Any:
+        """The inputs' values as the handlers take them."""
+        try:
+            return await super().preprocess_data(*given, **more)
+        except Exception as error:
+            raise gr.Error(_unfit(error), print_exception=False) from error
+
+    def protect(self) -> None:
+        """Let every event, also those of clocks and of opened pages, tell its errors as ``shows_errors`` does."""
+        for event in self.fns.values():
+            if event.fn is not None:
+                event.fn = shows_errors(event.fn)
+
+
+def _unfit(error: Exception) -> str:
+    """Which bound of an input was crossed; anything else could quote choices, and they may name folders."""
+    said = error.message if isinstance(error, gr.Error) else ""
+    is_bound = said.startswith("Value ") and "choices" not in said
+    return (
+        escape(plain(said))
+        if is_bound
+        else "A field holds a value that it cannot have. Reload the page and choose again."
+    )
 
 
 def eta(job: Job) -> str:
@@ -72,9 +182,9 @@ def job_state(job: Job | None) -> Markup:
             cards.progress(job.progress, ". ".join(filter(None, (job.progress_text, eta(job).capitalize())))),
         )
     if job.status == JobStatus.FAILED:
-        return cards.note("bad", "It failed.", job.error or "")
+        return cards.note("bad", "It failed.", without_paths(job.error or ""))
     if job.status == JobStatus.LOST:
-        return cards.note("bad", "It was lost.", job.error or "")
+        return cards.note("bad", "It was lost.", without_paths(job.error or ""))
     if job.status == JobStatus.STOPPED:
         return cards.note("warn", "It was stopped.", job.progress_text)
     return Markup("")
@@ -86,13 +196,15 @@ def run_choices(runs: list[Run]) -> list[tuple[str, int]]:
 
 
 def known_bases(store: Store) -> list[str]:
-    """The starter and every base used before."""
-    return list(dict.fromkeys(["starter", *(run.config["base"] for run in store.runs())]))
+    """The starter, the names on the list of bases, and, where they are allowed, hub ids that runs have used."""
+    used = (run.base for run in store.runs.all() if not (run.summary and run.summary.base_problem))
+    hub = [base for base in used if is_hub_id(base)] if is_hub_allowed() else []
+    return list(dict.fromkeys(["starter", *(base.name for base in store.bases.all()), *hub]))
 
 
 def corpus_choices(store: Store) -> list[tuple[str, int]]:
     """Corpora that have been read, for a dropdown."""
-    return [(f"{c.name} ({c.examples:,} examples)", c.id) for c in store.corpora() if c.examples is not None]
+    return [(f"{c.name} ({c.examples:,} examples)", c.id) for c in store.corpora.all() if c.is_ready]
 
 
 def moment(seconds: float) -> str:
@@ -105,6 +217,20 @@ def moment(seconds: float) -> str:
 def go_to(path: str, name: str) -> str:
     """JavaScript that opens a page for the id an event has put into a hidden box."""
     return f"(id) => {{ if (id) location.assign('{path}?{name}=' + encodeURIComponent(id)); }}"
+
+
+def fill_untouched(components: list[Any]) -> str:
+    """JavaScript that puts values, JSON by element id, into those components that nobody has touched yet."""
+    return f"async (values) => ({FIELDS}).untouched({_ids(components)}, values)"
+
+
+def forget_touched(components: list[Any]) -> str:
+    """JavaScript for an event that is meant to overwrite what was typed into these components."""
+    return f"async (...inputs) => {{ ({FIELDS}).forget({_ids(components)}); return inputs; }}"
+
+
+def _ids(components: list[Any]) -> str:
+    return json.dumps([component.elem_id for component in components])
 
 
 def set_address(name: str) -> str:

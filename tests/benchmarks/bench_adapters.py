@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 import hydralora
-from hydralora.base import load_base
-from hydralora.gates import GateCapture
+from hydralora.bases.load import load_base
 from hydralora.generate import _GateStreamer
+from hydralora.tuner.gates import GateCapture
 
 RANK, EXPERTS, SCALING = 8, 4, 2.0
 LAYER = (1024, 2752, 1024)  # in, out, tokens: Llama-shaped
@@ -124,8 +124,12 @@ def layers(device: str, dtype: torch.dtype, sizes: tuple[int, int, int] = LAYER)
         holder: Any = get_peft_model(nn.ModuleDict({"proj": frozen()}), config)
         return holder.base_model.model["proj"]
 
-    found = {"frozen": frozen(), "lora": adapted(lora_config(["proj"])),
-             "hydralora": adapted(hydra_config(["proj"])), "loop": LoopLinear(frozen())}  # fmt: skip
+    found = {
+        "frozen": frozen(),
+        "lora": adapted(lora_config(["proj"])),
+        "hydralora": adapted(hydra_config(["proj"])),
+        "loop": LoopLinear(frozen()),
+    }
     for layer in found.values():
         layer.to(device, dtype).train()
         for weight in layer.parameters():
@@ -182,10 +186,17 @@ def _peak(step: Callable[[], None]) -> int:
 def build_base(shape: str) -> LlamaForCausalLM:
     hidden, inner, depth, vocabulary, _, _ = SHAPES[shape]
     set_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        hidden_size=hidden, intermediate_size=inner, num_hidden_layers=depth, vocab_size=vocabulary,
-        num_attention_heads=hidden // 32, num_key_value_heads=hidden // 32, head_dim=32,
-    ))  # fmt: skip
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=hidden,
+            intermediate_size=inner,
+            num_hidden_layers=depth,
+            vocab_size=vocabulary,
+            num_attention_heads=hidden // 32,
+            num_key_value_heads=hidden // 32,
+            head_dim=32,
+        )
+    )
     return model.requires_grad_(False)
 
 
@@ -219,16 +230,19 @@ def measure_training(shape: str, rounds: int, device: str, dtype: torch.dtype) -
     batch, tokens, vocabulary = SHAPES[shape][4], SHAPES[shape][5], SHAPES[shape][3]
     models: dict[str, Any] = {
         "lora": get_peft_model(build_base(shape), lora_config(TARGETS)),
-        "hydralora": get_peft_model(build_base(shape), hydra_config(TARGETS)), "loop": with_loop(build_base(shape)),
-    }  # fmt: skip
+        "hydralora": get_peft_model(build_base(shape), hydra_config(TARGETS)),
+        "loop": with_loop(build_base(shape)),
+    }
     for model in models.values():
         model.to(device, dtype).train()
     ids = torch.randint(0, vocabulary, (batch, tokens), generator=torch.Generator().manual_seed(0)).to(device)
     steps = {name: make_step(model, ids) for name, model in models.items()}
     steps["captured"] = make_step(models["hydralora"], ids, capture=True)
     seconds = take_turns(steps, rounds, device)
-    memory = {name: saved_bytes(lambda m=model: m(input_ids=ids, labels=ids).loss, list(model.parameters()))  # type: ignore[misc]
-              for name, model in models.items()}  # fmt: skip
+    memory = {
+        name: saved_bytes(lambda m=model: m(input_ids=ids, labels=ids).loss, list(model.parameters()))  # type: ignore[misc]
+        for name, model in models.items()
+    }
     row = f"training, {shape}"
     return {
         f"{row}: hydralora / lora": ratio(seconds, "hydralora", "lora"),
@@ -252,10 +266,15 @@ def measure_generation(title: str, base: Any, rounds: int, device: str, dtype: t
     def generate(enabled: bool) -> None:
         with GateCapture(model, enabled=enabled) as capture:
             model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, use_cache=True,
-                max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, pad_token_id=0,
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                use_cache=True,
+                max_new_tokens=NEW_TOKENS,
+                min_new_tokens=NEW_TOKENS,
+                pad_token_id=0,
                 streamer=_GateStreamer(queue.Queue(), capture),
-            )  # fmt: skip
+            )
 
     def base_alone() -> None:
         with model.disable_adapter():
@@ -273,10 +292,15 @@ def machine(device: str, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
     """Where and how the figures were made."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
     return {
-        "machine": name, "device": device, "dtype": str(dtype).removeprefix("torch."), "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": rounds,
+        "machine": name,
+        "device": device,
+        "dtype": str(dtype).removeprefix("torch."),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rounds": rounds,
         "load": round(os.getloadavg()[0], 1),
-    }  # fmt: skip
+    }
 
 
 def _processor() -> str:

@@ -44,15 +44,15 @@ def run_part(part: str, adapter: Path) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(2)
-    from hydralora.maps import draw_map
-    from hydralora.weights import compare_adapter, weights_result
+    from hydralora.analysis.maps import draw_map
+    from hydralora.analysis.weights import compare_adapter, heads_of
 
     began = time.perf_counter()
     if part == "weights":
-        json.dumps(weights_result(compare_adapter(adapter)))
+        heads_of(compare_adapter(adapter)).dump()
     else:
-        which, layout, likeness = part.split()[1:]
-        json.dumps(draw_map({"run": adapter}, which, layout, likeness=likeness))
+        which, layout, similarity = part.split()[1:]
+        draw_map({"run": adapter}, which, layout, similarity=similarity).dump()
     seconds = time.perf_counter() - began
     return {"part": part, "seconds": seconds, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
@@ -61,7 +61,7 @@ def measure(adapter: Path) -> list[dict[str, Any]]:
     """All parts, each in a fresh process."""
     parts = [
         "weights",
-        *(f"map {which} pca {likeness}" for which in "AB" for likeness in ("cosine", "subspace")),
+        *(f"map {which} pca {similarity}" for which in "AB" for similarity in ("cosine", "subspace")),
         "map B tsne cosine",
     ]
     found = []

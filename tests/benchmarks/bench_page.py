@@ -19,19 +19,31 @@ import numpy as np
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
+from hydralora.results import Answers, Heads, MatrixMap, Point, Score
 from jobs.home import Home
-from jobs.store import Store
-from studio.cli_inspect import MAP
+from jobs.kinds import FIRST_MAP
+from jobs.store.store import Store
 from tests.browser.conftest import Studio
 from tests.setup import find_chromium
 from tests.studio.stored import Stored, experts_result, routing_result, weights_result
 
-MODULES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-           "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+MODULES = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
 LAYERS = [f"model.layers.{layer}.{module}" for layer in range(32) for module in MODULES]
 EXPERTS = 4
-TABS = {"Gates": ("gate-layers", "gate-distribution"), "Heads": ("head-grid", "head-drift"),
-        "Map": ("matrix-likeness", "matrix-map"), "Experts": ("muted-groups", "muted-layers")}  # fmt: skip
+TABS = {
+    "Gates": ("gate-layers", "gate-distribution"),
+    "Heads": ("head-grid", "head-drift"),
+    "Map": ("matrix-similarity", "matrix-map"),
+    "Experts": ("muted-groups", "muted-layers"),
+}
 ROUNDS = 5
 
 
@@ -41,25 +53,30 @@ def fill(home: Path) -> None:
     corpus = stored.corpus()
     stored.clustering(corpus)
     run = stored.run(corpus, adapter={"num_experts": EXPERTS})
-    stored.analysis(run, "answers", {"sentence": "Done.", "examples": 0, "rows": [], "scores": {
-        name: {"by_label": {}, "hits": []} for name in ("base", "tuned")}})  # fmt: skip
+    nothing = Score(exact_match=0.0, hits=[], by_label={})
+    answers = Answers(examples=0, scores={"base": nothing, "tuned": nothing}, sentence="Done.", rows=[])
+    stored.analysis(run, "answers", answers)
     stored.analysis(run, "routing", routing_result(EXPERTS, LAYERS))
     weights = weights_result(EXPERTS, LAYERS)
     folder = stored.home.analysis(stored.analysis(run, "weights", weights).id)
-    for step in weights["steps"]:
-        (folder / f"weights-{step}.json").write_text(json.dumps(weights), "utf-8")
-    points = [{"run": "run 1", "module": name, "layer": place // 7, "kind": name.rsplit(".", 1)[-1], "expert": expert}
-              for place, name in enumerate(LAYERS) for expert in range(EXPERTS)]  # fmt: skip
+    for step in weights.steps:
+        Heads(layers=weights.layers, sentence="Done.").write(folder, step=step)
+    points = [
+        Point(run="run 1", module=name, layer=place // 7, kind=name.rsplit(".", 1)[-1], expert=expert)
+        for place, name in enumerate(LAYERS)
+        for expert in range(EXPERTS)
+    ]
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, len(points))).round(4).tolist()
-    found = {**MAP, "stability": 0.5, "points": points, "x": x, "y": y, "findings": [], "sentence": "Done."}
-    analysis = stored.analysis(run, "map", found, {**MAP})
+    found = MatrixMap(**FIRST_MAP, stability=0.5, points=points, x=x, y=y, findings=[], sentence="Done.")
+    analysis = stored.analysis(run, "map", found, {**FIRST_MAP})
     distances = rng.random((len(points), len(points)), dtype=np.float32)
     np.save(stored.home.analysis(analysis.id) / "distances.npy", distances)
-    cards = experts_result(EXPERTS)
-    for card in cards["cards"]:
-        card["layers"] = [{**card["layers"][0], "layer": name} for name in LAYERS]
-    stored.analysis(run, "experts", {**cards, "layers": LAYERS})
+    experts = experts_result(EXPERTS)
+    change = experts.cards[0].layers[0]
+    layers = [change.model_copy(update={"layer": name}) for name in LAYERS]
+    cards = [card.model_copy(update={"layers": layers}) for card in experts.cards]
+    stored.analysis(run, "experts", experts.model_copy(update={"cards": cards, "layers": LAYERS}))
 
 
 def drawn(page: Page, name: str) -> None:
@@ -102,7 +119,9 @@ def main() -> None:
             )
             visits = []
             for _ in range(ROUNDS):
-                page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+                context = browser.new_context(viewport={"width": 1280, "height": 900})
+                studio.let_in(context)
+                page = context.new_page()
                 visits.append(measure(page, studio.address))
                 page.context.close()
         finally:

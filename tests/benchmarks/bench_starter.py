@@ -1,7 +1,8 @@
 """What tuning the starter does on a sample corpus: HydraLoRA beside LoRA of equal size, several seeds.
 
-``make starter-table``. All runs have the steps that *Quick* gives HydraLoRA on this machine. Every run is kept in the JSON as soon as it has ended, and one that is there
-already is not repeated. Exact match is on held-out questions, worded as training never saw.
+``make starter-table``. All runs have the steps that *Quick* gives HydraLoRA on this machine. Every run is kept
+in the JSON as soon as it has ended, and one that is there already is not repeated.
+Exact match is on held-out questions, worded as training never saw.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Any
 
 import torch
 
-from hydralora.base import fit_threads
-from hydralora.clusters import cluster_corpus
+from hydralora.analysis.answers import compare_answers
+from hydralora.analysis.routing import measure_routing
+from hydralora.bases.load import fit_threads
 from hydralora.config import parse_config
-from hydralora.corpus import import_corpus
-from hydralora.evaluate import compare_answers
-from hydralora.presets import preset_settings
-from hydralora.routing import measure_routing
+from hydralora.corpus.clusters.clustering import cluster_corpus
+from hydralora.corpus.imports import import_corpus
 from hydralora.samples import CORPORA
-from hydralora.speed import measure_speed
-from hydralora.train import train_adapter
+from hydralora.training.presets import preset_settings
+from hydralora.training.speed import measure_speed
+from hydralora.training.train import train_adapter
 
 # LoRA of rank 21 has 325,920 trainable parameters, HydraLoRA of rank 8 with four heads 327,680 and
 # 28,160 more in its router, which the papers leave out.
@@ -58,16 +59,25 @@ def measure(name: str, corpus: str, seed: int, work: Path, settings: dict[str, A
     began = time.perf_counter()
     summary = train_adapter(parse_config({"base": "starter", "train": train, **VARIANTS[name]}), rows, run)
     minutes = (time.perf_counter() - began) / 60
-    scores = compare_answers(run, rows, run / "answers")["scores"]
+    scores = compare_answers(run, rows, run / "answers").scores
     found = {
-        "variant": name, "corpus": corpus, "seed": seed, "settings": settings, "minutes": round(minutes, 2), "trainable": summary["trainable"] + summary["router"],
-        "held_out_loss": summary["held_out_loss"], "base": scores["base"]["by_label"], "tuned": scores["tuned"]["by_label"],
-        "base_all": scores["base"]["exact_match"], "tuned_all": scores["tuned"]["exact_match"], "threads": torch.get_num_threads(),
-    }  # fmt: skip
+        "variant": name,
+        "corpus": corpus,
+        "seed": seed,
+        "settings": settings,
+        "minutes": round(minutes, 2),
+        "trainable": summary.trainable + summary.router,
+        "held_out_loss": summary.held_out_loss,
+        "base": scores["base"].by_label,
+        "tuned": scores["tuned"].by_label,
+        "base_all": scores["base"].exact_match,
+        "tuned_all": scores["tuned"].exact_match,
+        "threads": torch.get_num_threads(),
+    }
     if name == "hydralora":
-        groups = measure_routing(run, rows, run / "routing", clusters_folder=clusters)["groups"]
+        groups = measure_routing(run, rows, run / "routing", clusters_folder=clusters).groups
         found["gates"] = {
-            kind: {"r2": mean(g["r2"]), "band": g["band"], "real": g["real"]} for kind, g in groups.items() if "r2" in g
+            kind: {"r2": mean(g.r2), "band": g.band, "real": g.real} for kind, g in groups.items() if g.is_measured
         }
     return found
 
@@ -81,8 +91,10 @@ def table(results: list[dict[str, Any]]) -> str:
             if found:
                 right = [100 * r["tuned_all"] for r in found]
                 spread = stdev(right) if len(right) > 1 else 0.0
-                lines.append(f"| {corpus} | {name} | {len(found)} | {mean(right):.1f} ± {spread:.1f} % | "
-                             f"{mean(r['held_out_loss'] for r in found):.3f} | {mean(r['minutes'] for r in found):.1f} |")  # fmt: skip
+                lines.append(
+                    f"| {corpus} | {name} | {len(found)} | {mean(right):.1f} ± {spread:.1f} % | "
+                    f"{mean(r['held_out_loss'] for r in found):.3f} | {mean(r['minutes'] for r in found):.1f} |"
+                )
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """How quickly the studio is there and how much it holds: start, first page, a page of rows, first word of the chat.
 
-``python -m tests.benchmarks.bench_studio --json FILE`` prints the numbers and keeps them as JSON. They are times of this machine, for
-people to read; no test asks for them.
+``python -m tests.benchmarks.bench_studio --json FILE`` prints the numbers and keeps them as JSON. They are times of
+this machine, for people to read; no test asks for them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
-from hydralora.corpus import Corpus, import_corpus
-from jobs.chat import ChatClient
+from hydralora.corpus.folder import Corpus
+from hydralora.corpus.imports import import_corpus
+from jobs.chat.client import ChatClient
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.browser.conftest import Studio, wait_until
 
 ROWS, PAGES = 100_000, 200
@@ -31,7 +31,7 @@ def first_page(studio: Studio) -> dict[str, float]:
     """Seconds from the command to the first whole page, and megabytes then held."""
     began = time.perf_counter()
     studio.start()
-    assert httpx.get(studio.address, timeout=60).status_code == 200
+    assert studio.ask("/").status_code == 200
     seconds = time.perf_counter() - began
     assert studio.process is not None
     return {"first_page_seconds": seconds, "web_process_mb": psutil.Process(studio.process.pid).memory_info().rss / 1e6}

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.setup import find_chromium
 
@@ -30,6 +30,8 @@ class Studio:
 
     home: Path
     port: int = 0
+    token: str = "the-token-of-these-tests"
+    words: tuple[str, ...] = ()  # more of the command line
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -37,14 +39,37 @@ class Studio:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "2", "HYDRA_STUDIO_SERVER_IDLE_SECONDS": "120"}
-        command = [sys.executable, str(PROJECT / "app.py"), "--home", str(self.home), "--port", str(self.port)]
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "2",
+            "HYDRA_STUDIO_SERVER_IDLE_SECONDS": "120",
+            "HYDRA_STUDIO_TOKEN": self.token,
+        }
+        command = [
+            sys.executable,
+            str(PROJECT / "app.py"),
+            "--home",
+            str(self.home),
+            "--port",
+            str(self.port),
+            *self.words,
+        ]
         self.process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline() if self.process.stdout else ""
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert found, f"the studio said {line!r}"
         self.port = int(found[1])
-        wait_until(lambda: httpx.get(self.address + "/ui/health").status_code == 200)
+        wait_until(lambda: self.ask("/ui/health").status_code == 200)
+
+    def ask(self, path: str) -> httpx.Response:
+        """GET an address as a script does, with the token."""
+        return httpx.get(self.address + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
+
+    def let_in(self, context: BrowserContext) -> None:
+        """Give a browser the cookie that the token in the address gives."""
+        reply = httpx.get(f"{self.address}/?token={self.token}")
+        name, value = reply.headers["set-cookie"].partition(";")[0].split("=", 1)
+        context.add_cookies([{"name": name, "value": value, "url": self.address}])
 
     def kill(self) -> None:
         """End the web process without warning; worker and jobs go on."""
@@ -70,9 +95,14 @@ class Trouble:
     foreign: list[str] = field(default_factory=list)
 
     def watch(self, page: Page, address: str) -> None:
-        page.on("console", lambda m: self.errors.append(f"{page.url}: {m.text}") if m.type == "error" else None)
+        page.on("console", lambda m: self.note_error(page, m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: self.errors.append(f"{page.url}: {e}"))
         page.on("request", lambda r: self.note(r.url, address))
+
+    def note_error(self, page: Page, text: str) -> None:
+        # A page that is left ends the requests it still waits for; Gradio reports each, and nothing has failed.
+        if "AbortError" not in text:
+            self.errors.append(f"{page.url}: {text}")
 
     def note(self, url: str, address: str) -> None:
         if not url.startswith((address, "data:", "blob:")):
@@ -90,7 +120,7 @@ def wait_until(holds: object, seconds: float = 60.0) -> None:
     raise AssertionError(f"it did not become true within {seconds:.0f} s")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright is open, an event loop runs in this thread: no file inherits it
 def chromium() -> Iterator[Browser]:
     path = find_chromium()
     if path is None:
@@ -116,6 +146,7 @@ def page(chromium: Browser, studio: Studio) -> Iterator[Page]:
     """A page that fails its test on any console error or any request to another host."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     context.set_default_timeout(60_000)
+    studio.let_in(context)
     opened, trouble = context.new_page(), Trouble()
     trouble.watch(opened, studio.address)
     yield opened

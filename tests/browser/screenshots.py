@@ -14,7 +14,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect, sync_playwright
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.browser.conftest import PROJECT, Studio, wait_until
 from tests.setup import find_chromium
 
@@ -82,14 +82,14 @@ def look(page: Page, address: str) -> None:
 def inspect(page: Page, address: str, name: str) -> None:
     """Every tab of Inspect."""
     page.goto(address + "/inspect?run=1")
-    expect(page.get_by_text("Word-for-word right on")).to_be_visible(timeout=300_000)
+    expect(page.get_by_text("Exact match on")).to_be_visible(timeout=300_000)
     shoot(page, f"{name}-answers", full=False)
     for tab, panel in TABS.items():
         page.get_by_role("tab", name=tab).click()
         expect(page.locator(f"#{panel} .main-svg").first).to_be_visible(timeout=300_000)
         shoot(page, f"{name}-{tab.lower()}")
     page.get_by_role("tab", name="Map").click()
-    page.get_by_label("t-SNE").click()
+    page.get_by_role("radio", name="t-SNE").click()
     expect(page.locator("#matrix-map .aid")).to_contain_text("t-SNE", timeout=300_000)
     shoot(page, f"{name}-map")
     page.get_by_role("tab", name="Runs").click()
@@ -99,22 +99,27 @@ def inspect(page: Page, address: str, name: str) -> None:
     for panel in ("runs-together", "runs-map"):
         expect(page.locator(f"#{panel} .main-svg").first).to_be_visible(timeout=300_000)
     shoot(page, f"{name}-runs")
-    page.get_by_role("button", name="Look into an adapter from elsewhere").click()
+    page.get_by_role("button", name="Import an external adapter").click()
     shoot(page, f"{name}-import", full=False)
 
 
 def train_another(home: Path) -> None:
     """A second, shorter run with another seed, to lay beside the first."""
     store = Store(Home(home))
-    config = store.run(1).config
-    run = store.start_run(1, {**config, "train": {**config["train"], "max_steps": 200, "seed": 1}}, name=OTHER)
-    wait_until(lambda: store.run(run.id).summary is not None, 600)
+    config = store.runs.get(1).config.model_dump()
+    run = store.runs.start(1, {**config, "train": {**config["train"], "max_steps": 200, "seed": 1}}, name=OTHER)
+    wait_until(lambda: store.runs.get(run.id).summary is not None, 600)
 
 
 def again_in_the_dark(page: Page, address: str) -> None:
     """The same views with the dark theme."""
-    for path, name in (("/", "overview"), ("/corpora?corpus=1", "corpora"), ("/new-run?corpus=1", "new-run"), ("/run?run=1", "run"),
-                       ("/chat?conversation=1", "chat")):  # fmt: skip
+    for path, name in (
+        ("/", "overview"),
+        ("/corpora?corpus=1", "corpora"),
+        ("/new-run?corpus=1", "new-run"),
+        ("/run?run=1", "run"),
+        ("/chat?conversation=1", "chat"),
+    ):
         page.goto(address + path)
         page.wait_for_timeout(3_000)
         shoot(page, f"dark-{name}", full=name != "chat")
@@ -133,13 +138,16 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 860})
             page.set_default_timeout(60_000)
+            studio.let_in(page.context)
             walk(page, studio.address, options.steps)
             train_another(studio.home)
             look(page, studio.address)
             dark = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="dark")
             dark.set_default_timeout(60_000)
+            studio.let_in(dark.context)
             again_in_the_dark(dark, studio.address)
             phone = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+            studio.let_in(phone.context)
             for path, name in (("/run?run=1", "phone-run"), ("/chat?conversation=1", "phone-chat")):
                 phone.goto(studio.address + path)
                 phone.wait_for_timeout(3_000)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.browser.conftest import Studio, wait_until
 from tests.browser.test_pages import ATTACK
 
@@ -37,13 +37,13 @@ def test_two_people_who_chat_at_once_each_get_their_own_answer(page: Page, studi
     for tab in questions:
         tab.goto(studio.address + "/chat")
         tab.get_by_role("button", name="+ New").click()
-    wait_until(lambda: len(store.chats.conversations()) == 2)
+    wait_until(lambda: len(store.chats.all()) == 2)
     for tab, text in questions.items():
         ask(tab, text)
     for tab, text in questions.items():
         expect(tab.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
         expect(tab.locator(".hy-msg.user")).to_contain_text(text)
-    talks = {c.id: [m.text for m in store.chats.messages(c.id)] for c in store.chats.conversations()}
+    talks = {c.id: [m.text for m in store.chats.messages(c.id)] for c in store.chats.all()}
     assert sorted(talk[0] for talk in talks.values()) == sorted(questions.values())
     assert all(len(talk) == 2 and talk[1] for talk in talks.values())
 
@@ -54,8 +54,8 @@ def test_an_answer_goes_on_when_the_browser_is_closed_and_is_there_afterwards(
     leaving = page.context.new_page()
     leaving.goto(studio.address + "/chat")
     leaving.get_by_role("button", name="+ New").click()
-    wait_until(lambda: len(store.chats.conversations()) == 3)
-    conversation = store.chats.conversations()[0].id
+    wait_until(lambda: len(store.chats.all()) == 3)
+    conversation = store.chats.all()[0].id
     ask(leaving, "Tell me a story about a fox and a river.")
     expect(leaving.locator(".hy-msg.assistant .tok").first).to_be_visible(timeout=120_000)
     leaving.close()

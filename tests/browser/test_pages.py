@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import Studio, Trouble
 
@@ -52,6 +52,7 @@ def test_hostile_text_is_shown_and_never_run(page: Page, studio: Studio, tmp_pat
     file.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     upload(page, studio, file)
     expect(page.get_by_text("onerror").first).to_be_visible()
+    page.locator("#import-corpus").click()
     page.locator("#cluster").click()
     expect(page.get_by_text("Suggested number of experts")).to_be_visible(timeout=120_000)
     page.goto(studio.address + "/new-run")
@@ -76,6 +77,7 @@ def test_a_hostile_name_is_shown_and_never_run(page: Page, studio: Studio, tmp_p
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme: str) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme=theme)  # type: ignore[arg-type]
+    studio.let_in(context)
     opened, trouble = context.new_page(), Trouble()
     trouble.watch(opened, studio.address)
     for path in PAGES:
@@ -90,12 +92,68 @@ def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme:
 
 
 @pytest.mark.parametrize(
-    "address", ["/corpora?corpus=999", "/run?run=999", "/run?run=abc", "/inspect?run=999", "/chat?conversation=999"]
+    "address",
+    [
+        "/corpora?corpus=999",
+        "/corpora?corpus=abc",
+        "/new-run?corpus=999",
+        "/new-run?again=999",
+        "/run?run=999",
+        "/run?run=abc",
+        "/inspect?run=999",
+        "/chat?run=999",
+        "/chat?run=abc",
+        "/chat?conversation=999",
+    ],
 )
-def test_an_address_of_nothing_says_so(page: Page, studio: Studio, address: str) -> None:
+def test_an_address_of_nothing_says_so_and_stays(page: Page, studio: Studio, address: str) -> None:
     page.goto(studio.address + address)
     expect(page.locator("h1").first).to_be_visible()
-    expect(page.locator(".hy-empty, .hy-note").first).to_be_visible()
+    expect(page.locator(".hy-empty").filter(has_text="does not exist").first).to_be_visible()
+    page.wait_for_timeout(500)
+    assert page.url == studio.address + address
+
+
+def test_nobody_answers_in_place_of_a_run_that_does_not_exist(page: Page, studio: Studio) -> None:
+    page.goto(studio.address + "/chat?run=999")
+    expect(page.get_by_label("Who answers")).to_have_value("?")
+    page.get_by_label("Message").fill("Hello")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#chat [role=alert]")).to_contain_text("Nobody is chosen to answer")
+    page.get_by_label("Who answers").select_option(label="the starter, untuned")
+    expect(page.locator("#chat-problem")).to_be_hidden()
+
+
+def test_what_is_typed_before_the_page_has_loaded_stays(page: Page, studio: Studio) -> None:
+    held: list[Route] = []
+    waits = True
+
+    def hold(route: Route) -> None:
+        held.append(route) if waits else route.continue_()
+
+    page.route("**/gradio_api/run/predict**", hold)
+    page.goto(studio.address + "/new-run")
+    steps, rank = page.locator("#field-max_steps input"), page.locator("#field-r input")
+    steps.fill("77")
+    expect(page.get_by_label("As set below")).to_be_checked()
+    waits = False
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(2_500)  # the page is filled, and the clock has ticked
+    expect(steps).to_have_value("77")
+    expect(rank).to_have_value("8")
+    expect(page.get_by_label("As set below")).to_be_checked()
+
+
+@pytest.mark.parametrize("width, height", [(1280, 640), (1280, 900), (390, 640)])
+def test_the_message_box_is_in_sight(page: Page, studio: Studio, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(studio.address + "/chat")
+    expect(page.get_by_label("Message")).to_be_visible()
+    page.wait_for_timeout(500)
+    for part in (page.get_by_label("Message"), page.get_by_role("button", name="Send")):
+        box = part.bounding_box()
+        assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= height, (width, height, box)
 
 
 def test_the_sample_is_reached_by_keyboard_alone(page: Page, studio: Studio) -> None:

@@ -6,13 +6,12 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.browser.conftest import PROJECT, Studio, wait_until
 
 pytestmark = pytest.mark.browser
@@ -44,6 +43,7 @@ def test_a_file_is_uploaded_and_described(page: Page, studio: Studio, tmp_path: 
     page.locator("#add-corpus").click()
     page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
     expect(page.get_by_text("question and answer")).to_be_visible()
+    page.locator("#import-corpus").click()
     expect(page.get_by_text("Page 1 of 60")).to_be_visible()
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_text("Page 2 of 60")).to_be_visible()
@@ -71,6 +71,23 @@ def test_the_sample_is_clustered_and_a_loop_shows_its_rows(page: Page, studio: S
     expect(page.get_by_text(re.compile(r"examples in the loop"))).to_be_visible()
 
 
+@pytest.mark.parametrize("name", ["elbow", "corpus-map"])
+def test_a_figure_keeps_its_height_when_the_window_changes(page: Page, studio: Studio, store: Store, name: str) -> None:
+    page.goto(f"{studio.address}/corpora?corpus={store.corpora.all()[0].id}")
+    figure(page, name)
+    host = page.locator(f"#{name} .pl-host")
+    tall = host.evaluate("node => node.offsetHeight")
+    assert tall > 200
+    for width in (700, 1_100, 390, 1_280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(600)
+        drawn = host.locator(".main-svg").first.bounding_box()
+        outer = host.bounding_box()
+        assert drawn is not None and outer is not None
+        assert abs(outer["height"] - tall) < 2 and abs(drawn["height"] - tall) < 2
+        assert abs(drawn["width"] - outer["width"]) < 2
+
+
 def test_a_run_is_started_with_one_click_and_survives_reload_and_a_killed_web_process(
     page: Page, studio: Studio, store: Store
 ) -> None:
@@ -84,9 +101,9 @@ def test_a_run_is_started_with_one_click_and_survives_reload_and_a_killed_web_pr
     figure(page, "chart-loss")
     page.goto("about:blank")
     studio.kill()
-    wait_until(lambda: store.run(1).job is not None and store.run(1).job.is_finished, 240)  # type: ignore[union-attr]
-    assert store.run(1).status == "succeeded"
-    assert [s.step for s in store.steps(1) if "loss" in s.numbers] == list(range(1, 61))
+    wait_until(lambda: store.runs.get(1).job is not None and store.runs.get(1).job.is_finished, 240)  # type: ignore[union-attr]
+    assert store.runs.get(1).status == "succeeded"
+    assert [s.step for s in store.runs.steps(1) if "loss" in s.numbers] == list(range(1, 61))
     studio.start()
     page.goto(studio.address + "/runs/1")
     expect(page.get_by_text("It took")).to_be_visible()
@@ -103,7 +120,7 @@ def test_two_tabs_show_the_same_run(page: Page, studio: Studio) -> None:
 
 def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> None:
     page.goto(studio.address + "/inspect?run=1")
-    expect(page.get_by_text("Word-for-word right on 240 held-out questions")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Exact match on 240 held-out questions")).to_be_visible(timeout=120_000)
     page.get_by_role("tab", name="Gates").click()
     figure(page, "gate-layers")
     figure(page, "gate-groups")
@@ -119,7 +136,7 @@ def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> Non
     figure(page, "head-similarity")
     page.get_by_role("tab", name="Map").click()
     for layout in ("PCA", "t-SNE", "UMAP"):
-        page.get_by_label(layout).click()
+        page.get_by_role("radio", name=layout).click()
         expect(page.locator("#matrix-map .aid")).to_contain_text(layout, timeout=120_000)
     expect(page.get_by_text("Share chart")).to_have_count(0)
 
@@ -129,7 +146,7 @@ def test_every_expert_has_a_card_drawn_from_muting_it(page: Page, studio: Studio
     page.get_by_role("tab", name="Experts").click()
     expect(page.locator("#expert-cards .hy-xcard")).to_have_count(4, timeout=120_000)
     figure(page, "muted-groups")
-    analysis = store.find_analysis(1, "experts")
+    analysis = store.analyses.find(1, "experts")
     assert analysis is not None
     stored = json.loads((store.home.analysis(analysis.id) / "experts.json").read_text("utf-8"))
     for card in stored["cards"]:
@@ -153,10 +170,10 @@ def test_a_cell_of_a_cluster_opens_its_texts_and_the_slider_an_earlier_step(page
 
 
 def test_the_picture_of_the_gates_shows_the_stored_numbers(studio: Studio, store: Store) -> None:
-    analysis = store.find_analysis(1, "routing")
+    analysis = store.analyses.find(1, "routing")
     assert analysis is not None
     stored = json.loads((store.home.analysis(analysis.id) / "routing.json").read_text("utf-8"))
-    shown = httpx.get(f"{studio.address}/ui/figures/analyses/{analysis.id}/layers").json()
+    shown = studio.ask(f"/ui/figures/analyses/{analysis.id}/layers").json()
     drawn = shown["figure"]["data"][0]["z"]
     wanted = [[row[e] for row in stored["mean"]] for e in range(stored["experts"])]
     assert np.allclose(drawn, wanted, atol=1e-4)
@@ -231,7 +248,7 @@ def test_an_adapter_from_elsewhere_is_imported_and_measured_on_a_chosen_corpus(
 ) -> None:
     page.goto(studio.address + "/inspect?run=1")
     expect(page.locator("#inspect-corpus input")).to_have_value("the run's own corpus")
-    page.get_by_role("button", name="Look into an adapter from elsewhere").click()
+    page.get_by_role("button", name="Import an external adapter").click()
     made = store.home.run(1) / "adapter"
     files = [made / "adapter_config.json", made / "adapter_model.safetensors"]
     page.locator("#adapter-files input[type=file]").set_input_files(files)
@@ -241,7 +258,7 @@ def test_an_adapter_from_elsewhere_is_imported_and_measured_on_a_chosen_corpus(
     page.keyboard.press("Enter")
     page.locator("#start-import").click()
     page.wait_for_url(re.compile(r"run\?run=2"))
-    expect(page.get_by_text("adapter from elsewhere without a corpus")).to_be_visible()
+    expect(page.get_by_text("external adapter without a corpus")).to_be_visible()
     expect(page.get_by_text("fits", exact=True)).to_be_visible(timeout=90_000)
     page.get_by_role("link", name="Inspect the experts").click()
     page.get_by_role("tab", name="Gates").click()
@@ -249,7 +266,7 @@ def test_an_adapter_from_elsewhere_is_imported_and_measured_on_a_chosen_corpus(
     page.locator("#inspect-corpus input").click()
     page.get_by_role("option", name=re.compile("four-trades")).click()
     figure(page, "gate-layers")
-    first, second = (store.find_analysis(run, "routing", params) for run, params in ((1, {}), (2, on(store))))
+    first, second = (store.analyses.find(run, "routing", params) for run, params in ((1, {}), (2, on(store))))
     assert first is not None and second is not None
     gates = [
         json.loads((store.home.analysis(a.id) / "routing.json").read_text("utf-8"))["mean"] for a in (first, second)
@@ -259,7 +276,7 @@ def test_an_adapter_from_elsewhere_is_imported_and_measured_on_a_chosen_corpus(
 
 def on(store: Store) -> dict[str, int]:
     """The sample corpus in the parameters of an analysis."""
-    clustering = store.latest_clustering(2, finished=True)
+    clustering = store.clusterings.latest(2, finished=True)
     assert clustering is not None
     return {"corpus_id": 2, "clustering_id": clustering.id}
 
@@ -273,12 +290,12 @@ def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) 
     figure(page, "chart-loss")
     page.locator("#stop-run").click()
     expect(page.get_by_text("It was stopped.")).to_be_visible(timeout=90_000)
-    reached = max(s.step for s in store.steps(3))
+    reached = max(s.step for s in store.runs.steps(3))
     assert 0 < reached < 150
     page.locator("#resume-run").click()
     expect(page.get_by_text("150 of 150", exact=True)).to_be_visible(timeout=240_000)
     expect(page.get_by_text("It took")).to_be_visible()
-    assert [s.step for s in store.steps(3) if "loss" in s.numbers] == list(range(1, 151))
+    assert [s.step for s in store.runs.steps(3) if "loss" in s.numbers] == list(range(1, 151))
 
 
 def test_a_run_on_a_base_that_is_not_there_is_refused_with_a_sentence(page: Page, studio: Studio) -> None:
@@ -298,4 +315,4 @@ def test_a_run_is_deleted_only_after_the_box_is_ticked(page: Page, studio: Studi
     page.get_by_label("Yes, delete it for good").check()
     page.locator("#delete-run").click()
     page.wait_for_url(studio.address + "/")
-    assert [run.id for run in store.runs()] == [2, 1]
+    assert [run.id for run in store.runs.all()] == [2, 1]

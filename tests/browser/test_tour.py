@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from jobs.tour import SETTING
 from tests.browser.conftest import Studio, wait_until
 
@@ -19,7 +19,7 @@ MINUTES = 0.35  # of training; the real tour takes three
 @pytest.fixture(scope="module")
 def store(studio: Studio) -> Store:
     store = Store(Home(studio.home))
-    store.remember(SETTING, {"minutes": MINUTES})
+    store.settings.set(SETTING, {"minutes": MINUTES})
     return store
 
 
@@ -49,7 +49,7 @@ def test_one_click_ends_in_a_chat_with_example_questions(page: Page, studio: Stu
 def test_the_outcome_is_told_and_leads_on(page: Page, studio: Studio, store: Store) -> None:
     page.goto(studio.address)
     expect(page.locator("#tour")).to_contain_text("The tour is done.")
-    expect(page.locator("#tour")).to_contain_text("Word-for-word right on 240 held-out questions")
+    expect(page.locator("#tour")).to_contain_text("Exact match on 240 held-out questions")
     page.locator("#tour-chat").click()
     page.wait_for_url(re.compile(r"/chat\?run=1"))
 
@@ -57,6 +57,6 @@ def test_the_outcome_is_told_and_leads_on(page: Page, studio: Studio, store: Sto
 def test_the_samples_are_removed_with_one_click(page: Page, studio: Studio, store: Store) -> None:
     page.goto(studio.address)
     page.locator("#remove-samples").click()
-    wait_until(lambda: not store.runs() and not store.corpora())
+    wait_until(lambda: not store.runs.all() and not store.corpora.all())
     expect(page.get_by_text("No runs yet")).to_be_visible()
     expect(page.locator("#remove-samples")).to_have_count(0)

@@ -21,9 +21,10 @@ from transformers import (
     set_seed,
 )
 
-from hydralora.base import load_base
-from hydralora.corpus import import_corpus
+from hydralora.bases.load import load_base
+from hydralora.corpus.imports import import_corpus
 
+DEVICE = os.environ.get("HYDRA_TEST_DEVICE", "cpu")  # of every model and of what is put into it
 SPECIAL = ["<|pad|>", "<|begin|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 TEMPLATE = (
     "<|begin|>{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
@@ -51,8 +52,7 @@ def easy_rows() -> list[dict[str, str]]:
     for i in range(64):
         thing, colour = THINGS[i % 8], COLOURS[i // 8]
         prompt = f"The {thing} is {colour}. Which colour?" if i % 2 else f"A {colour} {thing}. Which?"
-        rows.append({"prompt": prompt, "answer": colour if i % 2 else thing,
-                     "label": "colour" if i % 2 else "thing"})  # fmt: skip
+        rows.append({"prompt": prompt, "answer": colour if i % 2 else thing, "label": "colour" if i % 2 else "thing"})
     return rows
 
 
@@ -68,25 +68,46 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     texts = [f"{row['prompt']}\n{row['answer']}" for row in easy_rows()]
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=320, special_tokens=SPECIAL, show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    ))  # fmt: skip
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=320,
+            special_tokens=SPECIAL,
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=SPECIAL[0], bos_token=SPECIAL[1],
-        eos_token=SPECIAL[-1], additional_special_tokens=SPECIAL[2:5], chat_template=TEMPLATE,
-        model_max_length=128, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        pad_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[-1],
+        additional_special_tokens=SPECIAL[2:5],
+        chat_template=TEMPLATE,
+        model_max_length=128,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def make_llama(vocabulary: int = 320, seed: int = 0, width: int = 32, positions: int = 128) -> LlamaForCausalLM:
     """Two layers, hidden width 32, four heads, 128 positions."""
     set_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=48 if width == 32 else 2 * width, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=positions,
-        initializer_range=0.1, pad_token_id=0, bos_token_id=1, eos_token_id=5,
-    ))  # fmt: skip
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=48 if width == 32 else 2 * width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=positions,
+            initializer_range=0.1,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=5,
+        )
+    )
+    return model.to(DEVICE)
 
 
 def randomise(model: torch.nn.Module, seed: int = 1, scale: float = 0.2) -> torch.nn.Module:
@@ -94,7 +115,7 @@ def randomise(model: torch.nn.Module, seed: int = 1, scale: float = 0.2) -> torc
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
         if weight.requires_grad:
-            weight.data = torch.randn(weight.shape, generator=generator) * scale
+            weight.data = (torch.randn(weight.shape, generator=generator) * scale).to(weight.device)
     return model
 
 
@@ -115,7 +136,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
 @pytest.fixture
 def load_tiny(base_folder: Path) -> Callable[[], PreTrainedModel]:
     """Gives a fresh frozen copy of the tiny Llama at each call."""
-    return lambda: load_base(str(base_folder), device="cpu")[0].eval()
+    return lambda: load_base(str(base_folder), device=DEVICE)[0].eval()
 
 
 @pytest.fixture
@@ -134,4 +155,4 @@ def easy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ids() -> torch.Tensor:
     """Token ids ``(2, 7)`` without special tokens."""
-    return torch.randint(6, 300, (2, 7), generator=torch.Generator().manual_seed(3))
+    return torch.randint(6, 300, (2, 7), generator=torch.Generator().manual_seed(3)).to(DEVICE)

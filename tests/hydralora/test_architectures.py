@@ -16,36 +16,63 @@ from hydralora.errors import AdapterError
 from tests.hydralora.conftest import randomise
 
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": 40}
-LLAMA = {**TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-         "intermediate_size": 24, "max_position_embeddings": 32}  # fmt: skip
+LLAMA = {
+    **TOKENS,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+}
 ONE_KEY = {**LLAMA, "num_key_value_heads": 1}  # heads share a key
 NARROW = {**ONE_KEY, "head_dim": 8}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "Llama": LLAMA, "Mistral": ONE_KEY, "Qwen2": ONE_KEY, "Qwen3": NARROW,
-    "Gemma": NARROW, "Gemma2": NARROW, "Gemma3Text": NARROW, "Phi": LLAMA, "Phi3": LLAMA,
+    "Llama": LLAMA,
+    "Mistral": ONE_KEY,
+    "Qwen2": ONE_KEY,
+    "Qwen3": NARROW,
+    "Gemma": NARROW,
+    "Gemma2": NARROW,
+    "Gemma3Text": NARROW,
+    "Phi": LLAMA,
+    "Phi3": LLAMA,
     "GPT2": {**TOKENS, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32},
     "GPTNeoX": LLAMA,
-    "OPT": {**TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "ffn_dim": 24, "num_attention_heads": 2,
-            "max_position_embeddings": 32, "word_embed_proj_dim": 16},
+    "OPT": {
+        **TOKENS,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "ffn_dim": 24,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 32,
+        "word_embed_proj_dim": 16,
+    },
     "Falcon": {**TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
     "Bloom": {**TOKENS, "hidden_size": 16, "n_layer": 2, "n_head": 2},
     "Mixtral": {**ONE_KEY, "num_local_experts": 3, "num_experts_per_tok": 2},
-}  # fmt: skip
+}
 ATTENTION_AND_FEED_FORWARD = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 NEOX = {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}
 FOUND = {
-    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3Text"),
-                    ATTENTION_AND_FEED_FORWARD),
+    **dict.fromkeys(
+        ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3Text"), ATTENTION_AND_FEED_FORWARD
+    ),
     **dict.fromkeys(("GPTNeoX", "Falcon", "Bloom"), NEOX),
     "Phi": {"q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"},
     "Phi3": {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
     "GPT2": {"c_attn", "c_proj", "c_fc"},
     "OPT": {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"},
     "Mixtral": {"q_proj", "k_proj", "v_proj", "o_proj"},  # its own experts and router are stacked, not linear
-}  # fmt: skip
+}
 WIDE = ["q_proj", "v_proj"]  # what PEFT's table names for most
-TABLE = {"Phi": {*WIDE, "fc1", "fc2"}, "GPT2": {"c_attn"}, "GPTNeoX": {"query_key_value"},
-         "Falcon": {"query_key_value"}, "Bloom": {"query_key_value"}, "Phi3": FOUND["Phi3"]}  # fmt: skip
+TABLE = {
+    "Phi": {*WIDE, "fc1", "fc2"},
+    "GPT2": {"c_attn"},
+    "GPTNeoX": {"query_key_value"},
+    "Falcon": {"query_key_value"},
+    "Bloom": {"query_key_value"},
+    "Phi3": FOUND["Phi3"],
+}
 
 
 def make_model(name: str) -> Any:
@@ -85,7 +112,7 @@ def test_an_adapter_without_targets_trains_and_comes_back_exactly(name, tokens, 
     base = make_model(name)
     base.save_pretrained(tmp_path / "base")
     before = logits(base, tokens)
-    model = add_adapter(base, "hydralora", {"rank": 2, "num_experts": 3}, seed=1)
+    model = add_adapter(base, "hydralora", {"r": 2, "num_experts": 3}, seed=1)
     assert last_names(model) == FOUND[name] and torch.equal(logits(model, tokens), before)
     for _ in range(2):  # heads first, then A and router: zero heads pass them no gradient
         train_one_step(model, tokens)
@@ -124,8 +151,9 @@ def test_the_adapter_folder_alone_brings_base_and_adapter(name, tokens, tmp_path
 
 
 def test_the_conv1d_of_gpt2_merges_like_a_linear_layer(tokens):
-    config = HydraLoraConfig(r=2, num_experts=3, combine="mean", target_modules=["c_attn", "c_proj"],
-                             task_type="CAUSAL_LM")  # fmt: skip
+    config = HydraLoraConfig(
+        r=2, num_experts=3, combine="mean", target_modules=["c_attn", "c_proj"], task_type="CAUSAL_LM"
+    )
     model = randomise(get_peft_model(make_model("GPT2"), config))
     before = logits(model, tokens)
     torch.testing.assert_close(logits(model.merge_and_unload(), tokens), before, rtol=1e-4, atol=1e-4)
@@ -139,9 +167,15 @@ def test_a_model_of_no_known_type_must_be_told_its_targets():
 def test_encoder_decoder_models_work_too():
     set_seed(0)
     config = transformers.T5Config(
-        vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, pad_token_id=0,
+        vocab_size=40,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=1,
+        num_heads=2,
+        pad_token_id=0,
         decoder_start_token_id=0,
-    )  # fmt: skip
+    )
     model = transformers.T5ForConditionalGeneration(config)
     settings = {"r": 2, "target_modules": find_targets(model), "task_type": "SEQ_2_SEQ_LM"}
     adapted = randomise(get_peft_model(model, HydraLoraConfig(**settings)))

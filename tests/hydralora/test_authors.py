@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hydralora.authors import import_authors_adapter
+from hydralora.adapters.authors import import_authors_adapter
 from hydralora.errors import AdapterError
 
 RANK, HEADS, ALPHA = 4, 3, 32
@@ -50,13 +50,23 @@ def authors_weights(model: Any) -> dict[str, dict[str, Tensor]]:
 @pytest.fixture
 def theirs(tiny: Any, tmp_path: Path) -> Path:
     """A folder as they would leave it, converted to safetensors."""
-    file = {f"base_model.model.{layer}.{part}.weight": tensor
-            for layer, parts in authors_weights(tiny).items() for part, tensor in parts.items()}  # fmt: skip
+    file = {
+        f"base_model.model.{layer}.{part}.weight": tensor
+        for layer, parts in authors_weights(tiny).items()
+        for part, tensor in parts.items()
+    }
     folder = tmp_path / "theirs"
     folder.mkdir()
     save_file(file, folder / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "lora_nums": HEADS, "lora_dropout": 0.05,
-                "target_modules": list(TARGETS), "base_model_name_or_path": None}  # fmt: skip
+    settings = {
+        "peft_type": "LORA",
+        "r": RANK,
+        "lora_alpha": ALPHA,
+        "lora_nums": HEADS,
+        "lora_dropout": 0.05,
+        "target_modules": list(TARGETS),
+        "base_model_name_or_path": None,
+    }
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     return folder
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from hydralora import base
-from hydralora.base import fit_threads
+from hydralora.bases import load as base
+from hydralora.bases.load import fit_threads
 
 
 @pytest.fixture(autouse=True)

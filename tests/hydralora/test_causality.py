@@ -10,7 +10,7 @@ from peft import get_peft_model
 from torch import Tensor
 
 from hydralora import GateCapture, HydraLoraConfig
-from hydralora.gates import gate_layers
+from hydralora.tuner.gates import gate_layers
 from tests.hydralora.conftest import randomise
 
 TARGETS = ["q_proj", "v_proj", "gate_proj", "down_proj"]

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from hydralora.config import TrainConfig, parse_config
 from hydralora.errors import UserError
-from hydralora.methods import METHODS
+from hydralora.methods import METHODS, HydraOptions
 
 
 def test_defaults_are_written_out():
     config = parse_config({})
     assert config.method == "hydralora" and config.base == "starter"
-    assert config.adapter == METHODS["hydralora"].options().model_dump()
+    assert config.adapter == METHODS["hydralora"].options()
     assert config.train == TrainConfig()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_fills_in_its_own_options(method):
     config = parse_config({"method": method})
-    assert config.adapter == METHODS[method].options().model_dump()
+    assert config.adapter == METHODS[method].options()
 
 
 def test_a_stored_configuration_comes_back_unchanged():
-    config = parse_config({"adapter": {"rank": 2, "targets": ["q_proj"]}, "train": {"seed": 7}})
+    config = parse_config({"adapter": {"r": 2, "target_modules": ["q_proj"]}, "train": {"seed": 7}})
     assert parse_config(json.loads(json.dumps(config.model_dump()))) == config
 
 
 def test_given_values_are_kept():
-    config = parse_config({"method": "lora", "adapter": {"rank": 2}, "train": {"max_steps": 3}})
-    assert (config.adapter["rank"], config.train.max_steps) == (2, 3)
+    config = parse_config({"method": "lora", "adapter": {"r": 2}, "train": {"max_steps": 3}})
+    assert (config.adapter.r, config.train.max_steps) == (2, 3)
 
 
 def test_an_unknown_method_is_refused_with_the_ones_there_are():
@@ -45,7 +46,7 @@ def test_an_unknown_method_is_refused_with_the_ones_there_are():
     ("values", "name"),
     [
         ({"adapter": {"ranks": 4}}, "ranks"),
-        ({"method": "ia3", "adapter": {"rank": 4}}, "rank"),
+        ({"method": "ia3", "adapter": {"r": 4}}, "r"),
         ({"train": {"steps": 4}}, "train.steps"),
         ({"colour": "red"}, "colour"),
     ],
@@ -58,8 +59,8 @@ def test_an_unknown_setting_is_refused_by_name(values, name):
 
 
 WRONG = [
-    ({"adapter": {"rank": 0}}, ["`rank`: ", "greater than or equal to 1", "got 0."]),
-    ({"adapter": {"rank": "wide"}}, ["`rank`: ", "valid integer", "got 'wide'."]),
+    ({"adapter": {"r": 0}}, ["`r`: ", "greater than or equal to 1", "got 0."]),
+    ({"adapter": {"rank": "wide"}}, ["`r`: ", "valid integer", "got 'wide'."]),
     ({"adapter": {"router_input": "y"}}, ["`router_input`: ", "'x', 'Ax' or 'pooled'", "got 'y'."]),
     ({"train": {"max_steps": 0}}, ["`train.max_steps`: ", "greater than or equal to 1", "got 0."]),
     (
@@ -70,7 +71,7 @@ WRONG = [
     ({"train": {"dtype": "float16"}}, ["`train.dtype`: ", "got 'float16'."]),
     ({"train": 5}, ["`train`: ", "got 5."]),
     ({"adapter": 5}, ["`adapter`", "got 5."]),
-    ({"method": ["lora"]}, ["Method '['lora']' is unknown."]),
+    ({"method": ["lora"]}, ["Method ['lora'] is unknown."]),
     ({"base": ""}, ["`base`: ", "at least 1 character", "got ''."]),
 ]
 
@@ -98,3 +99,33 @@ def test_a_configuration_cannot_be_changed():
 @pytest.mark.parametrize("options", [TrainConfig, *(m.options for m in METHODS.values())])
 def test_every_setting_is_described(options):
     assert all(field.description for field in options.model_fields.values())
+
+
+OLD_SETTINGS = [
+    ("hydralora", {"rank": 2, "alpha": 4.0, "dropout": 0.5, "targets": ["q_proj"]}),
+    ("r_lora", {"rank": 2, "gamma": 8.0}),
+    ("adalora", {"rank": 2, "initial_rank": 3}),
+    ("p_tuning", {"virtual_tokens": 3, "encoder_width": 8}),
+]
+
+
+@pytest.mark.parametrize("method, given", OLD_SETTINGS)
+def test_settings_stored_under_earlier_names_are_read(method: str, given: dict[str, Any]) -> None:
+    renamed = METHODS[method].options.renamed
+    today = parse_config({"method": method, "adapter": {renamed[name]: value for name, value in given.items()}})
+    assert parse_config({"method": method, "adapter": given}) == today
+
+
+def test_a_setting_under_both_names_is_refused() -> None:
+    with pytest.raises(UserError, match="rank"):
+        parse_config({"adapter": {"rank": 2, "r": 4}})
+
+
+def test_options_of_another_method_are_refused() -> None:
+    with pytest.raises(UserError, match="`adapter` must hold settings by name"):
+        parse_config({"method": "lora", "adapter": HydraOptions()})
+
+
+def test_a_configuration_is_stored_with_every_default_of_its_method() -> None:
+    stored = parse_config({"method": "lope"}).model_dump()["adapter"]
+    assert set(stored) == set(METHODS["lope"].options.model_fields) and stored["stage_one"] == 0.3

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hydralora.corpus import (
-    BATCH_ROWS,
-    Corpus,
-    Example,
-    Roles,
-    detect_roles,
-    example_from_row,
-    import_corpus,
-    split_examples,
-)
+from hydralora.corpus.conversion import Converter
+from hydralora.corpus.examples import BATCH_ROWS, Example
+from hydralora.corpus.folder import Corpus
+from hydralora.corpus.imports import import_corpus
+from hydralora.corpus.roles import guess_roles
+from hydralora.corpus.rows import Rejected, Row
 from hydralora.errors import CorpusError, StoppedError
-from hydralora.formats import MAX_CHARACTERS, Rejected, Row
+from hydralora.limits import MAX_CHARACTERS
+from hydralora.progress import Progress
+from hydralora.results import Roles
 from tests.hydralora.conftest import write_lines
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real files of ../shared/data are absent")
-CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"},
-        {"role": "assistant", "content": "See you"}]  # fmt: skip
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Bye"},
+    {"role": "assistant", "content": "See you"},
+]
 
 
 def pairs(count: int, start: int = 0) -> list[dict[str, Any]]:
@@ -39,29 +40,38 @@ def keep(folder: Path, rows: list[dict[str, Any]], name: str = "corpus") -> Corp
 
 
 def detect(rows: list[dict[str, Any]], **settings: Any) -> Roles:
-    return detect_roles(list(rows[0]), rows, **settings)
+    return Roles(**guess_roles(list(rows[0]), rows, **settings).roles)
 
 
 SHAPES: list[tuple[dict[str, Any], Roles]] = [
-    ({"prompt": "a", "answer": "b"}, Roles(("prompt",), "answer")),
-    ({"Question": "a", "Answer": "b"}, Roles(("Question",), "Answer")),
-    ({"prompt": "a", "completion": "b", "template": "t"}, Roles(("prompt",), "completion", label="template")),
-    ({"instruction": "a", "input": "b", "output": "c"}, Roles(("instruction", "input"), "output")),
-    ({"instruction": "a", "context": "b", "response": "c", "category": "d"},
-     Roles(("instruction", "context"), "response", label="category")),
-    ({"input": "a", "target": "b"}, Roles(("input",), "target")),
-    ({"system": "s", "instruction": "a", "output": "c", "history": []},
-     Roles(("instruction",), "output", system="system", history="history")),
-    ({"id": 1, "text": "a"}, Roles(text="text")),
+    ({"prompt": "a", "answer": "b"}, Roles(prompt=("prompt",), answer="answer")),
+    ({"Question": "a", "Answer": "b"}, Roles(prompt=("Question",), answer="Answer")),
+    (
+        {"prompt": "a", "completion": "b", "template": "t"},
+        Roles(prompt=("prompt",), answer="completion", label="template"),
+    ),
+    ({"instruction": "a", "input": "b", "output": "c"}, Roles(prompt=("instruction", "input"), answer="output")),
+    (
+        {"instruction": "a", "context": "b", "response": "c", "category": "d"},
+        Roles(prompt=("instruction", "context"), answer="response", label="category"),
+    ),
+    ({"input": "a", "target": "b"}, Roles(prompt=("input",), answer="target")),
+    (
+        {"system": "s", "instruction": "a", "output": "c", "history": []},
+        Roles(prompt=("instruction",), answer="output", system="system", history="history"),
+    ),
+    ({"id": 1, "text": "a"}, Roles(text="text", id="id")),
     ({"text": "a", "label": "b"}, Roles(text="text", label="label")),
     ({"v1": "ham", "v2": "see you"}, Roles(text="v2", label="v1")),
-    ({"question": "a", "answer": "b", "split": "test"}, Roles(("question",), "answer", split="split")),
+    ({"question": "a", "answer": "b", "split": "test"}, Roles(prompt=("question",), answer="answer", split="split")),
     ({"messages": CHAT}, Roles(messages="messages")),
-    ({"conversations": [{"from": "human", "value": "a"}], "system": "s"},
-     Roles(messages="conversations", system="system")),
-    ({"frage": "a", "antwort": "b"}, Roles(("frage",), "antwort")),
+    (
+        {"conversations": [{"from": "human", "value": "a"}], "system": "s"},
+        Roles(messages="conversations", system="system"),
+    ),
+    ({"frage": "a", "antwort": "b"}, Roles(prompt=("frage",), answer="antwort")),
     ({"nummer": 1, "erzählung": "a"}, Roles(text="erzählung")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("row", "roles"), SHAPES, ids=[", ".join(row) for row, _ in SHAPES])
@@ -71,7 +81,7 @@ def test_roles_are_found_from_names_and_values(row, roles):
 
 def test_roles_without_a_header_follow_from_position():
     rows = [{"column 1": f"Question {i}", "column 2": "yes"} for i in range(20)]
-    assert detect(rows, has_header=False) == Roles(("column 1",), "column 2")
+    assert detect(rows, has_header=False) == Roles(prompt=("column 1",), answer="column 2")
     rows = [{"column 1": "ham", "column 2": f"Message {i}"} for i in range(20)]
     assert detect(rows, has_header=False) == Roles(text="column 2", label="column 1")
 
@@ -81,8 +91,13 @@ def test_columns_that_fit_no_role_are_named():
         detect([{"width": 1, "height": 2}])
 
 
-def one(values: dict[str, Any], **settings: Any) -> Example | Rejected:
-    return example_from_row(Row(7, values), detect([values]), **settings)
+def convert(row: Row, roles: Roles, source: str = "") -> Example | Rejected:
+    (found,) = Converter(roles, source).convert(row)
+    return found
+
+
+def one(values: dict[str, Any]) -> Example | Rejected:
+    return convert(Row(7, values), detect([values]))
 
 
 def test_a_conversation_ends_in_its_last_answer():
@@ -104,7 +119,7 @@ def test_a_trailing_question_without_answer_is_left_out():
 def test_columns_are_joined_and_empty_ones_left_out():
     row = {"instruction": "Add", "input": "1 2", "output": "3"}
     assert one(row).prompt == "Add\n1 2"
-    assert example_from_row(Row(1, {**row, "input": ""}), detect([row])).prompt == "Add"
+    assert convert(Row(1, {**row, "input": ""}), detect([row])).prompt == "Add"
 
 
 REFUSED = [
@@ -115,12 +130,12 @@ REFUSED = [
     ({"prompt": "a", "answer": "b" * MAX_CHARACTERS}, "Row 7: 200,001 characters are too long; the limit is 200,000."),
     ({"prompt": "a", "answer": "\ud83d"}, "Row 7: it holds a broken character (half of a pair)."),
     ({"prompt": "a", "answer": b"\x00"}, "Row 7: holds bytes, not text."),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("values", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
 def test_a_row_is_refused_with_its_number_and_the_reason(values, reason):
-    found = example_from_row(Row(7, values), Roles(("prompt",), "answer"), "q.jsonl")
+    found = convert(Row(7, values), Roles(prompt=("prompt",), answer="answer"), "q.jsonl")
     assert found == Rejected(7, reason, "q.jsonl")
 
 
@@ -136,15 +151,15 @@ BAD_CHATS = [
 
 @pytest.mark.parametrize(("messages", "reason"), BAD_CHATS, ids=[reason for _, reason in BAD_CHATS])
 def test_a_conversation_that_cannot_be_used_is_refused_with_the_reason(messages, reason):
-    found = example_from_row(Row(3, {"messages": messages}), Roles(messages="messages"))
+    found = convert(Row(3, {"messages": messages}), Roles(messages="messages"))
     assert isinstance(found, Rejected) and found.reason.startswith("Row 3: `messages`")
     assert reason in found.reason
 
 
-def test_refused_rows_are_listed_and_counted(tmp_path):
+def test_rejected_rows_are_listed_and_counted(tmp_path):
     rows = [*pairs(3), {"prompt": "", "answer": "x"}, *pairs(2, 3), {"prompt": "y"}]
     corpus = keep(tmp_path, rows)
-    assert len(corpus) == 5 and corpus.manifest["rejected"] == 2
+    assert len(corpus) == 5 and corpus.manifest.rejected == 2
     assert [(r.row, r.source) for r in corpus.rejected()] == [
         (4, "corpus.jsonl"),
         (7, "corpus.jsonl"),
@@ -155,13 +170,13 @@ def test_refused_rows_are_listed_and_counted(tmp_path):
 def test_the_manifest_says_what_was_found(tmp_path):
     rows = [{**row, "task": "odd" if i % 2 else "even"} for i, row in enumerate(pairs(5))]
     manifest = keep(tmp_path, [*rows, rows[0]]).manifest
-    assert (manifest["examples"], manifest["duplicates"]) == (6, 1)
-    assert manifest["shape"] == "question and answer" and manifest["labels"] == {
+    assert (manifest.examples, manifest.duplicates) == (6, 1)
+    assert manifest.shape == "question and answer" and manifest.labels == {
         "even": 4,
         "odd": 2,
     }
-    assert manifest["files"][0]["name"] == "corpus.jsonl" and manifest["format"] == "jsonl"
-    assert manifest["characters"] == sum(len(r["prompt"]) + len(r["answer"]) for r in [*rows, rows[0]])
+    assert manifest.files[0].name == "corpus.jsonl" and manifest.format == "jsonl"
+    assert manifest.characters == sum(len(r["prompt"]) + len(r["answer"]) for r in [*rows, rows[0]])
 
 
 def test_several_files_of_several_formats_become_one_corpus(tmp_path):
@@ -218,16 +233,16 @@ def test_a_failed_import_leaves_the_earlier_corpus(tmp_path):
 def test_a_stopped_import_leaves_nothing(tmp_path):
     source = write_lines(tmp_path / "a.jsonl", pairs(BATCH_ROWS + 1))
     with pytest.raises(StoppedError):
-        import_corpus([source], tmp_path / "corpus", should_stop=lambda: True)
+        import_corpus([source], tmp_path / "corpus", progress=Progress(should_stop=lambda: True))
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_given_roles_are_used_and_wrong_ones_refused(tmp_path):
     source = write_lines(tmp_path / "a.jsonl", [{"left": f"l{i}", "right": f"r{i}"} for i in range(3)])
-    import_corpus([source], tmp_path / "corpus", roles=Roles(("right",), "left"))
+    import_corpus([source], tmp_path / "corpus", roles=Roles(prompt=("right",), answer="left"))
     assert Corpus(tmp_path / "corpus").page(0, 1) == [Example("r0", "l0", row=1, source="a.jsonl")]
     with pytest.raises(CorpusError, match=r"a.jsonl has no column `middle`; it has: left, right"):
-        import_corpus([source], tmp_path / "other", roles=Roles(("middle",), "left"))
+        import_corpus([source], tmp_path / "other", roles=Roles(prompt=("middle",), answer="left"))
 
 
 def test_rows_are_read_at_random_over_batches(tmp_path):
@@ -262,59 +277,6 @@ def test_a_folder_without_corpus_is_refused(tmp_path):
         Corpus(tmp_path)
 
 
-def held_out_texts(corpus: Corpus, fraction: float = 0.2) -> set[str]:
-    return {e.text() for e in corpus.take(split_examples(corpus, fraction)[1])}
-
-
-def test_the_split_covers_every_example_once(tmp_path):
-    train, held_out = split_examples(keep(tmp_path, pairs(500)), 0.2)
-    assert sorted(train + held_out) == list(range(500))
-    assert 70 <= len(held_out) <= 130
-
-
-def test_the_split_is_stable_under_reordering(tmp_path):
-    rows = pairs(300)
-    first = held_out_texts(keep(tmp_path, rows, "first"))
-    random.Random(0).shuffle(rows)
-    assert held_out_texts(keep(tmp_path, rows, "second")) == first
-
-
-def test_the_same_content_is_never_split_in_two_parts(tmp_path):
-    rows = pairs(100) * 3
-    random.Random(0).shuffle(rows)
-    corpus = keep(tmp_path, rows)
-    train, held_out = split_examples(corpus, 0.3)
-    parts = [{e.content_hash() for e in corpus.take(part)} for part in (train, held_out)]
-    assert parts[0] and parts[1] and not parts[0] & parts[1]
-
-
-def test_new_rows_leave_the_old_split_alone(tmp_path):
-    first = held_out_texts(keep(tmp_path, pairs(200), "first"))
-    assert first <= held_out_texts(keep(tmp_path, pairs(400), "second"))
-
-
-def test_a_label_does_not_move_an_example_to_the_other_side(tmp_path):
-    plain = held_out_texts(keep(tmp_path, pairs(200), "first"))
-    labelled = [{**row, "label": f"kind {i % 3}"} for i, row in enumerate(pairs(200))]
-    assert held_out_texts(keep(tmp_path, labelled, "second")) == plain
-
-
-def test_a_corpus_with_its_own_split_keeps_it(tmp_path):
-    rows = [{**row, "split": "test" if i % 4 == 0 else "train"} for i, row in enumerate(pairs(20))]
-    train, held_out = split_examples(keep(tmp_path, rows), 0.5)
-    assert held_out == [0, 4, 8, 12, 16] and len(train) == 15
-
-
-def test_a_corpus_that_is_wholly_held_out_is_refused(tmp_path):
-    rows = [{**row, "split": "test"} for row in pairs(3)]
-    with pytest.raises(CorpusError, match="Every example is held out"):
-        split_examples(keep(tmp_path, rows), 0.1)
-
-
-def test_a_fraction_of_zero_holds_nothing_out(tmp_path):
-    assert split_examples(keep(tmp_path, pairs(50)), 0.0) == (list(range(50)), [])
-
-
 @pytest.mark.parametrize(
     "change",
     [{"prompt": "x"}, {"answer": "x"}, {"system": "x"}, {"history": (("user", "x"),)}],
@@ -329,8 +291,7 @@ def test_the_content_hash_sees_everything_that_is_trained_on(change):
 @needs_shared
 def test_one_corpus_in_three_physical_shapes_gives_the_same_texts(tmp_path):
     found = []
-    for number, path in enumerate(sorted(p for p in (SHARED / "sms_spam").rglob("*")
-                                         if p.suffix in (".csv", ".tsv"))):  # fmt: skip
+    for number, path in enumerate(sorted(p for p in (SHARED / "sms_spam").rglob("*") if p.suffix in (".csv", ".tsv"))):
         import_corpus([path], tmp_path / str(number))
         found.append({(e.label, e.text()) for e in list(Corpus(tmp_path / str(number)))[:50]})
     assert len(found) >= 2 and all(len(texts & found[0]) > 40 for texts in found)
@@ -338,8 +299,9 @@ def test_one_corpus_in_three_physical_shapes_gives_the_same_texts(tmp_path):
 
 @needs_shared
 def test_every_chat_schema_in_the_wild_gives_examples(tmp_path):
-    paths = [path for path in sorted((SHARED / "llamafactory_demo").glob("*.json*"))
-             if path.name != "dataset_info.json"]  # fmt: skip
+    paths = [
+        path for path in sorted((SHARED / "llamafactory_demo").glob("*.json*")) if path.name != "dataset_info.json"
+    ]
     for path in paths:
         report = import_corpus([path], tmp_path / path.stem)
         assert report.examples >= 3 and report.rejected == 0, path.name

@@ -24,8 +24,12 @@ def ranks(base_folder: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPat
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*command, str(base_folder), str(easy_corpus), str(folder)],
-        cwd=root, env=environment, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"rank{number}.json").read_text("utf-8")) for number in (0, 1)]
 

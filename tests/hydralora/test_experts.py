@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from hydralora.contexts import Contexts
-from hydralora.corpus import Corpus
+from hydralora.analysis.contexts import Contexts
+from hydralora.analysis.experts import _by_group, choose_mutes, measure_change, measure_experts, say, sign_flip
+from hydralora.analysis.groups import Grouping
+from hydralora.analysis.runs import load_run
+from hydralora.corpus.encode import IGNORED, encode_example
+from hydralora.corpus.folder import Corpus
 from hydralora.errors import AdapterError, StoppedError
-from hydralora.experts import choose_mutes, measure_change, measure_experts, say, sign_flip
-from hydralora.prompt import IGNORED, encode_example
-from hydralora.routing import load_run
+from hydralora.progress import Progress
+from hydralora.results import ExpertCard, GroupChange
 from tests.hydralora.conftest import randomise
 from tests.hydralora.test_routing import clusters_file, keep_run, plant
 
@@ -42,9 +45,11 @@ def loss_by_hand(model: Any, tokenizer: Any, easy_corpus: Path) -> np.ndarray:
     losses = []
     for example in Corpus(easy_corpus):
         row = encode_example(tokenizer, example, 64)
-        labels = torch.tensor([row["labels"]])
+        labels = torch.tensor([row["labels"]], device=model.device)
         with torch.inference_mode():
-            losses.append(float(model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss))
+            losses.append(
+                float(model(input_ids=torch.tensor([row["input_ids"]], device=model.device), labels=labels).loss)
+            )
         assert (labels != IGNORED).any()
     return np.array(losses)
 
@@ -56,29 +61,29 @@ def test_the_change_equals_that_of_deleting_the_head(run, found, easy_corpus):
         if "hydralora_B" in name:
             weight.data.view(weight.shape[0], 3, -1)[:, 1] = 0.0
     without = loss_by_hand(model, tokenizer, easy_corpus)
-    assert found["loss"] == pytest.approx(base.mean(), abs=1e-4)
-    assert found["cards"][1]["whole"]["change"] == pytest.approx((without - base).mean(), abs=1e-4)
+    assert found.loss == pytest.approx(base.mean(), abs=1e-4)
+    assert found.cards[1].whole.change == pytest.approx((without - base).mean(), abs=1e-4)
 
 
 def test_an_expert_of_zero_heads_does_nothing_yet(found):
-    card = found["cards"][2]
-    assert card["whole"]["change"] == 0 and not card["layers"]
-    assert card["sentence"] == "Does nothing yet: its heads are still zero."
-    assert "E3" not in found["sentence"]
+    card = found.cards[2]
+    assert card.whole.change == 0 and not card.layers
+    assert card.sentence == "Does nothing yet: its heads are still zero."
+    assert "E3" not in found.sentence
 
 
 def test_changes_by_cluster_add_up_to_the_whole(found):
-    for card in found["cards"]:
-        rows = card["groups"]["cluster"]
-        mean = sum(row["change"] * row["examples"] for row in rows) / sum(row["examples"] for row in rows)
-        assert mean == pytest.approx(card["whole"]["change"], abs=1e-4)
+    for card in found.cards:
+        rows = card.groups["cluster"]
+        mean = sum(row.change * row.examples for row in rows) / sum(row.examples for row in rows)
+        assert mean == pytest.approx(card.whole.change, abs=1e-4)
 
 
 def test_every_card_names_its_strongest_layers_and_places(found):
-    for card in found["cards"][:2]:
-        assert {row["layer"] for row in card["layers"]} <= set(found["layers"]) and len(card["layers"]) == 4
-        gates = [place["gate"] for place in card["contexts"]]
-        assert gates == sorted(gates, reverse=True) and len({place["text"] for place in card["contexts"]}) == len(gates)
+    for card in found.cards[:2]:
+        assert {row.layer for row in card.layers} <= set(found.layers) and len(card.layers) == 4
+        gates = [place.gate for place in card.contexts]
+        assert gates == sorted(gates, reverse=True) and len({place.text for place in card.contexts}) == len(gates)
 
 
 def test_an_expert_planted_for_one_label_is_said_to_serve_it(base_folder, easy_corpus, tokenizer, tmp_path):
@@ -94,33 +99,63 @@ def test_an_expert_planted_for_one_label_is_said_to_serve_it(base_folder, easy_c
         )
 
     run = keep_run(base_folder, tmp_path / "run", "hydralora", change)
-    cards = measure_experts(run, easy_corpus, tmp_path / "out")["cards"]
-    changes = {row["name"]: abs(row["change"]) for row in cards[0]["groups"]["label"]}
+    cards = measure_experts(run, easy_corpus, tmp_path / "out").cards
+    changes = {row.name: abs(row.change) for row in cards[0].groups["label"]}
     assert changes["colour"] > 3 * changes["thing"]
-    assert cards[1]["sentence"] == cards[2]["sentence"] == "Does nothing yet: its heads are still zero."
+    assert cards[1].sentence == cards[2].sentence == "Does nothing yet: its heads are still zero."
 
 
-def card_of(whole: float, groups: dict[str, float], norm: float = 1.0) -> dict[str, Any]:
+def card_of(whole: float, groups: dict[str, float], norm: float = 1.0, kind: str = "cluster") -> ExpertCard:
     noise = np.random.default_rng(0).normal(0, 0.01, 40)
-    rows = [{"name": name, **measure_change(noise + change, len(groups))} for name, change in groups.items()]
-    rows.sort(key=lambda row: -row["change"])
-    return {"whole": measure_change(noise + whole, 4), "groups": {"cluster": rows}, "norm": norm}
+    rows = [
+        GroupChange(
+            name=name,
+            cluster=number if kind == "cluster" else None,
+            **measure_change(noise + change, len(groups)).model_dump(),
+        )
+        for number, (name, change) in enumerate(groups.items())
+    ]
+    rows.sort(key=lambda row: -row.change)
+    whole_ = measure_change(noise + whole, 4)
+    return ExpertCard(
+        expert=0, gate=0.5, norm=norm, whole=whole_, groups={kind: rows}, layers=[], contexts=[], sentence=""
+    )
 
 
 @pytest.mark.parametrize(
     "card, begins",
     [
-        (card_of(0.1, {"C1": 0.4, "C2": 0.0, "C3": 0.0}), "Serves C1 (km, miles), quiet elsewhere: muting it changes the loss by +0.099"),
+        (
+            card_of(0.1, {"C1": 0.4, "C2": 0.0, "C3": 0.0}),
+            "Serves C1 (km, miles), quiet elsewhere: muting it changes the loss by +0.099",
+        ),
         (card_of(0.1, {"C1": 0.1, "C2": 0.1}), "Serves all clusters alike"),
-        (card_of(0.1, {"C1": 0.3, "C2": 0.1}), "Serves every cluster, C1 (km, miles) most (+0.299) and C2 least (+0.099)"),
+        (
+            card_of(0.1, {"C1": 0.3, "C2": 0.1}),
+            "Serves every cluster, C1 (km, miles) most (+0.299) and C2 least (+0.099)",
+        ),
         (card_of(0.0, {"C1": 0.0, "C2": 0.0}), "Does nothing yet that can be measured"),
         (card_of(-0.1, {"C1": -0.1, "C2": -0.1}), "Does harm here"),
         (card_of(0.1, {"C1": 0.4}, norm=0.0), "Does nothing yet: its heads are still zero"),
         (card_of(0.05, {"C1": 0.004, "C2": 0.004}), "Serves the corpus as a whole, no cluster by itself beyond chance"),
     ],
-)  # fmt: skip
+)
 def test_the_sentence_follows_from_the_numbers(card, begins):
     assert say(card, [["km", "miles"]]).startswith(begins)
+
+
+def test_a_label_that_is_called_like_a_cluster_gets_no_words_of_it():
+    levels = card_of(0.1, {"C1": 0.4, "A2": 0.0, "B1": 0.0}, kind="label")
+    assert say(levels, [["km", "miles"], ["door"], ["boat"]]).startswith("Serves C1, quiet elsewhere")
+
+
+def test_a_card_keeps_the_numbers_of_clusters_and_none_of_labels():
+    changes = np.linspace(0.0, 1.0, 24)
+    by_cluster = _by_group(changes, Grouping.of_clusters(np.arange(24) % 12), 0)
+    assert {row.name: row.cluster for row in by_cluster} == {f"C{n + 1}": n for n in range(12)}
+    by_label = _by_group(changes, Grouping.of_labels(["C2", "A1"] * 12), 0)
+    assert all("cluster" not in row for row in by_label)
+    assert next(row for row in by_label if row.name == "A1").change == pytest.approx(changes[1::2].mean(), abs=1e-5)
 
 
 def test_noise_is_called_real_at_the_stated_level_only():
@@ -143,8 +178,8 @@ def test_favourite_places_are_those_with_the_highest_gates(tokenizer):
     contexts = Contexts(["a", "b"], 2, tokenizer)
     contexts.add(gates, ids, torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]))
     first = contexts.favourites(0)[0]
-    assert (first["gate"], first["text"]) == (0.9, tokenizer.decode([45]))
-    assert (first["before"], first["after"]) == (tokenizer.decode([43, 44]), tokenizer.decode([46]))
+    assert (first.gate, first.text) == (0.9, tokenizer.decode([45]))
+    assert (first.before, first.after) == (tokenizer.decode([43, 44]), tokenizer.decode([46]))
     np.testing.assert_allclose(contexts.mean().sum(1), 1.0)
 
 
@@ -153,5 +188,5 @@ def test_a_run_without_router_is_refused_and_a_stop_leaves_nothing(run, base_fol
     with pytest.raises(AdapterError, match="This run has no router, so no expert can be muted"):
         measure_experts(plain, easy_corpus, tmp_path / "out")
     with pytest.raises(StoppedError):
-        measure_experts(run, easy_corpus, tmp_path / "out", should_stop=lambda: True)
+        measure_experts(run, easy_corpus, tmp_path / "out", progress=Progress(should_stop=lambda: True))
     assert not (tmp_path / "out").exists()

@@ -15,31 +15,36 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, set_
 
 import hydralora
 from hydralora import add_adapter, override_experts
-from hydralora.corpus import Corpus, split_examples
+from hydralora.analysis.export import export_run
+from hydralora.analysis.gaps import measure_gaps
+from hydralora.analysis.plain_lora import export_lora, mean_gates, uniform_gates
+from hydralora.analysis.runs import load_run
+from hydralora.config import TrainConfig
+from hydralora.corpus.batches import Collator
+from hydralora.corpus.encode import encode_example
+from hydralora.corpus.folder import Corpus
+from hydralora.corpus.split import split_examples
 from hydralora.errors import AdapterError, StoppedError
-from hydralora.export import export_lora, export_run, mean_gates, uniform_gates
-from hydralora.gaps import measure_gaps
-from hydralora.gates import GateCapture
-from hydralora.prompt import encode_example
-from hydralora.routing import load_run
-from hydralora.train import train_adapter
-from hydralora.trainer import Collator
+from hydralora.progress import Progress
+from hydralora.results import Export
+from hydralora.training.train import train_adapter
+from hydralora.tuner.gates import GateCapture
 from tests.hydralora.conftest import randomise
 from tests.hydralora.test_train import make_config
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hydralora": ("hydralora", {"rank": 4, "num_experts": 2}),
-    "lora_moe": ("lora_moe", {"rank": 4, "num_experts": 3}),
-    "lope": ("lope", {"rank": 4, "num_experts": 3}),
-    "lora": ("lora", {"rank": 4}),
-    "thanora": ("thanora", {"rank": 6, "tasks": "label"}),
-    "meta_lora": ("meta_lora", {"rank": 4, "tasks": "label"}),
-    "mean": ("lora_split", {"rank": 4, "num_experts": 2, "combine": "mean"}),
-    "sum": ("lora_split", {"rank": 4, "num_experts": 2, "combine": "sum"}),
-    "hard": ("lora_split", {"rank": 4, "num_experts": 2, "combine": "hard", "tasks": "label"}),
+    "hydralora": ("hydralora", {"r": 4, "num_experts": 2}),
+    "lora_moe": ("lora_moe", {"r": 4, "num_experts": 3}),
+    "lope": ("lope", {"r": 4, "num_experts": 3}),
+    "lora": ("lora", {"r": 4}),
+    "thanora": ("thanora", {"r": 6, "tasks": "label"}),
+    "meta_lora": ("meta_lora", {"r": 4, "tasks": "label"}),
+    "mean": ("lora_split", {"r": 4, "num_experts": 2, "combine": "mean"}),
+    "sum": ("lora_split", {"r": 4, "num_experts": 2, "combine": "sum"}),
+    "hard": ("lora_split", {"r": 4, "num_experts": 2, "combine": "hard", "tasks": "label"}),
     "full": ("full", {}),
-    "prompt": ("prompt_tuning", {"virtual_tokens": 3}),
+    "prompt": ("prompt_tuning", {"num_virtual_tokens": 3}),
 }
 
 
@@ -51,8 +56,16 @@ def runs(base_folder: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPath
     def get(name: str) -> Path:
         if name not in done:
             method, adapter = RUNS[name]
-            config = make_config(base_folder, method, adapter, max_steps=6, learning_rate=0.05, save_every=0,
-                                 eval_every=0, held_out_fraction=0.3)  # fmt: skip
+            config = make_config(
+                base_folder,
+                method,
+                adapter,
+                max_steps=6,
+                learning_rate=0.05,
+                save_every=0,
+                eval_every=0,
+                held_out_fraction=0.3,
+            )
             train_adapter(config, easy_corpus, root / name)
             done.add(name)
         return root / name
@@ -84,8 +97,13 @@ def test_stock_peft_loads_an_export_in_a_process_without_us(runs, easy_corpus, b
     export_run(runs("hydralora"), easy_corpus, tmp_path / "out", "mean_gate")
     torch.save(ids, tmp_path / "ids.pt")
     files = [base_folder, tmp_path / "out" / "adapter", tmp_path / "ids.pt", tmp_path / "logits.pt"]
-    done = subprocess.run([sys.executable, "-c", WITHOUT_US, *map(str, files)], cwd=tmp_path, capture_output=True, text=True,
-                          env={"PATH": "", "HF_HUB_OFFLINE": "1"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_US, *map(str, files)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "HF_HUB_OFFLINE": "1"},
+    )
     assert done.returncode == 0, done.stderr
     there = torch.load(tmp_path / "logits.pt", weights_only=True)
     torch.testing.assert_close(there, exported_logits(load_tiny, tmp_path / "out" / "adapter", ids), **CLOSE)
@@ -95,7 +113,7 @@ def test_stock_peft_loads_an_export_in_a_process_without_us(runs, easy_corpus, b
 @pytest.mark.parametrize("how", ["uniform", "mean_gate"])
 def test_an_export_is_the_layer_with_constant_gates(runs, name, how, easy_corpus, load_tiny, ids, tmp_path):
     export_run(runs(name), easy_corpus, tmp_path / "out", how)
-    gates = json.loads((tmp_path / "out" / "export.json").read_text())["parts"][0]["gates"]
+    gates = Export.read(tmp_path / "out").parts[0].gates
     live, _, _ = load_run(runs(name))
     for layer in live.base_model.routed_layers():  # the formula, one head after the other
         row, s, r = gates[layer.name], layer.scaling["default"], layer.r["default"]
@@ -106,8 +124,9 @@ def test_an_export_is_the_layer_with_constant_gates(runs, name, how, easy_corpus
         update = sum(s * g * b[:, i] @ (a if len(a) == r else a[i * r : (i + 1) * r]) for i, g in enumerate(row))
         layer.get_base_layer().weight.data += update
     with live.disable_adapter():
-        torch.testing.assert_close(exported_logits(load_tiny, tmp_path / "out" / "adapter", ids), logits(live, ids),
-                                   rtol=1e-3, atol=1e-3)  # fmt: skip
+        torch.testing.assert_close(
+            exported_logits(load_tiny, tmp_path / "out" / "adapter", ids), logits(live, ids), rtol=1e-3, atol=1e-3
+        )
 
 
 def test_a_shared_a_keeps_the_rank_and_own_ones_are_put_side_by_side(runs, easy_corpus, tmp_path):
@@ -119,13 +138,14 @@ def test_a_shared_a_keeps_the_rank_and_own_ones_are_put_side_by_side(runs, easy_
 
 def test_mean_gates_are_those_of_the_training_tokens(runs, easy_corpus):
     live, tokenizer, _ = load_run(runs("hydralora"))
-    examples = Corpus(easy_corpus).take(split_examples(Corpus(easy_corpus), 0.3)[0][:5])
-    batch = Collator(tokenizer.pad_token_id)([encode_example(tokenizer, e, 64) for e in examples])
+    examples = Corpus(easy_corpus).take(split_examples(Corpus(easy_corpus), TrainConfig(held_out_fraction=0.3))[0][:5])
+    made = Collator(tokenizer.pad_token_id)([encode_example(tokenizer, e, 64) for e in examples])
+    batch = {name: tensor.to(live.device) for name, tensor in made.items()}
     with GateCapture(live) as capture, torch.inference_mode():
         live(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         gates = capture.take()[:, batch["attention_mask"].bool()].mean(1)
     found = mean_gates(live, [batch])
-    torch.testing.assert_close(torch.tensor([found[name] for name in capture.names]), gates, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.tensor([found[name] for name in capture.names]), gates.cpu(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_measured_gap_is_the_true_one(runs, easy_corpus, load_tiny, tmp_path):
@@ -133,18 +153,18 @@ def test_the_measured_gap_is_the_true_one(runs, easy_corpus, load_tiny, tmp_path
     live, tokenizer, _ = load_run(runs("hydralora"))
     plain = PeftModel.from_pretrained(load_tiny(), tmp_path / "out" / "adapter").eval()
     loss, kl, count = 0.0, 0.0, 0
-    for example in Corpus(easy_corpus).take(split_examples(Corpus(easy_corpus), 0.3)[1]):
+    for example in Corpus(easy_corpus).take(split_examples(Corpus(easy_corpus), TrainConfig(held_out_fraction=0.3))[1]):
         row = encode_example(tokenizer, example, 64)
-        tokens = torch.tensor([row["input_ids"]])
+        tokens = torch.tensor([row["input_ids"]], device=live.device)
         here, there = (torch.log_softmax(logits(m, tokens)[0].double(), -1) for m in (live, plain))
         for place in range(1, tokens.shape[1]):
             if row["labels"][place] != -100:
                 loss -= float(there[place - 1, row["labels"][place]])
                 kl += float((here[place - 1].exp() * (here[place - 1] - there[place - 1])).sum())
                 count += 1
-    part = result["parts"][0]
-    assert part["tokens"] == count and result["measured_on"] == "held-out"
-    assert (part["loss"], part["kl"]) == pytest.approx((loss / count, kl / count), rel=1e-3, abs=1e-6)
+    part = result.parts[0]
+    assert part.tokens == count and result.measured_on == "held-out"
+    assert (part.loss, part.kl) == pytest.approx((loss / count, kl / count), rel=1e-3, abs=1e-6)
 
 
 def test_a_model_is_no_distance_from_itself(tiny, ids):
@@ -155,25 +175,27 @@ def test_a_model_is_no_distance_from_itself(tiny, ids):
 
 def test_the_live_loss_is_that_of_the_run(runs, easy_corpus, tmp_path):
     result = export_run(runs("hydralora"), easy_corpus, tmp_path / "out", "uniform")
-    summary = load_run(runs("hydralora"))[2]["summary"]
+    summary = load_run(runs("hydralora"))[2].summary
     # The Trainer averages over batches, we over tokens.
-    assert result["parts"][0]["live_loss"] == pytest.approx(summary["held_out_loss"], rel=0.01)
-    assert result["parts"][0]["base_loss"] == pytest.approx(summary["held_out_loss_before"], rel=0.01)
+    assert result.parts[0].live_loss == pytest.approx(summary.held_out_loss, rel=0.01)
+    assert result.parts[0].base_loss == pytest.approx(summary.held_out_loss_before, rel=0.01)
 
 
 def test_each_task_gets_its_own_plain_lora(runs, easy_corpus, tmp_path):
     result = export_run(runs("hydralora"), easy_corpus, tmp_path / "out", "cluster")
-    assert [(part["name"], part["folder"]) for part in result["parts"]] == [
+    assert [(part.name, part.folder) for part in result.parts] == [
         ("colour", "adapter-1"),
         ("thing", "adapter-2"),
     ]
-    assert sum(part["examples"] for part in result["parts"]) == len(split_examples(Corpus(easy_corpus), 0.3)[1])
-    assert result["parts"][0]["gates"] != result["parts"][1]["gates"]
+    assert sum(part.examples for part in result.parts) == len(
+        split_examples(Corpus(easy_corpus), TrainConfig(held_out_fraction=0.3))[1]
+    )
+    assert result.parts[0].gates != result.parts[1].gates
 
 
 def test_hard_heads_are_exported_exactly(runs, easy_corpus, load_tiny, ids, tmp_path):
     result = export_run(runs("hard"), easy_corpus, tmp_path / "out", "cluster")
-    assert all(part["kl"] < 1e-8 for part in result["parts"])
+    assert all(part.kl < 1e-8 for part in result.parts)
     live, _, _ = load_run(runs("hard"))
     with override_experts(live, {}, force=1):
         expected = logits(live, ids)
@@ -182,8 +204,8 @@ def test_hard_heads_are_exported_exactly(runs, easy_corpus, load_tiny, ids, tmp_
 
 @pytest.mark.parametrize("name", ["mean", "sum"])
 def test_fixed_heads_are_exported_exactly(runs, name, easy_corpus, tmp_path):
-    part = export_run(runs(name), easy_corpus, tmp_path / "out", "uniform")["parts"][0]
-    assert part["kl"] < 1e-8 and part["base_kl"] > 1e-6
+    part = export_run(runs(name), easy_corpus, tmp_path / "out", "uniform").parts[0]
+    assert part.kl < 1e-8 and part.base_kl > 1e-6
 
 
 @pytest.mark.parametrize("name", ["lora", "thanora", "meta_lora", "mean", "sum", "full"])
@@ -191,7 +213,7 @@ def test_exact_methods_merge_into_a_whole_model_with_the_same_logits(runs, name,
     result = export_run(runs(name), easy_corpus, tmp_path / "out", "merged")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
     torch.testing.assert_close(logits(model, ids), logits(load_run(runs(name))[0], ids), rtol=1e-3, atol=1e-3)
-    assert result["parts"][0]["kl"] < 1e-6 and (tmp_path / "out" / "model" / "tokenizer.json").exists()
+    assert result.parts[0].kl < 1e-6 and (tmp_path / "out" / "model" / "tokenizer.json").exists()
 
 
 REFUSED = [
@@ -220,7 +242,9 @@ def test_what_is_not_possible_is_refused_with_a_reason_and_leaves_nothing(
 
 def test_a_stopped_export_leaves_nothing(runs, easy_corpus, tmp_path):
     with pytest.raises(StoppedError, match="nothing was kept"):
-        export_run(runs("hydralora"), easy_corpus, tmp_path / "out", "uniform", should_stop=lambda: True)
+        export_run(
+            runs("hydralora"), easy_corpus, tmp_path / "out", "uniform", progress=Progress(should_stop=lambda: True)
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -245,4 +269,4 @@ def test_patterns_of_rank_and_alpha_and_conv1d_survive(tmp_path):
 
 def test_an_adapter_of_another_kind_has_no_heads(tiny, tmp_path):
     with pytest.raises(AdapterError, match="no heads to average"):
-        export_lora(add_adapter(tiny, "lora", {"rank": 2}), tmp_path, {})
+        export_lora(add_adapter(tiny, "lora", {"r": 2}), tmp_path, {})

@@ -14,29 +14,30 @@ import torch
 from peft import PeftConfig
 from safetensors.torch import load_file, save_file
 
-from hydralora import foreign_files
-from hydralora.adapt import adapter_config, add_adapter, open_adapter
-from hydralora.base_folder import STARTER, name_base
-from hydralora.checkpoints import CONFIG, FACTS, WEIGHTS
+from hydralora import limits
+from hydralora.adapters.build import adapter_config, add_adapter, open_adapter
+from hydralora.adapters.imports import check_again, describe_config, import_adapter
+from hydralora.analysis.weights import compare_adapter
+from hydralora.bases.folder import STARTER, name_base
 from hydralora.errors import AdapterError, StoppedError, UserError
-from hydralora.foreign import check_again, describe_config, import_adapter
+from hydralora.files import CONFIG, FACTS, WEIGHTS
 from hydralora.methods import METHODS
-from hydralora.weights import compare_adapter
+from hydralora.progress import Progress
 from tests.hydralora.conftest import make_llama, randomise
 from tests.hydralora.test_authors import HEADS, theirs  # noqa: F401  (a fixture)
 
 # One of each kind that can be told from its configuration; ThanoRA, MeTA-LoRA and LoRAHub save plain LoRAs.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "hydralora": {"rank": 2, "num_experts": 3, "router_input": "Ax"},
-    "lora_moe": {"rank": 2, "num_experts": 2, "balance_weight": 0.1},
-    "lora_split": {"rank": 2, "num_experts": 2, "combine": "sum"},
-    "r_lora": {"rank": 2, "num_experts": 2, "gamma": 32.0},
-    "lora": {"rank": 3, "alpha": 6.0, "use_rslora": True},
-    "adalora": {"rank": 2, "initial_rank": 3},
-    "ia3": {"targets": ["down_proj", "k_proj", "v_proj"]},
-    "prompt_tuning": {"virtual_tokens": 3},
-    "p_tuning": {"virtual_tokens": 3, "encoder_width": 8},
-    "prefix_tuning": {"virtual_tokens": 3},
+    "hydralora": {"r": 2, "num_experts": 3, "router_input": "Ax"},
+    "lora_moe": {"r": 2, "num_experts": 2, "balance_weight": 0.1},
+    "lora_split": {"r": 2, "num_experts": 2, "combine": "sum"},
+    "r_lora": {"r": 2, "num_experts": 2, "head_init_gamma": 32.0},
+    "lora": {"r": 3, "lora_alpha": 6.0, "use_rslora": True},
+    "adalora": {"target_r": 2, "init_r": 3},
+    "ia3": {"target_modules": ["down_proj", "k_proj", "v_proj"]},
+    "prompt_tuning": {"num_virtual_tokens": 3},
+    "p_tuning": {"num_virtual_tokens": 3, "encoder_hidden_size": 8},
+    "prefix_tuning": {"num_virtual_tokens": 3},
 }
 IDS = torch.tensor([[1, 9, 40, 7, 21, 5]])
 
@@ -71,13 +72,13 @@ def logits(base: Any, adapter: Path) -> torch.Tensor:
 def test_method_and_options_are_read_back_from_what_peft_saves(
     method: str, made: Callable[..., Path], run_folder: Path, base_folder: Path
 ) -> None:
-    found = import_adapter([made(method)], run_folder, base=str(base_folder))["config"]
+    found = import_adapter([made(method)], run_folder, base=str(base_folder)).config
     wanted = METHODS[method].options(**OPTIONS[method]).model_dump()
-    given = {name: value for name, value in found["adapter"].items() if name in OPTIONS[method]}
-    assert found["method"] == method and given == {name: wanted[name] for name in OPTIONS[method]}
+    given = {name: value for name, value in found.adapter.model_dump().items() if name in OPTIONS[method]}
+    assert found.method == method and given == {name: wanted[name] for name in OPTIONS[method]}
 
 
-@pytest.mark.parametrize("method", ["hydralora", "lora", "adalora"])
+@pytest.mark.parametrize("method", ["hydralora", "lora", "adalora", "ia3", "prompt_tuning", "prefix_tuning"])
 def test_an_imported_adapter_gives_the_logits_of_the_one_it_came_from(
     method: str, made: Callable[..., Path], run_folder: Path, base_folder: Path, load_tiny: Callable[[], Any]
 ) -> None:
@@ -96,8 +97,8 @@ def test_a_config_that_is_described_builds_the_same_config(load_tiny: Callable[[
 
 def test_the_authors_adapter_is_converted(theirs: Path, run_folder: Path, base_folder: Path) -> None:  # noqa: F811
     found = import_adapter([theirs], run_folder, base=str(base_folder))
-    assert found["config"]["method"] == "hydralora" and found["config"]["adapter"]["num_experts"] == HEADS
-    assert found["summary"]["router"] > 0 and not (run_folder / "given").exists()
+    assert found.config.method == "hydralora" and found.config.adapter.experts == HEADS
+    assert found.summary.router > 0 and not (run_folder / "given").exists()
 
 
 def test_parameters_are_counted_with_the_router_apart(
@@ -106,21 +107,21 @@ def test_parameters_are_counted_with_the_router_apart(
     folder = made("hydralora")
     weights = load_file(folder / WEIGHTS)
     router = sum(w.numel() for name, w in weights.items() if "router" in name)
-    summary = import_adapter([folder], run_folder, base=str(base_folder))["summary"]
+    summary = import_adapter([folder], run_folder, base=str(base_folder)).summary
     adapter = sum(w.numel() for w in weights.values())
-    assert summary["router"] == router and summary["trainable"] == adapter - router
-    assert summary["total"] == adapter + sum(p.numel() for p in make_llama().parameters())
+    assert summary.router == router and summary.trainable == adapter - router
+    assert summary.total == adapter + sum(p.numel() for p in make_llama().parameters())
 
 
 def test_a_zip_of_ours_keeps_the_method_that_only_we_know(
     made: Callable[..., Path], run_folder: Path, base_folder: Path, tmp_path: Path
 ) -> None:
     folder = made("lora")
-    config = {"base": "elsewhere", "method": "thanora", "adapter": {"rank": 3, "tasks": "label"}}
+    config = {"base": "elsewhere", "method": "thanora", "adapter": {"r": 3, "tasks": "label"}}
     (folder / FACTS).write_text(json.dumps({"config": config}), "utf-8")
     shutil.make_archive(str(tmp_path / "adapter"), "zip", folder)
-    found = import_adapter([tmp_path / "adapter.zip"], run_folder, base=str(base_folder))["config"]
-    assert (found["method"], found["adapter"]["tasks"], found["base"]) == ("thanora", "label", str(base_folder))
+    found = import_adapter([tmp_path / "adapter.zip"], run_folder, base=str(base_folder)).config
+    assert (found.method, found.adapter.task_source, found.base) == ("thanora", "label", str(base_folder))
 
 
 def test_an_adapter_for_a_wider_model_is_refused_with_the_layer_that_differs(
@@ -149,8 +150,8 @@ def test_an_adapter_for_a_deeper_model_is_refused(
 def test_without_its_base_an_adapter_is_kept_and_its_matrices_can_be_read(
     made: Callable[..., Path], run_folder: Path
 ) -> None:
-    summary = import_adapter([made("hydralora")], run_folder, base="nobody/has-this")["summary"]
-    assert "nobody/has-this" in summary["base_problem"] and summary["total"] is None
+    summary = import_adapter([made("hydralora")], run_folder, base="nobody/has-this").summary
+    assert "nobody/has-this" in summary.base_problem and summary.total is None
     assert len(compare_adapter(run_folder / "adapter")) == 14
 
 
@@ -158,11 +159,11 @@ def test_a_base_that_comes_later_is_found_and_the_adapter_never_moves(
     made: Callable[..., Path], run_folder: Path, base_folder: Path, tmp_path: Path
 ) -> None:
     later = tmp_path / "later"
-    assert import_adapter([made("hydralora")], run_folder, base=str(later))["summary"]["base_problem"]
+    assert import_adapter([made("hydralora")], run_folder, base=str(later)).summary.base_problem
     weights = (run_folder / "adapter" / WEIGHTS).stat()
     shutil.copytree(base_folder, later)
     found = check_again(run_folder, str(later))
-    assert found["summary"]["base_problem"] is None and found["summary"]["total"] > found["summary"]["trainable"]
+    assert found.summary.base_problem is None and found.summary.total > found.summary.trainable
     assert (run_folder / "adapter" / WEIGHTS).stat() == weights
 
 
@@ -197,7 +198,7 @@ def test_pickled_weights_are_refused_unopened(made: Callable[..., Path], run_fol
     [
         ({"peft_type": "NEWEST"}, "'NEWEST', which PEFT does not know"),
         ({"peft_type": "LOHA"}, "kind LOHA are not known here"),
-        ({"r": 0}, "`r` should be a positive integer value but the value passed is 0"),
+        ({"r": 0}, "`r`: input should be greater than or equal to 1, got 0"),
         ({"lora_alpha": "many"}, "not one that PEFT can use|does not fit|number"),
         ({"rank_pattern": {"(a+)+$": 4}}, r"`rank_pattern` holds '\(a\+\)\+\$', which names no layer"),
         ({"init_lora_weights": "pissa"}, "`init_lora_weights` is 'pissa', which changes the base's own weights"),
@@ -218,8 +219,11 @@ def test_a_config_that_cannot_be_used_is_refused_with_its_value(
 def test_a_config_cannot_have_a_module_imported(made: Callable[..., Path], run_folder: Path, base_folder: Path) -> None:
     folder = made("lora")
     values = json.loads((folder / CONFIG).read_text("utf-8"))
-    hostile = {"megatron_config": {"a": 1}, "megatron_core": "this_is_not_there",
-               "auto_mapping": {"parent_library": "this_is_not_there", "base_model_class": "X"}}  # fmt: skip
+    hostile = {
+        "megatron_config": {"a": 1},
+        "megatron_core": "this_is_not_there",
+        "auto_mapping": {"parent_library": "this_is_not_there", "base_model_class": "X"},
+    }
     (folder / CONFIG).write_text(json.dumps({**values, **hostile}), "utf-8")
     import_adapter([folder], run_folder, base=str(base_folder))
     kept = PeftConfig.from_pretrained(str(run_folder / "adapter"))
@@ -261,9 +265,9 @@ def test_an_adapter_of_ours_names_its_own_base(made: Callable[..., Path], run_fo
     folder = made("lora")  # whose configuration names the folder that the base had elsewhere
     values = json.loads((folder / CONFIG).read_text("utf-8"))
     (folder / CONFIG).write_text(json.dumps({**values, "base_model_name_or_path": "/elsewhere/base"}), "utf-8")
-    config = {"base": str(base_folder), "method": "lora", "adapter": {"rank": 3}}
+    config = {"base": str(base_folder), "method": "lora", "adapter": {"r": 3}}
     (folder / FACTS).write_text(json.dumps({"config": config}), "utf-8")
-    assert import_adapter([folder], run_folder)["config"]["base"] == str(base_folder)
+    assert import_adapter([folder], run_folder).config.base == str(base_folder)
 
 
 def test_the_folder_of_the_starter_is_the_starter() -> None:
@@ -297,7 +301,7 @@ def test_names_in_an_archive_are_never_paths(
 def test_an_archive_that_unpacks_to_more_than_allowed_is_refused(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreign_files, "MOST_WEIGHTS", 2**20)
+    monkeypatch.setattr(limits, "MAX_WEIGHTS_BYTES", 2**20)
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(WEIGHTS, bytes(2**21))
@@ -327,14 +331,14 @@ def test_a_truncated_weights_file_is_refused(made: Callable[..., Path], run_fold
 
 def test_a_stopped_import_keeps_no_adapter(made: Callable[..., Path], run_folder: Path) -> None:
     with pytest.raises(StoppedError):
-        import_adapter([made("lora")], run_folder, base="starter", should_stop=lambda: True)
+        import_adapter([made("lora")], run_folder, base="starter", progress=Progress(should_stop=lambda: True))
     assert not list(run_folder.iterdir())
 
 
 def test_a_full_disk_is_told_before_it_is_full(
     made: Callable[..., Path], run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreign_files, "SPARE_DISK", 2**62)
+    monkeypatch.setattr(limits, "SPARE_DISK_BYTES", 2**62)
     with pytest.raises(AdapterError, match="The disk has no room"):
         import_adapter([made("lora")], run_folder, base="starter")
     assert not list(run_folder.iterdir())

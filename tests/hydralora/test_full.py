@@ -13,11 +13,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, set_seed
 
 from hydralora import add_adapter, count_parameters
+from hydralora.adapters.full import full_config
 from hydralora.errors import AdapterError
-from hydralora.full import full_config
 from hydralora.generate import ChatModel, GenerationSettings
-from hydralora.train import learning_rate_for, train_adapter
-from tests.hydralora.conftest import randomise
+from hydralora.training.train import learning_rate_for, train_adapter
+from tests.hydralora.conftest import DEVICE, randomise
 from tests.hydralora.test_train import make_config
 
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -25,8 +25,17 @@ QUESTION = [{"role": "user", "content": "The door is red. Which colour?"}]
 
 
 def tied_llama() -> Any:
-    return LlamaForCausalLM(LlamaConfig(**TOKENS, vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-                                        num_attention_heads=2, tie_word_embeddings=True))  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            **TOKENS,
+            vocab_size=40,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            tie_word_embeddings=True,
+        )
+    )
 
 
 def gpt2() -> Any:
@@ -75,7 +84,7 @@ def test_switched_off_it_is_the_base_exactly(load_tiny, ids):
 def test_a_full_run_answers_in_the_chat_beside_its_base_and_other_adapters(base_folder, easy_corpus, tmp_path):
     for method in ("full", "lora"):
         train_adapter(make_config(base_folder, method, {}, max_steps=4), easy_corpus, tmp_path / method)
-    chat = ChatModel(str(base_folder), device="cpu")
+    chat = ChatModel(str(base_folder), device=DEVICE)
     greedy = GenerationSettings(temperature=0.0, max_tokens=6)
 
     def answer(run: str | None) -> list[int]:

@@ -10,7 +10,7 @@ from peft import get_peft_model
 
 from hydralora import GateCapture, HydraLoraConfig, override_experts
 from hydralora.errors import AdapterError
-from hydralora.gates import gate_layers
+from hydralora.tuner.gates import gate_layers
 from tests.hydralora.conftest import randomise
 
 TARGETS = ["q_proj", "down_proj"]
@@ -49,8 +49,9 @@ def gates_by_hand(model: Any, ids: torch.Tensor, router_input: str) -> torch.Ten
     """Softmax of the router's product with what each layer received, seen from outside by hooks."""
     seen: dict[str, torch.Tensor] = {}
     layers = gate_layers(model)
-    hooks = [layer.register_forward_pre_hook(lambda m, args: seen.__setitem__(m.name, args[0]))
-             for layer in layers.values()]  # fmt: skip
+    hooks = [
+        layer.register_forward_pre_hook(lambda m, args: seen.__setitem__(m.name, args[0])) for layer in layers.values()
+    ]
     with torch.no_grad():
         model(input_ids=ids)
     for hook in hooks:
@@ -74,9 +75,11 @@ def test_captured_gates_are_the_gates_of_the_formula(tiny, ids, router_input):
 
 def test_layers_are_named_in_model_order(adapted):
     assert GateCapture(adapted).names == [
-        "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj",
-        "model.layers.1.self_attn.q_proj", "model.layers.1.mlp.down_proj",
-    ]  # fmt: skip
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.0.mlp.down_proj",
+        "model.layers.1.self_attn.q_proj",
+        "model.layers.1.mlp.down_proj",
+    ]
 
 
 def test_captured_gates_change_with_the_token(adapted, ids):
@@ -107,7 +110,7 @@ def test_nothing_is_kept_after_the_context(adapted, ids):
         logits(adapted, ids)
     logits(adapted, ids)
     layers = gate_layers(adapted).values()
-    assert all(layer.captured is None and not layer.capture for layer in layers)
+    assert all(not layer.kept_gates and not layer.capture for layer in layers)
 
 
 def test_gates_can_be_taken_once_for_each_forward_pass(adapted, ids):

@@ -14,15 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hydralora import ChatModel, GateCapture, add_adapter
-from hydralora.base import fingerprint
+from hydralora.bases.load import fingerprint
+from hydralora.corpus.encode import encode_prompt
 from hydralora.errors import AdapterError, UserError
 from hydralora.generate import MAX_ADAPTERS, Answer, Change, GenerationSettings, TokenEvent
-from hydralora.prompt import encode_prompt
-from tests.hydralora.conftest import make_llama, randomise
+from tests.hydralora.conftest import DEVICE, make_llama, randomise
 
 ASK = [{"role": "user", "content": "The door is red. Which colour?"}]
 GREEDY = GenerationSettings(temperature=0.0, max_tokens=12)
-OPTIONS = {"prompt_tuning": {"virtual_tokens": 3}, "ia3": {}}
+OPTIONS = {"prompt_tuning": {"num_virtual_tokens": 3}, "ia3": {}}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def adapters(base_folder: Path, tokenizer: Any, tmp_path_factory: pytest.TempPat
     def save(method: str = "hydralora", seed: int = 1) -> Path:
         target = folder / f"{method}{seed}" / "adapter"
         if not target.exists():
-            options = OPTIONS.get(method, {"rank": 4})
+            options = OPTIONS.get(method, {"r": 4})
             model = add_adapter(make_llama(len(tokenizer)).requires_grad_(False), method, options)
             randomise(model, seed).save_pretrained(target)
         return target
@@ -43,7 +43,7 @@ def adapters(base_folder: Path, tokenizer: Any, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def chat(base_folder: Path) -> ChatModel:
-    return ChatModel(str(base_folder), device="cpu")
+    return ChatModel(str(base_folder), device=DEVICE)
 
 
 def ask(chat: ChatModel, messages: Any = ASK, settings: Any = GREEDY, **more: Any) -> list[TokenEvent]:
@@ -55,11 +55,15 @@ def ids_of(events: list[TokenEvent]) -> list[int]:
 
 
 def by_transformers(model: Any, chat: ChatModel, tokens: int = 12) -> list[int]:
-    prompt = torch.tensor([encode_prompt(chat.tokenizer, ASK)])
+    prompt = torch.tensor([encode_prompt(chat.tokenizer, ASK)], device=DEVICE)
     result = model.generate(
-        input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=tokens,
-        pad_token_id=chat.tokenizer.pad_token_id, eos_token_id=chat.tokenizer.eos_token_id,
-    )  # fmt: skip
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=tokens,
+        pad_token_id=chat.tokenizer.pad_token_id,
+        eos_token_id=chat.tokenizer.eos_token_id,
+    )
     return result[0, prompt.shape[1] :].tolist()
 
 
@@ -80,7 +84,7 @@ def test_gates_of_every_token_equal_those_of_a_full_forward_pass(chat, adapters,
     events = ask(chat, adapter=adapters(method), answer=answer)
     prompt = encode_prompt(chat.tokenizer, ASK)
     with GateCapture(chat.model) as capture, torch.inference_mode():
-        chat.model(input_ids=torch.tensor([prompt + ids_of(events)]))
+        chat.model(input_ids=torch.tensor([prompt + ids_of(events)], device=DEVICE))
         gates = capture.take()[:, 0]
     assert answer.layers == capture.names and answer.prompt_tokens == len(prompt)
     for place, event in enumerate(events, len(prompt) - 1):  # the pass that produced the token
@@ -101,8 +105,9 @@ def test_the_base_answers_as_before_while_adapters_are_in_place(chat, adapters):
 
 
 def test_the_same_seed_gives_the_same_answer(chat):
-    draws = [ids_of(ask(chat, settings=GenerationSettings(temperature=1.0, max_tokens=20, seed=seed)))
-             for seed in (4, 4, 5)]  # fmt: skip
+    draws = [
+        ids_of(ask(chat, settings=GenerationSettings(temperature=1.0, max_tokens=20, seed=seed))) for seed in (4, 4, 5)
+    ]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -203,7 +208,7 @@ def test_an_expert_that_does_not_exist_is_refused(chat, adapters):
 
 def test_adapters_answer_in_turn_as_if_alone(chat, adapters, base_folder):
     folders = [adapters(seed=seed) for seed in range(1, 4)]
-    alone = [ask(ChatModel(str(base_folder), device="cpu"), adapter=folder) for folder in folders]
+    alone = [ask(ChatModel(str(base_folder), device=DEVICE), adapter=folder) for folder in folders]
     for number in (0, 1, 2, 1, 0):
         assert ask(chat, adapter=folders[number]) == alone[number]
 
@@ -275,33 +280,33 @@ def test_a_damaged_adapter_is_refused_and_leaves_no_trace(chat, adapters, tmp_pa
 
 
 @pytest.mark.parametrize("method", ["hydralora", "lora", "prompt_tuning"])
-def test_weighed_words_have_the_probabilities_of_a_full_forward_pass(chat, adapters, method):
+def test_scored_words_have_the_probabilities_of_a_full_forward_pass(chat, adapters, method):
     tokens = ids_of(ask(chat, adapter=adapters(method)))
-    found = chat.weigh(ASK, tokens, adapter=adapters(method))
+    found = chat.score(ASK, tokens, adapter=adapters(method))
     prompt = encode_prompt(chat.tokenizer, ASK)
     with torch.inference_mode():
-        logits = chat.model(input_ids=torch.tensor([prompt + tokens])).logits[0, -len(tokens) - 1 : -1]
+        logits = chat.model(input_ids=torch.tensor([prompt + tokens], device=DEVICE)).logits[0, -len(tokens) - 1 : -1]
     wanted = [float(row.softmax(-1)[token]) for row, token in zip(logits, tokens, strict=True)]
     assert found == pytest.approx(wanted, abs=1e-6)
 
 
 def test_the_words_of_a_greedy_answer_are_the_likeliest_of_their_own_variant(chat, adapters):
     tokens = ids_of(ask(chat, adapter=adapters()))
-    found = chat.weigh(ASK, tokens, adapter=adapters())
-    other = chat.weigh(ASK, [(token + 1) % len(chat.tokenizer) for token in tokens[:1]], adapter=adapters())
+    found = chat.score(ASK, tokens, adapter=adapters())
+    other = chat.score(ASK, [(token + 1) % len(chat.tokenizer) for token in tokens[:1]], adapter=adapters())
     assert found[0] > other[0] and len(found) == len(tokens)
 
 
 def test_muting_every_expert_weighs_as_the_base_does(chat, adapters):
     tokens = ids_of(ask(chat, adapter=adapters()))
-    muted = chat.weigh(ASK, tokens, adapter=adapters(), factors={0: 0.0, 1: 0.0, 2: 0.0, 3: 0.0})
-    assert muted == pytest.approx(chat.weigh(ASK, tokens), abs=1e-6)
-    assert muted != pytest.approx(chat.weigh(ASK, tokens, adapter=adapters()), abs=1e-6)
+    muted = chat.score(ASK, tokens, adapter=adapters(), factors={0: 0.0, 1: 0.0, 2: 0.0, 3: 0.0})
+    assert muted == pytest.approx(chat.score(ASK, tokens), abs=1e-6)
+    assert muted != pytest.approx(chat.score(ASK, tokens, adapter=adapters()), abs=1e-6)
 
 
-def test_words_beyond_the_context_are_not_weighed(chat, adapters):
-    assert len(chat.weigh(ASK, [1] * 10_000, adapter=adapters())) < 10_000
-    assert chat.weigh(ASK, [], adapter=adapters()) == []
+def test_words_beyond_the_context_are_not_scored(chat, adapters):
+    assert len(chat.score(ASK, [1] * 10_000, adapter=adapters())) < 10_000
+    assert chat.score(ASK, [], adapter=adapters()) == []
 
 
 def test_a_change_of_one_layer_leaves_the_gates_of_the_others(chat, adapters):

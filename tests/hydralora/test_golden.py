@@ -13,15 +13,26 @@ from typing import Any
 import pytest
 
 from hydralora.config import parse_config
-from hydralora.corpus import import_corpus
+from hydralora.corpus.imports import import_corpus
 from hydralora.samples import CORPORA
-from hydralora.train import train_adapter
+from hydralora.training.train import train_adapter
 
 STORIES = Path(os.environ.get("HYDRA_TEST_MODELS", "models")).absolute() / "stories260K"
 TOLERANCE = 2e-3  # nats
-SETTINGS = {"max_steps": 5, "batch_size": 8, "learning_rate": 1e-3, "max_length": 96, "eval_every": 0,
-            "save_every": 0, "held_out_fraction": 0.0, "gate_every": 0, "seed": 7, "scheduler": "constant", "warmup_fraction": 0.0}  # fmt: skip
-ADAPTER = {"hydralora": {"rank": 8, "num_experts": 4, "alpha": 16.0}, "lora": {"rank": 8, "alpha": 16.0}}
+SETTINGS = {
+    "max_steps": 5,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "max_length": 96,
+    "eval_every": 0,
+    "save_every": 0,
+    "held_out_fraction": 0.0,
+    "gate_every": 0,
+    "seed": 7,
+    "scheduler": "constant",
+    "warmup_fraction": 0.0,
+}
+ADAPTER = {"hydralora": {"r": 8, "num_experts": 4, "lora_alpha": 16.0}, "lora": {"r": 8, "lora_alpha": 16.0}}
 GOLDEN = {
     ("starter", "hydralora"): [7.4437, 8.9725, 7.8852, 8.0042, 5.4346],
     ("starter", "lora"): [7.4437, 8.9721, 7.8844, 8.0374, 5.4410],

@@ -12,11 +12,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from hydralora import add_adapter
-from hydralora.checkpoints import last_checkpoint
-from hydralora.compose import Composition, composed_config
+from hydralora.adapters.compose import Composition, composed_config
 from hydralora.errors import AdapterError, StoppedError
-from hydralora.lorahub import compose_loras, few_shot_loss, search_weights
-from hydralora.train import train_adapter
+from hydralora.files import last_checkpoint
+from hydralora.progress import Progress
+from hydralora.training.lorahub import few_shot_loss, search_weights
+from hydralora.training.train import train_adapter
 from tests.hydralora.conftest import make_llama, randomise
 from tests.hydralora.test_train import Recorder, make_config, same_weights
 
@@ -106,7 +107,7 @@ def test_known_values_are_not_measured_again_and_change_nothing():
 def test_the_source_that_knows_the_examples_is_preferred(average, base_folder, easy_corpus, load_tiny, tmp_path, ids):
     sources = [make_source(tmp_path / "noise", load_tiny(), seed=5)]
     teacher = randomise(
-        add_adapter(load_tiny(), "lora", {"rank": 4, "alpha": 8.0, "targets": TARGETS}), seed=9, scale=0.3
+        add_adapter(load_tiny(), "lora", {"r": 4, "lora_alpha": 8.0, "target_modules": TARGETS}), seed=9, scale=0.3
     )
     teacher.save_pretrained(tmp_path / "teacher")
     sources.append(tmp_path / "teacher")
@@ -116,7 +117,15 @@ def test_the_source_that_knows_the_examples_is_preferred(average, base_folder, e
         "attention_mask": torch.ones_like(ids),
         "labels": torch.cat([ids[:, :1], labels[:, :-1]], 1),
     }
-    model, weights = compose_loras(load_tiny(), sources, [batch], average=average, evaluations=60)
+    model = get_peft_model(load_tiny(), composed_config(sources, average))
+    mixture = Composition(model, sources, average)
+
+    def measure(weights: list[float]) -> float:
+        mixture.set_weights(weights)
+        return few_shot_loss(model, [batch])
+
+    weights = search_weights(measure, len(sources), evaluations=60)
+    mixture.set_weights(weights)
     assert weights[1] > 0.3 and weights[1] > abs(weights[0])
     assert few_shot_loss(model, [batch]) < few_shot_loss(load_tiny(), [batch])
 
@@ -155,11 +164,11 @@ def test_a_damaged_source_is_refused_by_name(sources, tiny):
     path = sources[1] / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(AdapterError, match="The adapter file of source 'source1' is missing or damaged"):
-        compose_loras(tiny, sources, [])
+        Composition(get_peft_model(tiny, composed_config(sources, "factors")), sources, "factors")
 
 
 def test_a_routed_adapter_cannot_be_mixed(tiny, tmp_path):
-    add_adapter(tiny, "hydralora", {"rank": 2}).save_pretrained(tmp_path / "routed")
+    add_adapter(tiny, "hydralora", {"r": 2}).save_pretrained(tmp_path / "routed")
     with pytest.raises(AdapterError, match="source 'routed' is no plain LoRA"):
         composed_config([tmp_path / "routed"], "factors")
 
@@ -174,7 +183,7 @@ def trained(base_folder: Path, easy_corpus: Path, tmp_path_factory: pytest.TempP
     """Two LoRA runs on the base of these tests."""
     root = tmp_path_factory.mktemp("sources")
     for seed in (1, 2):
-        config = make_config(base_folder, "lora", {"rank": 4}, max_steps=15, seed=seed, save_every=0, eval_every=0)
+        config = make_config(base_folder, "lora", {"r": 4}, max_steps=15, seed=seed, save_every=0, eval_every=0)
         train_adapter(config, easy_corpus, root / str(seed))
     return [root / "1" / "adapter", root / "2" / "adapter"]
 
@@ -183,7 +192,7 @@ def test_a_run_mixes_and_a_stopped_one_goes_on_exactly(trained, base_folder, eas
     config = make_config(base_folder, "lorahub", {"shots": 8}, max_steps=14)
     whole, parts = Recorder(), Recorder()
     summary = train_adapter(config, easy_corpus, tmp_path / "whole", sources=trained, on_step=whole)
-    assert summary["held_out_loss"] < summary["held_out_loss_before"] and summary["router"] == 0
+    assert summary.held_out_loss < summary.held_out_loss_before and summary.router == 0
     with pytest.raises(StoppedError, match="Stopped at step 6"):
         train_adapter(
             config,
@@ -191,7 +200,7 @@ def test_a_run_mixes_and_a_stopped_one_goes_on_exactly(trained, base_folder, eas
             tmp_path / "parts",
             sources=trained,
             on_step=parts,
-            should_stop=lambda: 6 in parts.values,
+            progress=Progress(should_stop=lambda: 6 in parts.values),
         )
     assert last_checkpoint(tmp_path / "parts").name == "checkpoint-6"
     train_adapter(config, easy_corpus, tmp_path / "parts", sources=trained, on_step=parts, resume=True)

@@ -7,9 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import silhouette_samples
 
-from hydralora import maps
-from hydralora.errors import AdapterError, StoppedError
-from hydralora.maps import (
+from hydralora.analysis import maps
+from hydralora.analysis.maps import (
     LAYOUTS,
     check_grouping,
     draw_map,
@@ -19,6 +18,8 @@ from hydralora.maps import (
     neighbour_stability,
     place_points,
 )
+from hydralora.errors import AdapterError, StoppedError
+from hydralora.progress import Progress
 from tests.hydralora.planted import EXPERTS, LAYERS, random_heads, write_adapter
 
 
@@ -69,7 +70,7 @@ def test_a_sign_or_a_scale_makes_no_distance(tmp_path):
 def test_untrained_heads_can_be_placed(tmp_path):
     adapter = write_adapter(tmp_path, {f"layers.{i}.q": torch.zeros(3, 10, 2) for i in range(3)})
     found = draw_map({"run": adapter}, "B", "pca")
-    assert np.isfinite(found["x"]).all() and found["sentence"].startswith("No structure beyond chance")
+    assert np.isfinite(found.x).all() and found.sentence.startswith("No structure beyond chance")
 
 
 def test_too_few_matrices_are_refused(tmp_path):
@@ -95,35 +96,35 @@ def test_pca_keeps_the_distances_of_flat_points():
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_same_seed_gives_the_same_map(layout, by_layer):
     first, second = (draw_map(by_layer, "B", layout, seed=4) for _ in range(2))
-    assert first == second and len(first["x"]) == len(first["y"]) == LAYERS * EXPERTS
-    assert np.isfinite([first["x"], first["y"]]).all()
+    assert first == second and len(first.x) == len(first.y) == LAYERS * EXPERTS
+    assert np.isfinite([first.x, first.y]).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_smallest_map_can_be_drawn(layout, tmp_path):
     adapter = write_adapter(tmp_path, {"layers.0.q": torch.randn(4, 10, 2)})
-    assert len(draw_map({"run": adapter}, "B", layout)["x"]) == 4
+    assert len(draw_map({"run": adapter}, "B", layout).x) == 4
 
 
 @pytest.mark.parametrize("layout", ["pca", "tsne"])
 def test_planted_groups_are_found(layout, by_layer):
     found = draw_map(by_layer, "B", layout)
-    real = {finding["by"] for finding in found["findings"] if finding["real"]}
-    assert real == {"layer"} and found["sentence"].startswith("The B matrices group by layer (p = 0.001)")
+    real = {finding.by for finding in found.findings if finding.real}
+    assert real == {"layer"} and found.sentence.startswith("The B matrices group by layer (p = 0.001)")
 
 
 def test_planted_groups_lie_together_on_the_picture(by_layer):
     found = draw_map(by_layer, "B", "tsne")
-    place = np.stack([found["x"], found["y"]], 1)
+    place = np.stack([found.x, found.y], 1)
     gaps = np.linalg.norm(place[:, None] - place[None], axis=-1)
     np.fill_diagonal(gaps, np.inf)
-    layers = np.array([point["layer"] for point in found["points"]])
+    layers = np.array([point.layer for point in found.points])
     assert (layers[gaps.argmin(1)] == layers).mean() > 0.9
 
 
 def test_groups_along_experts_are_found(tmp_path):
     adapter = write_adapter(tmp_path, random_heads(0, by_expert=1.0))
-    real = {f["by"] for f in draw_map({"run": adapter}, "B")["findings"] if f["real"]}
+    real = {f.by for f in draw_map({"run": adapter}, "B").findings if f.real}
     assert real == {"expert"}
 
 
@@ -135,7 +136,7 @@ def test_runs_that_share_a_part_are_told_apart(tmp_path):
             torch.randn(40, 4, generator=torch.Generator().manual_seed(run)),
         )
         adapters[f"run {run}"] = write_adapter(tmp_path / str(run), {k: v + part for k, v in heads.items()})
-    assert "run" in {f["by"] for f in draw_map(adapters, "B", likeness="subspace")["findings"] if f["real"]}
+    assert "run" in {f.by for f in draw_map(adapters, "B", similarity="subspace").findings if f.real}
 
 
 def test_raw_matrices_of_two_runs_are_not_compared(noise):
@@ -166,15 +167,15 @@ def test_the_silhouette_equals_that_of_scikit_learn():
 def test_a_map_says_how_far_it_is_and_can_be_stopped(noise):
     said: list[str] = []
     with pytest.raises(StoppedError):
-        draw_map(noise, "B", report=lambda share, text: said.append(text), should_stop=lambda: len(said) > 6)
+        draw_map(noise, "B", progress=Progress(lambda share, text: said.append(text), lambda: len(said) > 6))
     assert said[0] == "1 of 6 layers read" and said[6] == "Testing groups against shuffled labels"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_map_of_noise_is_labelled_as_noise(layout, noise):
     found = draw_map(noise, "B", layout)
-    assert found["sentence"].startswith("No structure beyond chance: the B matrices do not group by layer or expert")
-    assert not any(finding["real"] for finding in found["findings"])
+    assert found.sentence.startswith("No structure beyond chance: the B matrices do not group by layer or expert")
+    assert not any(finding.real for finding in found.findings)
 
 
 def test_a_hundred_random_adapters_give_hardly_a_false_finding(tmp_path, monkeypatch):
@@ -184,7 +185,7 @@ def test_a_hundred_random_adapters_give_hardly_a_false_finding(tmp_path, monkeyp
     for seed in range(100):
         heads = {name: stack for name, stack in list(random_heads(seed).items())[:4]}
         points, distances = matrix_distances({"run": write_adapter(tmp_path / str(seed), heads)}, "B")
-        false += any(finding["real"] for finding in find_groups(points, distances, seed))
+        false += any(finding.real for finding in find_groups(points, distances, seed))
     assert false <= 3
 
 
@@ -200,10 +201,13 @@ def test_p_values_of_noise_are_spread_over_the_whole_range():
 
 def test_kinds_of_layers_are_no_finding_by_themselves(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    heads = {f"layers.{i}.{kind}": torch.randn(2, out, 2, generator=generator)
-             for i in range(4) for kind, out in (("up_proj", 20), ("down_proj", 24))}  # fmt: skip
+    heads = {
+        f"layers.{i}.{kind}": torch.randn(2, out, 2, generator=generator)
+        for i in range(4)
+        for kind, out in (("up_proj", 20), ("down_proj", 24))
+    }
     found = draw_map({"run": write_adapter(tmp_path, heads)}, "B")
-    assert not any(finding["real"] for finding in found["findings"])
+    assert not any(finding.real for finding in found.findings)
 
 
 def test_the_same_map_keeps_all_neighbours_and_a_shuffled_one_few():
@@ -215,4 +219,4 @@ def test_the_same_map_keeps_all_neighbours_and_a_shuffled_one_few():
 
 def test_pca_has_no_seed_to_depend_on(by_layer):
     first, second = (draw_map(by_layer, "B", "pca", seed=seed) for seed in (0, 1))
-    assert first["x"] == second["x"] and first["stability"] == 1.0
+    assert first.x == second.x and first.stability == 1.0

@@ -12,16 +12,21 @@ from hydralora import METHODS, GateCapture, add_adapter, count_parameters
 from hydralora.errors import AdapterError
 from tests.hydralora.conftest import randomise
 
-SMALL = {"adalora": {"rank": 2, "initial_rank": 4}, "prompt_tuning": {"virtual_tokens": 3},
-         "prefix_tuning": {"virtual_tokens": 3}, "ia3": {}, "full": {},
-         "p_tuning": {"virtual_tokens": 3, "encoder_width": 8}}  # fmt: skip
+SMALL = {
+    "adalora": {"target_r": 2, "init_r": 4},
+    "prompt_tuning": {"num_virtual_tokens": 3},
+    "prefix_tuning": {"num_virtual_tokens": 3},
+    "ia3": {},
+    "full": {},
+    "p_tuning": {"num_virtual_tokens": 3, "encoder_hidden_size": 8},
+}
 LAYERS = [(32, 32)] * 4 + [(32, 48)] * 2 + [(48, 32)]  # (in, out) of one block of the tiny Llama
 BUILT = [name for name in METHODS if name != "lorahub"]  # which needs finished adapters: test_lorahub.py
 ROUTED = [name for name, method in METHODS.items() if method.routed]
 
 
 def build(model: Any, method: str, **more: Any) -> Any:
-    options = {**SMALL.get(method, {"rank": 4}), **more}
+    options = {**SMALL.get(method, {"r": 4}), **more}
     return add_adapter(model, method, options, seed=3, steps=10)
 
 
@@ -63,8 +68,10 @@ def test_the_base_is_never_trained(method, load_tiny, ids):
     base = load_tiny()
     model = build(base, method)
     train_two_steps(model, ids)
-    after = {n.replace("base_layer.", "").replace("original_module.", ""): w
-             for n, w in model.get_base_model().named_parameters()}  # fmt: skip
+    after = {
+        n.replace("base_layer.", "").replace("original_module.", ""): w
+        for n, w in model.get_base_model().named_parameters()
+    }
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
@@ -138,22 +145,24 @@ def test_parameters_of_lora_moe_follow_the_formula(tiny):
 
 
 def test_lora_split_has_as_many_parameters_as_one_large_lora(load_tiny):
-    split = count_parameters(build(load_tiny(), "lora_split", rank=4, num_experts=4))
-    large = count_parameters(build(load_tiny(), "lora", rank=16))
+    split = count_parameters(build(load_tiny(), "lora_split", r=4, num_experts=4))
+    large = count_parameters(build(load_tiny(), "lora", r=16))
     assert split == large
 
 
 def test_targets_choose_the_layers(tiny):
-    model = build(tiny, "hydralora", targets=["q_proj", "1.mlp.up_proj"])
+    model = build(tiny, "hydralora", target_modules=["q_proj", "1.mlp.up_proj"])
     assert [layer.name for layer in model.base_model.routed_layers()] == [
-        "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.1.mlp.up_proj"
-    ]  # fmt: skip
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.1.self_attn.q_proj",
+        "model.layers.1.mlp.up_proj",
+    ]
 
 
 @pytest.mark.parametrize("method", ["hydralora", "lora", "ia3"])
 def test_an_unknown_target_is_refused_with_the_ones_there_are(tiny, method):
     with pytest.raises(AdapterError, match=r"No layer is called 'w1'. This model has: q_proj, k_proj"):
-        build(tiny, method, targets=["w1"], **({} if method == "ia3" else {"rank": 2}))
+        build(tiny, method, target_modules=["w1"], **({} if method == "ia3" else {"r": 2}))
 
 
 def test_an_unknown_method_is_refused_with_the_ones_there_are(tiny):
@@ -161,12 +170,12 @@ def test_an_unknown_method_is_refused_with_the_ones_there_are(tiny):
         add_adapter(tiny, "hydra")
 
 
-@pytest.mark.parametrize("method", [name for name in BUILT if "rank" in METHODS[name].options.model_fields])
+@pytest.mark.parametrize("method", [name for name in BUILT if "r" in METHODS[name].options.model_fields])
 def test_a_rank_too_large_is_refused_with_layer_and_value(tiny, method):
     with pytest.raises(
         AdapterError, match=r"Layer '.*layers.0.self_attn.q_proj': .*between 1 and 32 for a 32x32 layer, got 33\."
     ):
-        build(tiny, method, rank=33)
+        build(tiny, method, r=33)
 
 
 PRESETS = [(name, preset) for name in BUILT for preset in METHODS[name].presets]
@@ -188,7 +197,7 @@ def test_a_method_says_what_it_computes_and_where_it_comes_from(method):
 
 
 def test_adalora_prunes_down_to_its_target(tiny, ids):
-    model = build(tiny, "adalora", rank=2, initial_rank=4)
+    model = build(tiny, "adalora", target_r=2, init_r=4)
     optimizer = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=0.1)
     model.train()
     for step in range(1, 11):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hydralora.analysis.runs import load_run
 from hydralora.errors import AdapterError
-from hydralora.routing import load_run
-from hydralora.train import train_adapter
+from hydralora.training.train import train_adapter
 from tests.hydralora.conftest import make_llama
 from tests.hydralora.test_generate import damage_adapter
 from tests.hydralora.test_train import make_config
@@ -32,7 +32,7 @@ def whole(base_folder: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPat
         ("other shape", "run-7 does not fit its base or is damaged"),
         ("no config", "run-7 does not fit its base or is damaged"),
         ("no weights", "run-7 holds no adapter_model.safetensors"),
-        ("pickled", "adapter_model.bin of run-7 is pickled, and pickled weights are never loaded"),
+        ("pickled", "adapter_model.bin is pickled, and pickled weights are never read"),
     ],
 )
 def test_a_damaged_run_is_refused_by_name(how, sentence, whole, tmp_path):
@@ -49,4 +49,4 @@ def test_a_base_that_was_changed_since_is_refused(whole, tokenizer):
     with pytest.raises(AdapterError, match="trained on another base model"):
         load_run(whole)
     (whole.parent / "base" / "model.safetensors").write_bytes(kept)
-    assert load_run(whole)[2]["summary"]["steps"] == 1
+    assert load_run(whole)[2].summary.steps == 1

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hydralora import METHODS, add_adapter
-from hydralora.gates import choose_heads
-from hydralora.layer import HydraLoraLinear
+from hydralora.tuner.gates import choose_heads
+from hydralora.tuner.layer import HydraLoraLinear
 from tests.hydralora.conftest import randomise
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -18,7 +18,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("hydralora", {}),
     ("hydralora", {"router_input": "Ax"}),
     ("hydralora", {"router_input": "pooled"}),
-    ("hydralora", {"use_rslora": True, "alpha": 5.0}),
+    ("hydralora", {"use_rslora": True, "lora_alpha": 5.0}),
     ("hydralora", {"num_experts": 1}),
     ("r_lora", {}),
     ("lora_moe", {}),
@@ -37,7 +37,7 @@ HEADS = torch.tensor([2, 0])  # of the two examples, where tasks choose
 
 def make_layer(tiny: Any, method: str, options: dict[str, Any]) -> Any:
     """One adapted layer of the tiny Llama with random weights, in float64, not training."""
-    given = {"rank": 4, "targets": ["up_proj"], **({} if method in LORAS else {"num_experts": 3}), **options}
+    given = {"r": 4, "target_modules": ["up_proj"], **({} if method in LORAS else {"num_experts": 3}), **options}
     model = randomise(add_adapter(tiny, method, given), scale=0.4).double().eval()
     choose_heads(model, HEADS)
     return model.base_model.model.model.layers[1].mlp.up_proj
@@ -64,20 +64,23 @@ def gates_of(method: str, options: dict[str, Any], x: Tensor, row: int, token: i
         return torch.full((count,), 1 / count, dtype=x.dtype)
     if combine == "hard":
         return torch.nn.functional.one_hot(HEADS[row], count).to(x.dtype)
-    seen = {"x": x[row, token], "Ax": own[0] @ x[row, token],
-            "pooled": sum(own[0] @ x[row, t] for t in range(token + 1)) / (token + 1)}[options.get("router_input", "x")]  # fmt: skip
+    seen = {
+        "x": x[row, token],
+        "Ax": own[0] @ x[row, token],
+        "pooled": sum(own[0] @ x[row, t] for t in range(token + 1)) / (token + 1),
+    }[options.get("router_input", "x")]
     scores = torch.exp(router @ seen)
     gates = scores / scores.sum()
-    if method == "lope":  # the last head is silent and gives its gate to the others by likeness
+    if method == "lope":  # the last head is silent and gives its gate to the others by similarity
         updates = [b @ (a @ x[row, token]) for a, b in zip(own, heads, strict=True)]
-        likeness = torch.stack([torch.cosine_similarity(u, updates[-1], dim=0) for u in updates[:-1]])
-        gates = torch.cat([gates[:-1] + gates[-1] * torch.softmax(likeness, 0), gates.new_zeros(1)])
+        similarity = torch.stack([torch.cosine_similarity(u, updates[-1], dim=0) for u in updates[:-1]])
+        gates = torch.cat([gates[:-1] + gates[-1] * torch.softmax(similarity, 0), gates.new_zeros(1)])
     return gates
 
 
 def by_loop(layer: Any, method: str, options: dict[str, Any], x: Tensor) -> Tensor:
     parts = matrices(layer)
-    scale = options.get("alpha", 16.0) / (4**0.5 if options.get("use_rslora", method == "r_lora") else 4)
+    scale = options.get("lora_alpha", 16.0) / (4**0.5 if options.get("use_rslora", method == "r_lora") else 4)
     result = layer.get_base_layer()(x).clone()
     for row in range(x.shape[0]):
         for token in range(x.shape[1]):
@@ -100,7 +103,7 @@ def test_every_method_of_our_own_layer_is_among_the_cases():
 
 
 def test_dropout_of_r_lora_is_its_formula_with_the_masks_that_were_drawn(tiny):
-    layer = make_layer(tiny, "r_lora", {"dropout": 0.5}).train()
+    layer = make_layer(tiny, "r_lora", {"lora_dropout": 0.5}).train()
     x = torch.randn(2, 5, 32, dtype=torch.float64)
     torch.manual_seed(1)
     masks = layer.hydralora_dropout["default"](torch.ones(2, 5, 3, 4, dtype=torch.float64))  # 0 or 2 for each head

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from hydralora import HydraLoraConfig, add_adapter
-from hydralora.corpus import Example
+from hydralora.analysis.answers import answer_examples
+from hydralora.corpus.examples import Example
 from hydralora.errors import AdapterError
-from hydralora.evaluate import answer_examples
-from hydralora.gates import can_cache
 from hydralora.generate import Answer, ChatModel, GenerationSettings
-from hydralora.layer import HydraLoraLinear
-from hydralora.train import train_adapter
-from tests.hydralora.conftest import randomise
+from hydralora.training.train import train_adapter
+from hydralora.tuner.gates import can_cache
+from hydralora.tuner.layer import HydraLoraLinear
+from tests.hydralora.conftest import DEVICE, randomise
 from tests.hydralora.test_train import make_config
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # float32 through two blocks
@@ -24,7 +24,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # float32 through two blocks
 
 @pytest.fixture
 def pooled(tiny: Any) -> Any:
-    options = {"rank": 4, "num_experts": 3, "router_input": "pooled"}
+    options = {"r": 4, "num_experts": 3, "router_input": "pooled"}
     return randomise(add_adapter(tiny, "hydralora", options), scale=0.4).eval()
 
 
@@ -77,9 +77,9 @@ def test_the_pool_remembers_earlier_tokens(pooled, ids):
     layer = pooled.base_model.routed_layers()[0]
     layer.capture = True
     logits(pooled, ids[:1])
-    whole = layer.captured[0, -1]
+    whole = layer.kept_gates[-1][0, -1]
     logits(pooled, ids[:1, -1:])
-    assert not torch.allclose(whole, layer.captured[0, 0])
+    assert not torch.allclose(whole, layer.kept_gates[-1][0, 0])
 
 
 def test_a_cache_is_refused_with_the_way_out(pooled, ids):
@@ -104,9 +104,9 @@ def test_the_base_and_other_adapters_keep_their_cache(pooled, ids):
 
 
 def test_a_pooled_run_trains_chats_and_answers(base_folder, easy_corpus, tmp_path):
-    adapter = {"rank": 4, "num_experts": 2, "router_input": "pooled"}
+    adapter = {"r": 4, "num_experts": 2, "router_input": "pooled"}
     train_adapter(make_config(base_folder, adapter=adapter, max_steps=3), easy_corpus, tmp_path)
-    chat, said = ChatModel(str(base_folder), device="cpu"), Answer()
+    chat, said = ChatModel(str(base_folder), device=DEVICE), Answer()
     settings = GenerationSettings(temperature=0.0, max_tokens=4)
     message = [{"role": "user", "content": "The door is red."}]
     list(chat.stream(message, adapter=tmp_path / "adapter", settings=settings, answer=said))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hydralora.config import TrainConfig, parse_config
-from hydralora.corpus import import_corpus
+from hydralora.corpus.imports import import_corpus
 from hydralora.errors import StoppedError, TrainingError
-from hydralora.presets import PRESETS, Speed, preset_settings, settings_for, speed_of, stored
-from hydralora.speed import measure_speed
+from hydralora.progress import Progress
+from hydralora.training.presets import PRESETS, Speed, preset_settings, settings_for, speed_of, stored
+from hydralora.training.speed import measure_speed
 from tests.hydralora.conftest import easy_rows, write_lines
 
 FAST = Speed(start=5.0, step=0.08, evaluation=0.5, batch=16)
@@ -65,7 +66,7 @@ def test_a_measurement_can_be_stopped(base_folder, tmp_path):
     import_corpus([write_lines(tmp_path / "easy.jsonl", easy_rows())], tmp_path / "corpus")
     config = parse_config({"base": str(base_folder), "train": {"batch_size": 4, "max_length": 96}})
     with pytest.raises(StoppedError):
-        measure_speed(config, tmp_path / "corpus", should_stop=lambda: True)
+        measure_speed(config, tmp_path / "corpus", progress=Progress(should_stop=lambda: True))
 
 
 def test_a_corpus_that_fits_no_model_is_refused_as_the_run_would_be(base_folder, tmp_path):

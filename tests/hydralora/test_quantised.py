@@ -30,7 +30,7 @@ def bits(request: Any) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama whose layers are as wide as one block of 64 weights: narrower ones bitsandbytes cannot pack on some CPUs."""
+    """A tiny Llama whose layers are as wide as one block of 64 weights; some CPUs cannot pack narrower ones."""
     path = tmp_path_factory.mktemp("even")
     make_llama(width=64).save_pretrained(path)
     return path
@@ -54,12 +54,12 @@ def test_targets_are_found_and_a_new_adapter_is_the_base(load, bits, ids):
     assert type(base.model.layers[0].mlp.up_proj).__name__ == LINEAR[bits]
     assert find_targets(base) == ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     before = logits(base, ids)
-    model = add_adapter(base, "hydralora", {"rank": 4, "num_experts": 3})
+    model = add_adapter(base, "hydralora", {"r": 4, "num_experts": 3})
     assert len(model.base_model.routed_layers()) == 14 and torch.equal(logits(model, ids), before)
 
 
 def test_the_loss_falls_and_the_adapter_comes_back_exactly(load, ids, tmp_path):
-    model = add_adapter(prepare_model_for_kbit_training(load()), "hydralora", {"rank": 4, "num_experts": 3})
+    model = add_adapter(prepare_model_for_kbit_training(load()), "hydralora", {"r": 4, "num_experts": 3})
     losses = []
     optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=2e-2)
     model.train()
@@ -77,7 +77,7 @@ def test_the_loss_falls_and_the_adapter_comes_back_exactly(load, ids, tmp_path):
 
 
 def test_only_the_adapter_is_trained_and_saved(load, ids, tmp_path):
-    model = add_adapter(load(), "hydralora", {"rank": 4})
+    model = add_adapter(load(), "hydralora", {"r": 4})
     base = {n: w.clone() for n, w in model.named_parameters() if not w.requires_grad}
     train_one_step(model, ids)
     assert base and all(torch.equal(w, base[n]) for n, w in model.named_parameters() if n in base)
@@ -87,14 +87,14 @@ def test_only_the_adapter_is_trained_and_saved(load, ids, tmp_path):
 
 def test_switching_off_gives_the_quantised_base(load, ids):
     expected = logits(load(), ids)
-    model = randomise(add_adapter(load(), "hydralora", {"rank": 4}))
+    model = randomise(add_adapter(load(), "hydralora", {"r": 4}))
     assert not torch.equal(logits(model, ids), expected)
     with model.disable_adapter():
         assert torch.equal(logits(model, ids), expected)
 
 
 def test_gates_are_captured_and_changed(load, ids):
-    model = randomise(add_adapter(load(), "hydralora", {"rank": 4, "num_experts": 3})).eval()
+    model = randomise(add_adapter(load(), "hydralora", {"r": 4, "num_experts": 3})).eval()
     with override_experts(model, {1: 0.0}), GateCapture(model) as capture:
         logits(model, ids)
         gates = capture.take()

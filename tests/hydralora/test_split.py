@@ -9,24 +9,25 @@ import pytest
 import torch
 
 from hydralora import add_adapter, override_experts
-from hydralora.corpus import Example
+from hydralora.analysis.answers import answer_examples, compare_answers
+from hydralora.analysis.routing import measure_routing
+from hydralora.analysis.runs import load_run
+from hydralora.corpus.examples import Example
+from hydralora.corpus.tasks import read_tasks
 from hydralora.errors import AdapterError, TrainingError
-from hydralora.evaluate import answer_examples, compare_answers
-from hydralora.gates import choose_heads
-from hydralora.groups import read_tasks
-from hydralora.routing import load_run, measure_routing
-from hydralora.split import HeadCollator
-from hydralora.train import train_adapter
+from hydralora.training.split import HeadCollator
+from hydralora.training.train import train_adapter
+from hydralora.tuner.gates import choose_heads
 from tests.hydralora.conftest import randomise
 from tests.hydralora.test_train import Recorder, make_config
 
-HARD = {"rank": 4, "num_experts": 2, "combine": "hard", "tasks": "label"}
+HARD = {"r": 4, "num_experts": 2, "combine": "hard", "tasks": "label"}
 
 
 @pytest.fixture
 def hard(tiny: Any) -> Any:
     """The tiny Llama with three heads to choose from, all random."""
-    return randomise(add_adapter(tiny, "lora_split", {"rank": 4, "num_experts": 3, "combine": "hard"})).eval()
+    return randomise(add_adapter(tiny, "lora_split", {"r": 4, "num_experts": 3, "combine": "hard"})).eval()
 
 
 def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -45,7 +46,7 @@ def test_each_example_gets_its_own_head(hard, ids):
 
 
 def test_without_a_task_every_head_has_an_equal_share(hard, load_tiny, ids):
-    mean = randomise(add_adapter(load_tiny(), "lora_split", {"rank": 4, "num_experts": 3, "combine": "mean"})).eval()
+    mean = randomise(add_adapter(load_tiny(), "lora_split", {"r": 4, "num_experts": 3, "combine": "mean"})).eval()
     expected = logits(mean, ids)
     torch.testing.assert_close(logits(hard, ids), expected, rtol=1e-5, atol=1e-5)
     choose_heads(hard, torch.tensor([-1, -1]))
@@ -94,8 +95,8 @@ def test_a_hard_run_learns_and_says_which_head_is_which_task(base_folder, easy_c
     config = make_config(base_folder, "lora_split", HARD, max_steps=60, learning_rate=2e-2, save_every=0)
     summary = train_adapter(config, easy_corpus, tmp_path, on_step=steps)
     _, _, facts = load_run(tmp_path)
-    assert facts["tasks"] == ["colour", "thing"]
-    assert summary["held_out_loss"] < 0.8 * summary["held_out_loss_before"]
+    assert facts.tasks == ["colour", "thing"]
+    assert summary.held_out_loss < 0.8 * summary.held_out_loss_before
 
 
 def test_as_many_heads_as_tasks_are_needed(base_folder, easy_corpus, tmp_path):
@@ -115,7 +116,7 @@ def test_clusters_that_are_missing_are_asked_for(method, base_folder, easy_corpu
 
 def test_fixed_heads_need_no_tasks(base_folder, easy_corpus, tmp_path):
     config = make_config(base_folder, "lora_split", {**HARD, "combine": "sum", "tasks": "cluster"}, max_steps=1)
-    assert train_adapter(config, easy_corpus, tmp_path)["steps"] == 1
+    assert train_adapter(config, easy_corpus, tmp_path).steps == 1
 
 
 def test_examples_without_a_label_are_counted():
@@ -145,11 +146,11 @@ def test_there_are_no_gates_to_measure_where_tasks_choose(base_folder, easy_corp
 def test_every_held_out_question_is_answered_by_the_head_of_its_task(base_folder, easy_corpus, tmp_path):
     config = make_config(base_folder, "lora_split", HARD, max_steps=40, learning_rate=2e-2, save_every=0)
     train_adapter(config, easy_corpus, tmp_path / "run")
-    rows = compare_answers(tmp_path / "run", easy_corpus, tmp_path / "out")["rows"]
+    rows = compare_answers(tmp_path / "run", easy_corpus, tmp_path / "out").rows
     model, tokenizer, facts = load_run(tmp_path / "run")
-    for head, task in enumerate(facts["tasks"]):
-        mine = [row for row in rows if row["label"] == task]
-        examples = [Example(row["prompt"], row["wanted"]) for row in mine]
+    for head, task in enumerate(facts.tasks):
+        mine = [row for row in rows if row.label == task]
+        examples = [Example(row.prompt, row.wanted) for row in mine]
         with override_experts(model, {}, force=head):
             alone = answer_examples(model, tokenizer, examples, max_tokens=4)
-        assert mine and all(row["tuned"].startswith(text) for row, text in zip(mine, alone, strict=True))
+        assert mine and all(row.tuned.startswith(text) for row, text in zip(mine, alone, strict=True))

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 
 from hydralora import add_adapter
 from hydralora.errors import TrainingError
-from hydralora.lope import LopeTrainer, noise_text
-from hydralora.meta_lora import QUERY, SUPPORT, Episodes, MetaTrainer
-from hydralora.thanora import ThanoraTrainer, entropy_of, share_out
-from hydralora.train import train_adapter
+from hydralora.methods import BlockOptions
+from hydralora.training.lope import LopeTrainer, noise_text
+from hydralora.training.meta_lora import QUERY, SUPPORT, Episodes, MetaTrainer
+from hydralora.training.thanora import ThanoraTrainer, entropy_of, share_out
+from hydralora.training.train import train_adapter
 from tests.hydralora.conftest import randomise
 from tests.hydralora.test_train import Recorder, make_config
 
@@ -35,7 +36,7 @@ def test_without_sharpness_tasks_share_equally():
 
 
 def test_a_rank_too_small_for_its_tasks_is_refused_with_the_least():
-    with pytest.raises(TrainingError, match=r"`rank` must be at least 6 for 5 tasks and a shared block, got 5\."):
+    with pytest.raises(TrainingError, match=r"`r` must be at least 6 for 5 tasks and a shared block, got 5\."):
         share_out(5, [0.5] * 5, 1.0)
 
 
@@ -46,7 +47,7 @@ def test_entropy_is_one_for_equal_values_and_zero_for_one():
 
 def test_the_loss_of_blocks_is_its_formula(tiny):
     trainer: Any = object.__new__(ThanoraTrainer)
-    trainer.model = randomise(add_adapter(tiny, "thanora", {"rank": 6, "targets": ["q_proj"]}))
+    trainer.model = randomise(add_adapter(tiny, "thanora", {"r": 6, "target_modules": ["q_proj"]}))
     trainer.weight, trainer.blocks = 0.5, {name: [2, 3, 1] for name in trainer.layers()}
     expected = []
     for layer in trainer.layers().values():
@@ -60,16 +61,16 @@ def test_the_loss_of_blocks_is_its_formula(tiny):
 
 
 def test_a_thanora_run_starts_at_the_base_and_keeps_its_ranks(base_folder, easy_corpus, tmp_path):
-    config = make_config(base_folder, "thanora", {"rank": 9, "tasks": "label"}, max_steps=2)
+    config = make_config(base_folder, "thanora", {"r": 9, "tasks": "label"}, max_steps=2)
     steps = Recorder()
     train_adapter(config, easy_corpus, tmp_path, on_step=steps)
     blocks = json.loads((tmp_path / "thanora.json").read_text())
     assert len(blocks) == 14 and all(sum(ranks) == 9 and len(ranks) == 3 for ranks in blocks.values())
     plain = Recorder()
     train_adapter(
-        make_config(base_folder, "lora", {"rank": 9}, max_steps=2), easy_corpus, tmp_path / "lora", on_step=plain
+        make_config(base_folder, "lora", {"r": 9}, max_steps=2), easy_corpus, tmp_path / "lora", on_step=plain
     )
-    weight = config.adapter["orthogonality_weight"]
+    weight = config.options_as(BlockOptions).orthogonality_weight
     assert steps.values[1]["loss"] == pytest.approx(plain.values[1]["loss"], abs=2 * 9 * weight)
 
 
@@ -124,7 +125,7 @@ def test_a_meta_step_is_its_formula_and_puts_the_shared_weights_back(base_folder
         return loss
 
     monkeypatch.setattr(MetaTrainer, "training_step", watched)
-    adapter = {"rank": 2, "tasks": "label", "inner_steps": 2, "inner_learning_rate": 0.05, "tasks_per_step": 2}
+    adapter = {"r": 2, "tasks": "label", "inner_steps": 2, "inner_learning_rate": 0.05, "tasks_per_step": 2}
     train_adapter(make_config(base_folder, "meta_lora", adapter, max_steps=1), easy_corpus, tmp_path)
     assert len(checked) == 1
 
@@ -134,14 +135,17 @@ def lope_weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
 
 
 def test_stage_one_moves_a_and_the_poisoning_head_only_and_stage_two_the_rest(base_folder, easy_corpus, tmp_path):
-    adapter = {"rank": 2, "num_experts": 3, "stage_one": 0.5}
+    adapter = {"r": 2, "num_experts": 3, "stage_one": 0.5}
     config = make_config(base_folder, "lope", adapter, max_steps=4, save_every=1)
     train_adapter(config, easy_corpus, tmp_path)
     states = {step: lope_weights(tmp_path, step) for step in (1, 2, 3, 4)}
 
     def moved(part: str, begin: int, end: int, columns: slice = slice(None)) -> bool:
-        return any(not torch.equal(states[begin][key][:, columns], states[end][key][:, columns])
-                   for key in states[begin] if f"hydralora_{part}" in key)  # fmt: skip
+        return any(
+            not torch.equal(states[begin][key][:, columns], states[end][key][:, columns])
+            for key in states[begin]
+            if f"hydralora_{part}" in key
+        )
 
     poison, normal = slice(4, 6), slice(0, 4)
     assert moved("A", 1, 2) and moved("B", 1, 2, poison)
@@ -166,8 +170,8 @@ def test_noise_of_hardly_any_text_is_text(text):
 def test_noise_on_embeddings_has_its_size_and_leaves_padding_alone(tiny):
     trainer: Any = object.__new__(LopeTrainer)
     trainer.model, trainer.noise = tiny.train(), 0.1
-    trainer._mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
-    output = torch.randn(2, 3, 400)
+    trainer._mask = torch.tensor([[1, 1, 0], [1, 0, 0]], device=tiny.device)
+    output = torch.randn(2, 3, 400, device=tiny.device)
     change = trainer._disturb(tiny, None, output) - output
     assert not change[0, 2].any() and not change[1, 1:].any()
     assert 0.9 < float(change[0, 0].abs().max() / (0.1 * output.square().mean().sqrt())) <= 1.0001

@@ -14,23 +14,38 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from hydralora.base import load_base, read_adapter_facts
-from hydralora.checkpoints import last_checkpoint, seal_checkpoint
-from hydralora.config import RunConfig, parse_config
-from hydralora.corpus import Corpus, Example, split_examples
+from hydralora.bases.load import load_base
+from hydralora.config import RunConfig, TrainConfig, parse_config
+from hydralora.corpus.batches import Collator
+from hydralora.corpus.encode import IGNORED, encode_example, encode_prompt, encode_text
+from hydralora.corpus.examples import Example, messages_of
+from hydralora.corpus.folder import Corpus
+from hydralora.corpus.imports import import_corpus
+from hydralora.corpus.split import split_examples
 from hydralora.errors import BaseModelError, StoppedError, TrainingError
+from hydralora.files import last_checkpoint, seal_checkpoint
 from hydralora.methods import METHODS
-from hydralora.prompt import IGNORED, encode_example, encode_prompt, encode_text, messages_of
-from hydralora.train import train_adapter
-from hydralora.trainer import AdapterTrainer, Collator
+from hydralora.progress import Progress
+from hydralora.results import AdapterFacts
+from hydralora.training.train import train_adapter
+from hydralora.training.trainer import AdapterTrainer
+from tests.hydralora.conftest import DEVICE, write_lines
 
 STEPS = 12
 
 
 def make_config(base: Path, method: str = "hydralora", adapter: Any = None, **train: Any) -> RunConfig:
-    adapter = {"rank": 4, "num_experts": 3, "dropout": 0.1} if adapter is None else adapter
-    settings = {"max_steps": STEPS, "batch_size": 8, "save_every": 4, "eval_every": 6, "max_length": 64,
-                "gate_every": 5, "learning_rate": 1e-2, **train}  # fmt: skip
+    adapter = {"r": 4, "num_experts": 3, "lora_dropout": 0.1} if adapter is None else adapter
+    settings = {
+        "max_steps": STEPS,
+        "batch_size": 8,
+        "save_every": 4,
+        "eval_every": 6,
+        "max_length": 64,
+        "gate_every": 5,
+        "learning_rate": 1e-2,
+        **train,
+    }
     return parse_config({"base": str(base), "method": method, "adapter": adapter, "train": settings})
 
 
@@ -89,23 +104,24 @@ def test_another_seed_gives_other_losses(whole, base_folder, easy_corpus, tmp_pa
 @pytest.mark.parametrize("method", ["hydralora", "lora"])
 def test_the_loss_falls_on_an_easy_corpus(method, base_folder, easy_corpus, tmp_path):
     steps = Recorder()
-    config = make_config(base_folder, method, {"rank": 8}, max_steps=80, eval_every=0, save_every=0,
-                         learning_rate=2e-2)  # fmt: skip
+    config = make_config(base_folder, method, {"r": 8}, max_steps=80, eval_every=0, save_every=0, learning_rate=2e-2)
     summary = train_adapter(config, easy_corpus, tmp_path, on_step=steps)
     losses = [loss for loss, *_ in steps.curve]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
-    assert summary["held_out_loss"] < summary["held_out_loss_before"]
+    assert summary.held_out_loss < summary.held_out_loss_before
 
 
 @pytest.mark.parametrize("stop", [3, 4, 7])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(whole, base_folder, easy_corpus, tmp_path, stop):
     config, steps = make_config(base_folder), Recorder()
     with pytest.raises(StoppedError, match=f"Stopped at step {stop}; a checkpoint is kept"):
-        train_adapter(config, easy_corpus, tmp_path, on_step=steps, should_stop=stop_after(stop, steps))
+        train_adapter(
+            config, easy_corpus, tmp_path, on_step=steps, progress=Progress(should_stop=stop_after(stop, steps))
+        )
     assert last_checkpoint(tmp_path).name == f"checkpoint-{stop}" and not (tmp_path / "adapter").exists()
     summary = train_adapter(config, easy_corpus, tmp_path, on_step=steps, resume=True)
     assert steps.curve == whole[1].curve
-    assert same_weights(tmp_path, whole[0]) and summary["resumed_from"] == stop
+    assert same_weights(tmp_path, whole[0]) and summary.resumed_from == stop
 
 
 def damage_checkpoint(folder: Path, how: str) -> None:
@@ -137,7 +153,7 @@ def test_resuming_past_a_broken_checkpoint_gives_the_same_adapter(whole, base_fo
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
     damage_checkpoint(tmp_path / "checkpoints" / "checkpoint-12", "truncated")
     summary = train_adapter(make_config(base_folder), easy_corpus, tmp_path, resume=True)
-    assert summary["resumed_from"] == 8 and same_weights(tmp_path, whole[0])
+    assert summary.resumed_from == 8 and same_weights(tmp_path, whole[0])
 
 
 def test_a_run_that_ended_before_its_adapter_was_kept_only_keeps_it(whole, base_folder, easy_corpus, tmp_path):
@@ -145,13 +161,13 @@ def test_a_run_that_ended_before_its_adapter_was_kept_only_keeps_it(whole, base_
     steps = Recorder()
     summary = train_adapter(make_config(base_folder), easy_corpus, tmp_path, on_step=steps, resume=True)
     assert steps.curve == [] and same_weights(tmp_path, whole[0])
-    assert summary["steps"] == STEPS and summary["held_out_loss"] == pytest.approx(whole[2]["held_out_loss"])
+    assert summary.steps == STEPS and summary.held_out_loss == pytest.approx(whole[2].held_out_loss)
 
 
 def test_resuming_without_a_checkpoint_starts_at_the_beginning(whole, base_folder, easy_corpus, tmp_path):
     steps = Recorder()
     summary = train_adapter(make_config(base_folder), easy_corpus, tmp_path, on_step=steps, resume=True)
-    assert steps.curve == whole[1].curve and summary["resumed_from"] is None
+    assert steps.curve == whole[1].curve and summary.resumed_from is None
 
 
 def test_the_newest_checkpoint_is_found_by_number(tmp_path):
@@ -175,7 +191,7 @@ def test_only_the_newest_checkpoints_are_kept(base_folder, easy_corpus, tmp_path
 def test_a_stop_at_the_last_step_still_finishes_the_run(base_folder, easy_corpus, tmp_path):
     steps = Recorder()
     config = make_config(base_folder, max_steps=3)
-    train_adapter(config, easy_corpus, tmp_path, on_step=steps, should_stop=stop_after(3, steps))
+    train_adapter(config, easy_corpus, tmp_path, on_step=steps, progress=Progress(should_stop=stop_after(3, steps)))
     assert (tmp_path / "adapter").is_dir()
 
 
@@ -199,8 +215,10 @@ def test_held_out_examples_are_never_trained_on(base_folder, easy_corpus, tokeni
     config = make_config(base_folder, max_steps=20, held_out_fraction=0.3, gate_every=0)
     train_adapter(config, easy_corpus, tmp_path)
     corpus = Corpus(easy_corpus)
-    train, held_out = ({tuple(encode_example(tokenizer, e, 64)["input_ids"]) for e in corpus.take(part)}
-                       for part in split_examples(corpus, 0.3))  # fmt: skip
+    train, held_out = (
+        {tuple(encode_example(tokenizer, e, 64)["input_ids"]) for e in corpus.take(part)}
+        for part in split_examples(corpus, TrainConfig(held_out_fraction=0.3))[:2]
+    )
     assert seen == train and len(held_out) > 5 and not seen & held_out
 
 
@@ -208,7 +226,7 @@ EXAMPLE = Example("Which colour?", "red", "Be brief.", (("user", "Hi"), ("assist
 
 
 def test_labels_cover_the_answer_and_its_end_only(tokenizer):
-    row = encode_example(tokenizer, EXAMPLE, 128)
+    row = encode_example(tokenizer, EXAMPLE, 128, "last")
     prompt = encode_prompt(tokenizer, messages_of(EXAMPLE))
     answer = [*encode_text(tokenizer, "red"), tokenizer.eos_token_id]
     assert row["input_ids"] == prompt + answer
@@ -229,8 +247,22 @@ def test_a_long_answer_is_cut_and_has_no_end(tokenizer):
 
 def test_a_prompt_that_leaves_no_room_gives_no_example(tokenizer):
     length = len(encode_prompt(tokenizer, messages_of(EXAMPLE)))
-    assert encode_example(tokenizer, EXAMPLE, length + 1) is None
-    assert encode_example(tokenizer, EXAMPLE, length + 2) is not None
+    assert encode_example(tokenizer, EXAMPLE, length + 1, "last") is None
+    assert encode_example(tokenizer, EXAMPLE, length + 2, "last") is not None
+
+
+def test_a_run_says_that_its_template_lets_only_the_last_answers_be_learnt(base_folder, tokenizer, tmp_path):
+    talk = [{"role": role, "content": "red door"} for role in ("user", "assistant") * 2]
+    source = write_lines(tmp_path / "talks.jsonl", [{"messages": talk}] * 6)
+    import_corpus([source], tmp_path / "corpus")
+    shutil.copytree(base_folder, base := tmp_path / "base")
+    template = "{% if add_generation_prompt %}<|user|>{% endif %}" + tokenizer.chat_template
+    (base / "chat_template.jinja").write_text(template)
+    notes = [
+        train_adapter(make_config(folder, max_steps=1, **settings), tmp_path / "corpus", tmp_path / name).note
+        for name, folder, settings in (("a", base, {}), ("b", base, {"learn": "last"}), ("c", base_folder, {}))
+    ]
+    assert "only the last answer is learnt" in notes[0] and notes[1:] == ["", ""]
 
 
 def test_control_tokens_in_a_text_stay_text(tokenizer):
@@ -257,26 +289,29 @@ def test_mean_gates_are_reported_every_few_steps_for_every_layer(whole):
 def test_the_held_out_loss_is_measured_on_time(whole):
     _, steps, summary = whole
     measured = {step: v["eval_loss"] for step, v in steps.values.items() if "eval_loss" in v}
-    assert set(measured) - {0} == {6, 12} and measured[12] == summary["held_out_loss"]
+    assert set(measured) - {0} == {6, 12} and measured[12] == summary.held_out_loss
 
 
 def test_the_held_out_loss_is_that_of_the_kept_adapter(whole, base_folder, easy_corpus, tokenizer):
     folder, _, summary = whole
     corpus = Corpus(easy_corpus)
-    rows = [encode_example(tokenizer, e, 64) for e in corpus.take(split_examples(corpus, 0.1)[1])]
-    model = PeftModel.from_pretrained(load_base(str(base_folder), device="cpu")[0], folder / "adapter").eval()
+    rows = [
+        encode_example(tokenizer, e, 64)
+        for e in corpus.take(split_examples(corpus, TrainConfig(held_out_fraction=0.1))[1])
+    ]
+    model = PeftModel.from_pretrained(load_base(str(base_folder), device=DEVICE)[0], folder / "adapter").eval()
     with torch.inference_mode():
         loss = model(**Collator(tokenizer.pad_token_id)(rows)).loss.item()
-    assert summary["held_out_loss"] == pytest.approx(loss, abs=1e-5)
+    assert summary.held_out_loss == pytest.approx(loss, abs=1e-5)
 
 
 def test_the_run_writes_down_what_it_was_made_of(whole, base_folder, easy_corpus):
     folder, _, summary = whole
-    facts = read_adapter_facts(folder / "adapter")
-    assert facts["config"] == make_config(base_folder).model_dump() and facts["summary"] == summary
-    assert facts["corpus_hash"] == Corpus(easy_corpus).manifest["content_hash"]
-    assert set(facts["versions"]) == {"torch", "transformers", "peft", "accelerate"}
-    assert summary["train_examples"] + summary["held_out_examples"] == 64
+    facts = AdapterFacts.read(folder / "adapter")
+    assert facts.config == make_config(base_folder) and facts.summary == summary
+    assert facts.corpus_hash == Corpus(easy_corpus).manifest.content_hash
+    assert set(facts.versions) == {"torch", "transformers", "peft", "accelerate"}
+    assert summary.train_examples + summary.held_out_examples == 64
 
 
 def test_the_adapter_is_kept_as_safetensors_alone(whole):
@@ -288,8 +323,9 @@ def test_two_half_batches_equal_one_batch(base_folder, easy_corpus, tmp_path):
     curves = []
     for batch, parts in ((8, 1), (4, 2)):
         steps = Recorder()
-        config = make_config(base_folder, adapter={"rank": 4}, batch_size=batch, accumulation=parts,
-                             max_steps=4, held_out_fraction=0.0)  # fmt: skip
+        config = make_config(
+            base_folder, adapter={"r": 4}, batch_size=batch, accumulation=parts, max_steps=4, held_out_fraction=0.0
+        )
         train_adapter(config, easy_corpus, tmp_path / str(batch), on_step=steps)
         curves.append([value for row in steps.curve for value in row])
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
@@ -299,8 +335,9 @@ def test_gradient_checkpointing_changes_no_loss(base_folder, easy_corpus, tmp_pa
     curves = []
     for switch in (False, True):
         steps = Recorder()
-        config = make_config(base_folder, gradient_checkpointing=switch, max_steps=3,
-                             adapter={"rank": 4, "balance_weight": 0.1})  # fmt: skip
+        config = make_config(
+            base_folder, gradient_checkpointing=switch, max_steps=3, adapter={"r": 4, "balance_weight": 0.1}
+        )
         train_adapter(config, easy_corpus, tmp_path / str(switch), on_step=steps)
         curves.append(steps.curve)
     assert curves[0] == curves[1]
@@ -310,7 +347,7 @@ def test_the_balance_loss_is_added_to_the_loss(base_folder, easy_corpus, tmp_pat
     first = []
     for weight in (0.0, 5.0):
         steps = Recorder()
-        config = make_config(base_folder, adapter={"rank": 4, "balance_weight": weight}, max_steps=1)
+        config = make_config(base_folder, adapter={"r": 4, "balance_weight": weight}, max_steps=1)
         train_adapter(config, easy_corpus, tmp_path / str(weight), on_step=steps)
         first.append(steps.curve[0][0])
     assert first[1] > first[0]
@@ -323,7 +360,9 @@ def test_every_method_resumes_where_it_stopped(method, base_folder, easy_corpus,
     steps, whole = Recorder(), Recorder()
     train_adapter(config, easy_corpus, tmp_path / "whole", on_step=whole)
     with pytest.raises(StoppedError):
-        train_adapter(config, easy_corpus, tmp_path / "parts", on_step=steps, should_stop=stop_after(8, steps))
+        train_adapter(
+            config, easy_corpus, tmp_path / "parts", on_step=steps, progress=Progress(should_stop=stop_after(8, steps))
+        )
     train_adapter(config, easy_corpus, tmp_path / "parts", on_step=steps, resume=True)
     assert steps.curve == whole.curve and len(whole.curve) == STEPS
     assert same_weights(tmp_path / "parts", tmp_path / "whole")
@@ -344,7 +383,7 @@ def test_nothing_held_out_means_nothing_measured(base_folder, easy_corpus, tmp_p
     steps = Recorder()
     config = make_config(base_folder, held_out_fraction=0.0, max_steps=2)
     summary = train_adapter(config, easy_corpus, tmp_path, on_step=steps)
-    assert summary["held_out_loss"] is None and summary["train_examples"] == 64
+    assert summary.held_out_loss is None and summary.train_examples == 64
     assert not any("eval_loss" in v for v in steps.values.values())
 
 
@@ -372,7 +411,7 @@ def test_a_missing_base_is_refused_before_anything_is_written(easy_corpus, tmp_p
 def test_progress_ends_at_one(base_folder, easy_corpus, tmp_path):
     shares: list[float] = []
     config = make_config(base_folder, max_steps=2)
-    train_adapter(config, easy_corpus, tmp_path, report=lambda share, text: shares.append(share))
+    train_adapter(config, easy_corpus, tmp_path, progress=Progress(lambda share, text: shares.append(share)))
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 

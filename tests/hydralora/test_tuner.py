@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,7 @@ TARGETS = ["q_proj", "v_proj", "up_proj"]
 
 
 def make_config(**settings: Any) -> HydraLoraConfig:
-    values = {"r": 8, "num_experts": 4, "lora_alpha": 16, "target_modules": TARGETS,
-              "task_type": "CAUSAL_LM"}  # fmt: skip
+    values = {"r": 8, "num_experts": 4, "lora_alpha": 16, "target_modules": TARGETS, "task_type": "CAUSAL_LM"}
     return HydraLoraConfig(**{**values, **settings})
 
 
@@ -88,7 +88,7 @@ def test_a_fresh_process_loads_the_adapter_exactly(adapted, base_folder, ids, tm
     torch.testing.assert_close(there, logits(adapted, ids), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("first", ["hydra_config", "layer", "tuner"])
+@pytest.mark.parametrize("first", ["tuner.config", "tuner.layer", "tuner.model"])
 def test_the_method_is_registered_whichever_module_is_imported_first(first):
     code = f"import hydralora.{first}\nfrom peft import PeftType\nassert PeftType.HYDRALORA == 'HYDRALORA'"
     code += "\nfrom hydralora import HydraLoraConfig\nassert HydraLoraConfig(r=2).r == 2"
@@ -192,8 +192,8 @@ def test_a_rank_too_large_names_the_layer(tiny):
 
 
 WRONG = [
-    ({"r": 0}, "`r` must be at least 1, got 0."),
-    ({"num_experts": 0}, "`num_experts` must be at least 1, got 0."),
+    ({"r": 0}, "`r` must be a whole number from 1 to 65,536, got 0."),
+    ({"num_experts": 0}, "`num_experts` must be a whole number from 1 to 1,024, got 0."),
     ({"lora_dropout": 1.0}, r"`lora_dropout` must be in \[0, 1\), got 1.0."),
     ({"combine": "vote"}, "`combine` must be one of router, mean, sum, hard, got 'vote'."),
     ({"router_init": "zero"}, "never breaks their symmetry"),
@@ -264,3 +264,25 @@ def test_an_adapter_with_settings_by_layer_comes_back_exactly(tiny, load_tiny, i
     adapted.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(load_tiny(), tmp_path).eval()
     assert torch.equal(logits(loaded, ids), logits(adapted, ids))
+
+
+def test_the_model_card_says_how_the_adapter_is_loaded_and_says_it_once(adapted, tmp_path):
+    for _ in range(2):
+        adapted.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert card.count("import hydralora") == 1 and card.startswith("---"), "PEFT's own part stays"
+
+
+def test_what_the_model_card_says_is_true(adapted, base_folder, tmp_path):
+    adapted.save_pretrained(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text("utf-8"), re.DOTALL)
+    base = (
+        "from transformers import AutoModelForCausalLM as M\nimport sys\nbase_model = M.from_pretrained(sys.argv[1])\n"
+    )
+    code = base + code.replace('"folder of this adapter"', "sys.argv[2]")
+    root = Path(hydralora.__file__).parent.parent
+    for script, status in ((code, 0), (code.replace("import hydralora\n", ""), 1)):
+        command = [sys.executable, "-c", script, str(base_folder), str(tmp_path)]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+    assert "KeyError: 'HYDRALORA'" in done.stderr  # as the card says

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from hydralora.adapt import add_adapter
-from hydralora.base import load_base
-from hydralora.corpus import Corpus
-from hydralora.prompt import encode_example
-from hydralora.trainer import AdapterTrainer, Collator
+from hydralora.adapters.build import add_adapter
+from hydralora.bases.load import load_base
+from hydralora.corpus.batches import Collator
+from hydralora.corpus.encode import encode_example
+from hydralora.corpus.folder import Corpus
+from hydralora.training.trainer import AdapterTrainer
 
 STEPS, STOP = 6, 3
 
@@ -37,16 +38,32 @@ class StopAt(TrainerCallback):
 
 def make_trainer(base: str, rows: list[Any], folder: Path, balance: float, *callbacks: Any) -> AdapterTrainer:
     model, tokenizer = load_base(base, device="cpu")
-    options = {"rank": 4, "num_experts": 3, "dropout": 0.1, "balance_weight": balance}
+    options = {"r": 4, "num_experts": 3, "lora_dropout": 0.1, "balance_weight": balance}
     adapted = add_adapter(model, "hydralora", options, seed=0, steps=STEPS)
     adapted.config.use_cache = False
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=STEPS, per_device_train_batch_size=4, gradient_accumulation_steps=2,
-        learning_rate=1e-2, seed=0, data_seed=0, save_strategy="no", report_to="none", disable_tqdm=True,
-        remove_unused_columns=False, use_cpu=True, logging_steps=1, dataloader_pin_memory=False,
-    )  # fmt: skip
-    trainer = AdapterTrainer(model=adapted, args=arguments, train_dataset=rows,
-                             data_collator=Collator(tokenizer.pad_token_id), callbacks=[*callbacks])  # fmt: skip
+        output_dir=str(folder),
+        max_steps=STEPS,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        learning_rate=1e-2,
+        seed=0,
+        data_seed=0,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=True,
+        logging_steps=1,
+        dataloader_pin_memory=False,
+    )
+    trainer = AdapterTrainer(
+        model=adapted,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=Collator(tokenizer.pad_token_id),
+        callbacks=[*callbacks],
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 

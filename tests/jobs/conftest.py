@@ -8,21 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import event
 
 from jobs.home import Home
-from jobs.queue import Queue
-from jobs.records import Job
-from jobs.store import Store
+from jobs.store.queue import Queue
+from jobs.store.records import Job
+from jobs.store.store import Store
 
 PROJECT = Path(__file__).resolve().parents[2]
 LITTLE = "tests.jobs.little_tasks"
-LANES = {"quick": "light", "slow": "heavy"}
 
 
 def wait_for(look: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -34,6 +34,21 @@ def wait_for(look: Callable[[], Any], seconds: float = 60.0) -> Any:
             return found
         time.sleep(0.05)
     raise AssertionError(f"nothing came within {seconds:.0f} s")
+
+
+@contextmanager
+def counting(store: Store) -> Iterator[list[str]]:
+    """The statements that go to the database meanwhile, each BEGIN among them."""
+    said: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        said.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
 
 
 def end_home(home: Home) -> None:
@@ -66,9 +81,15 @@ class Workshop:
         self.home, self.store = home, store
 
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "jobs.worker", "--home", str(self.home.root), "--tasks", LITTLE]
-        worker = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)},
-                                  stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        words = ["--home", str(self.home.root), "--tasks", LITTLE, "--executor", "spawn"]  # no little task needs torch
+        command = [sys.executable, "-m", "jobs.runner.worker", *words]
+        worker = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         wait_for(lambda: any(w["process"]["pid"] == worker.pid for w in self.store.queue.workers()))
         return worker
 

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from hydralora.errors import StoppedError, UserError
-from jobs.child import Job
+from jobs.runner.child import Job
 
 
 def _work(job: Job) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-import jobs
 from hydralora.errors import UserError
-from jobs.database import migrate, open_engine, writing
+from jobs.database_file import VERSIONS
 from jobs.home import Home
-from jobs.store import Store
-from jobs.tables import Base
+from jobs.store.database import migrate, open_engine, writing
+from jobs.store.store import Store
+from jobs.store.tables import Base
 
 
 def test_migrations_lead_to_exactly_the_declared_tables(home: Home) -> None:
@@ -62,7 +62,7 @@ def test_every_connection_has_the_settings_it_needs(store: Store, pragma: str, v
 
 def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_point_to_it(home: Home) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(jobs.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(VERSIONS.parent))
     config.attributes["url"] = home.database_url
     command.upgrade(config, "0001")
     rows = (
@@ -77,14 +77,14 @@ def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_point_to_it(hom
         for row in rows:
             connection.exec_driver_sql(row)
     store = Store(home)
-    assert store.run(1).name == "first" and store.analysis(1).kind == "weights"
-    assert [step.numbers["loss"] for step in store.steps(1)] == [2.5]
+    assert store.runs.get(1).name == "first" and store.analyses.get(1).kind == "weights"
+    assert [step.numbers["loss"] for step in store.runs.steps(1)] == [2.5]
     with store.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
     files = [home.root / "adapter_config.json", home.root / "adapter_model.safetensors"]
     for file in files:
         file.write_text("{}", "utf-8")
-    assert store.import_run(files).id == 8  # 7 was given once
+    assert store.runs.import_adapter(files).id == 8  # 7 was given once
 
 
 @pytest.mark.parametrize("table", sorted(Base.metadata.tables))
@@ -103,7 +103,7 @@ def test_a_file_that_is_no_database_is_refused_with_a_sentence(home: Home) -> No
 
 def test_a_database_of_a_newer_program_is_refused_with_a_sentence(home: Home) -> None:
     store = Store(home)
-    with store.write_engine.begin() as connection:
+    with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(UserError, match="newer"):
         Store(home)

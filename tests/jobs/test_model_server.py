@@ -1,4 +1,4 @@
-"""The model server keeps off a device that training needs. ``meta`` stands for a GPU: it holds weights and computes nothing."""
+"""The model server keeps off a device that training needs. ``meta`` stands for a GPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import httpx
 import pytest
 import uvicorn
 
+from jobs.chat.server import Ask, Server, build_app
 from jobs.home import Home
-from jobs.model_server import Ask, Server, build_app
-from jobs.store import Store
-from jobs.worker import Worker
+from jobs.runner.worker import Worker
+from jobs.store.bases import Bases
+from jobs.store.store import Store
 from tests.hydralora.conftest import make_llama, make_tokenizer
 from tests.jobs.conftest import wait_for
 
@@ -24,6 +25,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     make_llama(len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture
+def home(tmp_path: Path, base: str) -> Home:
+    """A home on whose list the base is."""
+    home = Home(tmp_path / "home")
+    Bases(home).add(Path(base))
+    return home
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def test_answers_come_from_the_processor_meanwhile_and_say_so(server: Server, ba
     server.home.make_room.touch()
     ask = Ask(request_id="a", base=base, messages=[{"role": "user", "content": "The door is red."}])
     lines = list(server.answer(ask))
-    assert any("computed on the processor" in line for line in lines)
+    assert any("computed on the CPU" in line for line in lines)
     assert '"done"' in lines[-1] and server.model is not None and server.model.base.device.type == "cpu"
 
 
@@ -102,8 +111,12 @@ def test_a_reader_who_leaves_in_mid_answer_gives_the_turn_to_the_next(home: Home
     wait_for(lambda: web.started)
     address, headers = f"http://127.0.0.1:{listener.getsockname()[1]}/answer", {"Authorization": "Bearer t"}
     for number in range(3):
-        ask = {"request_id": str(number), "base": base, "messages": [{"role": "user", "content": "The door is red."}],
-               "settings": {"temperature": 1.0, "max_tokens": 80, "seed": number}}  # fmt: skip
+        ask = {
+            "request_id": str(number),
+            "base": base,
+            "messages": [{"role": "user", "content": "The door is red."}],
+            "settings": {"temperature": 1.0, "max_tokens": 80, "seed": number},
+        }
         with httpx.stream("POST", address, json=ask, headers=headers, timeout=60) as reply:
             assert "text" in next(line for line in reply.iter_lines() if '"text"' in line)
     wait_for(lambda: not server.turn.is_held and server.waiting == 0)

@@ -10,9 +10,9 @@ import pytest
 
 from hydralora.errors import UserError
 from jobs.home import Home
-from jobs.queue import Queue
-from jobs.status import JobStatus
-from jobs.store import Store
+from jobs.store.queue import Queue
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
 
 
 def claim_all(root: Path, name: str, found: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
@@ -72,8 +72,8 @@ def test_a_finished_job_never_changes(store: Store, queue: Queue) -> None:
     queue.submit("cluster")
     job = queue.claim("w", "here", "light")
     assert job is not None
-    assert store.finish(job, JobStatus.FAILED, time.time(), error="no")
-    assert not store.finish(job, JobStatus.STOPPED, time.time())
+    assert store.queue.finish(job, JobStatus.FAILED, time.time(), error="no")
+    assert not store.queue.finish(job, JobStatus.STOPPED, time.time())
     assert not queue.renew(job, progress=0.5)
     assert queue.get(job.id).status == JobStatus.FAILED
 
@@ -95,7 +95,7 @@ def test_a_finished_job_cannot_be_stopped(store: Store, queue: Queue) -> None:
     queue.submit("cluster")
     job = queue.claim("w", "here", "light")
     assert job is not None
-    store.finish(job, JobStatus.FAILED, time.time())
+    store.queue.finish(job, JobStatus.FAILED, time.time())
     with pytest.raises(UserError, match="already finished"):
         queue.stop(job.id)
 

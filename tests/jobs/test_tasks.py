@@ -14,12 +14,12 @@ import torch
 
 from hydralora.errors import UserError
 from jobs.breakdown import start_breakdown
-from jobs.chat import ChatClient
+from jobs.chat.client import ChatClient
 from jobs.home import Home
-from jobs.records import Job
-from jobs.status import JobStatus
-from jobs.store import Store
-from jobs.worker import start_worker
+from jobs.runner.service import start_worker
+from jobs.store.records import Job
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
 from tests.hydralora.conftest import easy_rows, make_llama, make_tokenizer, write_lines
 from tests.jobs.conftest import end_home, wait_for
 
@@ -33,9 +33,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory, base: str) -> Iterator[Store]:
     home = Home(tmp_path_factory.mktemp("home"))
     store = Store(home)
+    store.bases.add(Path(base))
     start_worker(home)
     yield store
     end_home(home)
@@ -48,37 +49,40 @@ def ended(store: Store, job: Job | None, seconds: float = 120.0) -> Job:
 
 
 def config(base: str, **train: Any) -> dict[str, Any]:
-    return {"base": base, "adapter": {"num_experts": 2, "rank": 4},
-            # So slow that a tiny model does not learn to end its answers at once: they must have tokens.
-            "train": {"batch_size": 8, "eval_every": 0, "gate_every": 2, "max_length": 96, "learning_rate": 3e-4, **train}}  # fmt: skip
+    return {
+        "base": base,
+        "adapter": {"num_experts": 2, "r": 4},
+        # So slow that a tiny model does not learn to end its answers at once: they must have tokens.
+        "train": {"batch_size": 8, "eval_every": 0, "gate_every": 2, "max_length": 96, "learning_rate": 3e-4, **train},
+    }
 
 
 def test_a_corpus_is_read(store: Store, tmp_path: Path) -> None:
-    corpus = store.add_corpus("easy", [write_lines(tmp_path / "easy.jsonl", easy_rows())])
+    corpus = store.corpora.add("easy", [write_lines(tmp_path / "easy.jsonl", easy_rows())])
     assert ended(store, corpus.job).status == JobStatus.SUCCEEDED
-    assert store.corpus(corpus.id).examples == 64
+    assert store.corpora.get(corpus.id).examples == 64
     assert not any(store.home.uploads.glob("corpus-1/*/nothing"))
 
 
 def test_it_is_clustered(store: Store) -> None:
-    clustering = store.add_clustering(1, 2)
+    clustering = store.clusterings.add(1, 2)
     assert ended(store, clustering.job).status == JobStatus.SUCCEEDED
-    result = store.clustering(clustering.id).result or {}
-    assert result["k"] == 2 and sum(result["sizes"]) == 64
+    result = store.clusterings.get(clustering.id).result
+    assert result is not None and result.k == 2 and sum(result.sizes) == 64
 
 
 def test_a_run_is_trained(store: Store, base: str) -> None:
-    run = store.start_run(1, config(base, max_steps=8))
+    run = store.runs.start(1, config(base, max_steps=8))
     assert ended(store, run.job).status == JobStatus.SUCCEEDED
-    losses = [s.step for s in store.steps(run.id) if "loss" in s.numbers]
+    losses = [s.step for s in store.runs.steps(run.id) if "loss" in s.numbers]
     assert losses == list(range(1, 9))
-    gates = next(s.gates for s in store.steps(run.id) if s.gates)
+    gates = next(s.gates for s in store.runs.steps(run.id) if s.gates)
     assert all(abs(sum(row) - 1) < 1e-4 for row in gates.values())
 
 
 @pytest.mark.parametrize("kind", ["routing", "weights", "answers", "experts"])
 def test_it_is_looked_into(store: Store, kind: str) -> None:
-    analysis = store.analyse(1, kind)
+    analysis = store.analyses.ask(1, kind)
     done = ended(store, analysis.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     assert (done.result or {})["sentence"]
@@ -86,7 +90,7 @@ def test_it_is_looked_into(store: Store, kind: str) -> None:
 
 @pytest.mark.parametrize("how", ["uniform", "mean_gate", "cluster"])
 def test_it_is_exported_with_its_gap(store: Store, how: str) -> None:
-    export = store.export(1, how)
+    export = store.analyses.export(1, how)
     done = ended(store, export.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     parts = (done.result or {})["parts"]
@@ -99,10 +103,10 @@ def test_it_is_exported_with_its_gap(store: Store, how: str) -> None:
 def test_an_adapter_from_elsewhere_is_taken_in_and_measured_like_its_source(store: Store, base: str) -> None:
     made = store.home.run(1) / "adapter"
     files = [made / "adapter_config.json", made / "adapter_model.safetensors"]
-    run = store.import_run(files, base=base, corpus_id=1)
+    run = store.runs.import_adapter(files, base=base, corpus_id=1)
     assert (done := ended(store, run.job)).status == JobStatus.SUCCEEDED, done.error
-    assert store.run(run.id).config["adapter"]["num_experts"] == 2
-    first, second = (store.analyse(number, "routing") for number in (1, run.id))
+    assert store.runs.get(run.id).config.adapter.experts == 2
+    first, second = (store.analyses.ask(number, "routing") for number in (1, run.id))
     assert (done := ended(store, second.job)).status == JobStatus.SUCCEEDED, done.error
     gates = [json.loads((store.home.analysis(a.id) / "routing.json").read_text("utf-8")) for a in (first, second)]
     assert gates[0]["mean"] == gates[1]["mean"]
@@ -110,21 +114,21 @@ def test_an_adapter_from_elsewhere_is_taken_in_and_measured_like_its_source(stor
 
 def test_finished_loras_are_mixed(store: Store, base: str) -> None:
     loras = [
-        store.start_run(1, {**config(base, max_steps=4, seed=seed), "method": "lora", "adapter": {"rank": 4}})
+        store.runs.start(1, {**config(base, max_steps=4, seed=seed), "method": "lora", "adapter": {"r": 4}})
         for seed in (1, 2)
     ]
     for run in loras:
         assert ended(store, run.job).status == JobStatus.SUCCEEDED
     sources = {"sources": [run.id for run in loras], "shots": 4}
-    mixed = store.start_run(1, {**config(base, max_steps=6), "method": "lorahub", "adapter": sources})
+    mixed = store.runs.start(1, {**config(base, max_steps=6), "method": "lorahub", "adapter": sources})
     done = ended(store, mixed.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
-    assert [step.step for step in store.steps(mixed.id) if "loss" in step.numbers] == list(range(1, 7))
+    assert [step.step for step in store.runs.steps(mixed.id) if "loss" in step.numbers] == list(range(1, 7))
 
 
 @pytest.mark.parametrize("layout, start", [("pca", True), ("tsne", False), ("umap", False)])
 def test_its_matrices_are_placed_on_a_map(store: Store, layout: str, start: bool) -> None:
-    analysis = store.analyse(1, "map", {"which": "A", "layout": layout, "seed": 0, "start": start})
+    analysis = store.analyses.ask(1, "map", {"which": "A", "layout": layout, "seed": 0, "start": start})
     done = ended(store, analysis.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     points = json.loads((store.home.analysis(analysis.id) / "map.json").read_text("utf-8"))["points"]
@@ -134,9 +138,9 @@ def test_its_matrices_are_placed_on_a_map(store: Store, layout: str, start: bool
 def test_its_clusters_are_broken_down_and_their_adapters_compared(store: Store) -> None:
     runs = start_breakdown(store, 1, own_seeds=True)
     assert all(ended(store, run.job).status == JobStatus.SUCCEEDED for run in runs) and len(runs) == 2
-    sizes = [(store.run(run.id).summary or {})["train_examples"] for run in runs]
-    assert sum(sizes) == (store.run(1).summary or {})["train_examples"]
-    analysis = store.analyse(runs[0].id, "compare", {"other_runs": [runs[1].id]})
+    sizes = [store.runs.get(run.id).summary.train_examples for run in runs]
+    assert sum(sizes) == store.runs.get(1).summary.train_examples
+    analysis = store.analyses.ask(runs[0].id, "compare", {"other_runs": [runs[1].id]})
     done = ended(store, analysis.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     found = json.loads((store.home.analysis(analysis.id) / "compare.json").read_text("utf-8"))
@@ -144,8 +148,14 @@ def test_its_clusters_are_broken_down_and_their_adapters_compared(store: Store) 
 
 
 def question(base: str, number: str, **more: Any) -> dict[str, Any]:
-    return {"request_id": number, "base": base, "run_id": 1, "messages": [{"role": "user", "content": "The door is red."}],
-            "settings": {"temperature": 0, "max_tokens": 6}, **more}  # fmt: skip
+    return {
+        "request_id": number,
+        "base": base,
+        "run_id": 1,
+        "messages": [{"role": "user", "content": "The door is red."}],
+        "settings": {"temperature": 0, "max_tokens": 6},
+        **more,
+    }
 
 
 def test_the_model_server_answers_with_gates(store: Store, base: str) -> None:
@@ -167,20 +177,20 @@ def test_an_answer_can_be_stopped(store: Store, base: str) -> None:
     assert sum("text" in line for line in seen) < 1_500
 
 
-def test_the_words_of_an_answer_are_weighed_with_an_expert_muted(store: Store, base: str) -> None:
+def test_the_words_of_an_answer_are_scored_with_an_expert_muted(store: Store, base: str) -> None:
     client = ChatClient(store)
     ids = [line["id"] for line in client.ask(question(base, "w")) if "text" in line]
     asked = {**question(base, "w"), "tokens": ids}
     del asked["request_id"]
-    own, muted = client.weigh(asked), client.weigh({**asked, "factors": {0: 0.0}})
+    own, muted = client.score(asked), client.score({**asked, "factors": {0: 0.0}})
     assert len(own) == len(muted) == len(ids) and own != muted
 
 
-def test_what_cannot_be_weighed_is_said(store: Store, base: str) -> None:
+def test_what_cannot_be_scored_is_said(store: Store, base: str) -> None:
     asked = {**question(base, "w"), "tokens": [1, 2], "run_id": 99}
     del asked["request_id"]
     with pytest.raises(UserError, match="no adapter"):
-        ChatClient(store).weigh(asked)
+        ChatClient(store).score(asked)
 
 
 def test_a_killed_model_server_is_replaced(store: Store, base: str) -> None:
@@ -197,32 +207,32 @@ def test_a_question_to_a_run_without_adapter_is_refused(store: Store, base: str)
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_with_every_step_once(store: Store, base: str) -> None:
-    run = store.start_run(1, config(base, max_steps=60, save_every=10))
+    run = store.runs.start(1, config(base, max_steps=60, save_every=10))
     wait_for(lambda: (store.home.run(run.id) / "checkpoints" / "checkpoint-20" / "complete.json").exists(), 120)
-    job = store.run(run.id).job
+    job = store.runs.get(run.id).job
     assert job is not None
     os.killpg((job.process or {})["pid"], signal.SIGKILL)
     done = ended(store, job)
     assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
-    assert [s.step for s in store.steps(run.id) if "loss" in s.numbers] == list(range(1, 61))
-    assert (store.run(run.id).summary or {})["resumed_from"] >= 20
+    assert [s.step for s in store.runs.steps(run.id) if "loss" in s.numbers] == list(range(1, 61))
+    assert store.runs.get(run.id).summary.resumed_from >= 20
 
 
 def test_a_stopped_run_keeps_a_checkpoint_and_resumes(store: Store, base: str) -> None:
-    run = store.start_run(1, config(base, max_steps=80))
-    wait_for(lambda: store.steps(run.id))
-    store.stop_run(run.id)
-    assert ended(store, store.run(run.id).job).status == JobStatus.STOPPED
-    reached = max(s.step for s in store.steps(run.id))
+    run = store.runs.start(1, config(base, max_steps=80))
+    wait_for(lambda: store.runs.steps(run.id))
+    store.runs.stop(run.id)
+    assert ended(store, store.runs.get(run.id).job).status == JobStatus.STOPPED
+    reached = max(s.step for s in store.runs.steps(run.id))
     assert reached < 80
-    resumed = store.resume_run(run.id)
+    resumed = store.runs.resume(run.id)
     assert ended(store, resumed.job).status == JobStatus.SUCCEEDED
-    assert [s.step for s in store.steps(run.id) if "loss" in s.numbers] == list(range(1, 81))
-    assert (store.run(run.id).summary or {})["resumed_from"] == reached
+    assert [s.step for s in store.runs.steps(run.id) if "loss" in s.numbers] == list(range(1, 81))
+    assert store.runs.get(run.id).summary.resumed_from == reached
 
 
 def test_a_rank_that_fits_no_layer_fails_with_layer_and_value(store: Store, base: str) -> None:
-    run = store.start_run(1, {**config(base, max_steps=2), "adapter": {"rank": 500}})
+    run = store.runs.start(1, {**config(base, max_steps=2), "adapter": {"r": 500}})
     done = ended(store, run.job)
     assert (done.status, done.error_kind) == (JobStatus.FAILED, "user")
     assert "got 500" in (done.error or "") and "q_proj" in (done.error or "")
@@ -233,16 +243,17 @@ def test_a_base_of_pickled_weights_is_refused_before_anything_is_queued(
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     torch.save({}, tmp_path / "pytorch_model.bin")
-    before = len(store.runs())
+    store.bases.name_at_start([str(tmp_path)])
+    before = len(store.runs.all())
     with pytest.raises(UserError, match="pickled weights are never loaded"):
-        store.start_run(1, config(str(tmp_path), max_steps=2))
-    assert len(store.runs()) == before
+        store.runs.start(1, config(str(tmp_path), max_steps=2))
+    assert len(store.runs.all()) == before
 
 
 def test_rubbish_leaves_a_sentence_and_no_corpus_folder(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "rubbish.csv"
     file.write_bytes(bytes(range(256)) * 40)
-    corpus = store.add_corpus("rubbish", [file])
+    corpus = store.corpora.add("rubbish", [file])
     done = ended(store, corpus.job)
     assert done.status == JobStatus.FAILED and "rubbish.csv" in (done.error or "")
     assert not store.home.corpus(corpus.id).exists()
@@ -256,10 +267,10 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing_half(store: Store, tmp_p
 
     file = tmp_path / "large.csv"
     file.write_text("question,answer\n" + "".join(f"what is {i}?,{'it is ' * 40}{i}\n" for i in range(4_000)), "utf-8")
-    corpus = store.add_corpus("large", [file])
+    corpus = store.corpora.add("large", [file])
     ended(store, corpus.job)
-    store.import_again(corpus.id, {"prompt": ["question"], "answer": "answer"})
-    ended(store, store.corpus(corpus.id).job)
+    store.corpora.import_again(corpus.id, {"prompt": ["question"], "answer": "answer"})
+    ended(store, store.corpora.get(corpus.id).job)
     folder = tmp_path / "job"
     folder.mkdir()
     payload = {"corpus_id": 999, "files": [str(file)], "roles": None}
@@ -270,7 +281,10 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing_half(store: Store, tmp_p
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     subprocess.run(
-        [sys.executable, "-m", "jobs.child", str(folder)], preexec_fn=limit, cwd=Path(__file__).parents[2], check=False
+        [sys.executable, "-m", "jobs.runner.child", str(folder)],
+        preexec_fn=limit,
+        cwd=Path(__file__).parents[2],
+        check=False,
     )
     result = json.loads((folder / "result.json").read_text())
     assert (result["status"], result["error_kind"]) == ("failed", "disk")

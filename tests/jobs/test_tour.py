@@ -10,13 +10,18 @@ import pytest
 
 from hydralora.errors import UserError
 from jobs.home import Home
-from jobs.records import Job
-from jobs.status import JobStatus
-from jobs.store import Store
+from jobs.kinds import KINDS
+from jobs.runner.service import start_worker
+from jobs.store.records import Job
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
 from jobs.tour import SAMPLE, Tour
-from jobs.worker import start_worker
 from tests.jobs.conftest import end_home, wait_for
+from tests.studio.stored import clustering_result
 
+FOUR = (
+    clustering_result([["door"], ["boat"], ["tree"], ["lamp"]], [750] * 4).model_copy(update={"suggested_k": 4}).row()
+)
 SPEED = {"start": 5.0, "step": 0.1, "evaluation": 0.5, "batch": 16}
 
 
@@ -27,9 +32,9 @@ def tour(store: Store) -> Tour:
 
 def finish(store: Store, kind: str, status: JobStatus = JobStatus.SUCCEEDED, **values: Any) -> Job:
     """End the waiting job of this kind as a worker would."""
-    job = store.queue.claim("w", "here", store.queue.lanes[kind])
+    job = store.queue.claim("w", "here", KINDS[kind].lane)
     assert job is not None and job.kind == kind
-    assert store.finish(job, status, time.time(), **values)
+    assert store.queue.finish(job, status, time.time(), **values)
     return job
 
 
@@ -45,7 +50,7 @@ def waiting(store: Store) -> list[str]:
 def walk_to_run(store: Store, tour: Tour) -> None:
     tour.begin(minutes=1)
     ended(store, tour, "ingest", {"examples": 3000, "rejected": 0, "format": "jsonl"})
-    ended(store, tour, "cluster", {"k": 4, "suggested_k": 4})
+    ended(store, tour, "cluster", FOUR)
     tour.advance()
     ended(store, tour, "speed", SPEED)
 
@@ -59,8 +64,11 @@ def test_an_empty_studio_offers_the_tour_and_one_with_a_corpus_does_not(store: S
 
 def test_each_step_is_queued_when_the_one_before_has_ended_and_only_once(store: Store, tour: Tour) -> None:
     tour.begin(minutes=1)
-    for kind, result in (("ingest", {"examples": 3000, "rejected": 0, "format": "jsonl"}), ("cluster", {"k": 4, "suggested_k": 4}),
-                         ("speed", SPEED)):  # fmt: skip
+    for kind, result in (
+        ("ingest", {"examples": 3000, "rejected": 0, "format": "jsonl"}),
+        ("cluster", FOUR),
+        ("speed", SPEED),
+    ):
         tour.advance()
         tour.advance()
         assert waiting(store) == [kind]
@@ -68,14 +76,14 @@ def test_each_step_is_queued_when_the_one_before_has_ended_and_only_once(store: 
     tour.advance()
     tour.advance()
     assert waiting(store) == ["train"]
-    run = store.run(tour.run_id or 0)
-    assert run.is_sample and run.config["adapter"]["num_experts"] == 4
+    run = store.runs.get(tour.run_id or 0)
+    assert run.is_sample and run.config.adapter.experts == 4
 
 
 def test_its_run_fills_the_minutes_that_were_asked_for(store: Store, tour: Tour) -> None:
     walk_to_run(store, tour)
-    train = store.run(tour.run_id or 0).config["train"]
-    assert 0.7 * 60 <= SPEED["start"] + SPEED["step"] * train["max_steps"] <= 60
+    train = store.runs.get(tour.run_id or 0).config.train
+    assert 0.7 * 60 <= SPEED["start"] + SPEED["step"] * train.max_steps <= 60
 
 
 def test_it_ends_with_answers_and_gates(store: Store, tour: Tour) -> None:
@@ -84,7 +92,9 @@ def test_it_ends_with_answers_and_gates(store: Store, tour: Tour) -> None:
     assert sorted(waiting(store)) == ["answers", "routing"] and not tour.is_done
     for _ in range(2):
         job = store.queue.claim("w", "here", "light")
-        assert job is not None and store.finish(job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "Fine."})
+        assert job is not None and store.queue.finish(
+            job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "Fine."}
+        )
     assert tour.is_done and all(stage.is_done for stage in tour.stages())
 
 
@@ -101,7 +111,7 @@ def test_a_failed_step_is_said_and_the_tour_can_begin_again(store: Store, tour: 
 def test_a_machine_whose_speed_cannot_be_measured_still_trains(store: Store, tour: Tour) -> None:
     tour.begin()
     ended(store, tour, "ingest", {"examples": 3000, "rejected": 0, "format": "jsonl"})
-    ended(store, tour, "cluster", {"k": 4, "suggested_k": 4})
+    ended(store, tour, "cluster", FOUR)
     tour.advance()
     finish(store, "speed", JobStatus.FAILED, error="no")
     tour.advance()
@@ -111,17 +121,17 @@ def test_a_machine_whose_speed_cannot_be_measured_still_trains(store: Store, tou
 def test_a_corpus_deleted_on_the_way_ends_the_tour_with_a_sentence(store: Store, tour: Tour) -> None:
     tour.begin()
     finish(store, "ingest", result={"examples": 3000, "rejected": 0, "format": "jsonl"})
-    store.delete_corpus(tour.notes["corpus_id"])
+    store.corpora.delete(tour.notes["corpus_id"])
     tour.advance()
     assert "does not exist" in (tour.problem or "")
 
 
 def test_samples_are_removed_in_one_go_and_nothing_else_is(store: Store, tour: Tour) -> None:
     walk_to_run(store, tour)
-    mine = store.add_corpus("mine", [store.home.uploads / "corpus-1" / "0" / f"{SAMPLE}.jsonl"])
+    mine = store.corpora.add("mine", [store.home.uploads / "corpus-1" / "0" / f"{SAMPLE}.jsonl"])
     tour.remove()
     tour.advance()
-    assert store.runs() == [] and [c.id for c in store.corpora()] == [mine.id]
+    assert store.runs.all() == [] and [c.id for c in store.corpora.all()] == [mine.id]
     assert not tour.is_offered and not tour.notes.get("removing")
 
 
@@ -129,11 +139,11 @@ def test_a_sample_in_training_is_removed_once_it_has_stopped(store: Store, tour:
     walk_to_run(store, tour)
     job = store.queue.claim("w", "here", "heavy")
     tour.remove()
-    assert len(store.runs()) == 1 and job is not None and store.queue.get(job.id).status == JobStatus.STOPPING
-    store.finish(job, JobStatus.STOPPED, time.time())
+    assert len(store.runs.all()) == 1 and job is not None and store.queue.get(job.id).status == JobStatus.STOPPING
+    store.queue.finish(job, JobStatus.STOPPED, time.time())
     tour.advance()
     tour.advance()
-    assert store.runs() == [] and store.corpora() == []
+    assert store.runs.all() == [] and store.corpora.all() == []
 
 
 @pytest.fixture
@@ -149,9 +159,9 @@ def test_the_real_tour_arrives_with_nobody_looking(real_store: Store) -> None:
     tour.begin(minutes=0.2)
     wait_for(lambda: tour.is_done or tour.problem, 240)
     assert tour.problem is None
-    run = real_store.run(tour.run_id or 0)
-    assert run.config["adapter"]["num_experts"] == 4
-    assert (run.summary or {})["held_out_loss"] < (run.summary or {})["held_out_loss_before"]
+    run = real_store.runs.get(tour.run_id or 0)
+    assert run.config.adapter.experts == 4
+    assert run.summary.held_out_loss < run.summary.held_out_loss_before
 
 
 def test_an_unknown_sample_is_no_file(store: Store) -> None:

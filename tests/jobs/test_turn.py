@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from jobs.turn import Turn
+from jobs.chat.fair_lock import Turn
 from tests.jobs.conftest import wait_for
 
 

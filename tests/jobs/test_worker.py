@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from jobs.home import Home
-from jobs.status import JobStatus
-from jobs.store import Store
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
 from tests.jobs.conftest import PROJECT, Workshop, kill, wait_for
 
 
@@ -31,15 +31,19 @@ def test_a_job_succeeds_and_keeps_its_result(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize(
     ("do", "kind", "words"),
-    [("refuse", "user", "Row 3: `answer` is empty"), ("bug", "bug", "The log holds the details"),
-     ("memory", "memory", "batch_size"), ("disk", "disk", "The disk is full")],
-)  # fmt: skip
+    [
+        ("refuse", "user", "Row 3: `answer` is empty"),
+        ("bug", "bug", "The log holds the details"),
+        ("memory", "memory", "batch_size"),
+        ("disk", "disk", "The disk is full"),
+    ],
+)
 def test_a_failed_job_says_what_happened(workshop: Workshop, do: str, kind: str, words: str) -> None:
     workshop.start()
     job = workshop.ended(workshop.submit(do))
     assert (job.status, job.error_kind) == (JobStatus.FAILED, kind)
     assert words in (job.error or "") and "Traceback" not in (job.error or "")
-    assert "Traceback" in workshop.store.log_tail(job)
+    assert "Traceback" in workshop.store.queue.log_tail(job)
 
 
 def test_a_killed_job_is_tried_again_and_then_called_lost(workshop: Workshop) -> None:
@@ -62,7 +66,7 @@ def test_no_number_is_lost_or_doubled_when_a_job_is_killed_and_goes_on(workshop:
     workshop.start()
     job = workshop.submit("steps", slow=True, run_id=run, count=30, dies_at=17)
     assert workshop.ended(job).status == JobStatus.SUCCEEDED
-    assert [step.step for step in store.steps(run)] == list(range(1, 31))
+    assert [step.step for step in store.runs.steps(run)] == list(range(1, 31))
     assert store.queue.get(job.id).attempt == 2
 
 
@@ -71,12 +75,12 @@ def test_a_killed_worker_leaves_no_job_running_for_ever(workshop: Workshop) -> N
     run = make_run(store)
     worker = workshop.start()
     job = workshop.submit("steps", slow=True, run_id=run, count=60, pause=0.05)
-    wait_for(lambda: store.steps(run))
+    wait_for(lambda: store.runs.steps(run))
     kill(worker)
     workshop.start()
     ended = workshop.ended(job)
     assert (ended.status, ended.attempt) == (JobStatus.SUCCEEDED, 1)  # the process itself was adopted
-    assert [step.step for step in store.steps(run)] == list(range(1, 61))
+    assert [step.step for step in store.runs.steps(run)] == list(range(1, 61))
 
 
 def test_a_job_that_ended_while_no_worker_lived_is_still_counted(workshop: Workshop) -> None:
@@ -88,7 +92,7 @@ def test_a_job_that_ended_while_no_worker_lived_is_still_counted(workshop: Works
     wait_for(lambda: (store.home.job(job.id, 1) / "exit.json").exists())
     workshop.start()
     assert workshop.ended(job).status == JobStatus.SUCCEEDED
-    assert len(store.steps(run)) == 10
+    assert len(store.runs.steps(run)) == 10
 
 
 def test_worker_and_job_killed_together_leave_a_job_that_is_taken_up_again(workshop: Workshop) -> None:
@@ -150,7 +154,7 @@ def test_heavy_jobs_run_one_after_the_other(workshop: Workshop) -> None:
 
 def test_only_one_worker_serves_a_home(workshop: Workshop) -> None:
     workshop.start()
-    command = [sys.executable, "-m", "jobs.worker", "--home", str(workshop.home.root)]
+    command = [sys.executable, "-m", "jobs.runner.worker", "--home", str(workshop.home.root)]
     second = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert second.returncode == 0
     assert "already running" in second.stdout
@@ -169,13 +173,13 @@ def make_run(store: Store) -> int:
     """A run's row without a real corpus, for numbers to belong to."""
     from sqlalchemy.orm import Session
 
-    from jobs.tables import Corpora, Runs
+    from jobs.store.tables import CorpusRow, RunRow
 
-    with Session(store.write_engine) as session, session.begin():
-        corpus = Corpora(name="c", is_sample=False)
+    with Session(store.engine) as session, session.begin():
+        corpus = CorpusRow(name="c", is_sample=False)
         session.add(corpus)
         session.flush()
-        run = Runs(name="r", corpus_id=corpus.id, config={}, is_sample=False)
+        run = RunRow(name="r", corpus_id=corpus.id, config={}, is_sample=False)
         session.add(run)
         session.flush()
         return run.id

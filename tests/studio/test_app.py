@@ -12,29 +12,30 @@ from pathlib import Path
 import httpx
 import pytest
 
-import app
 from hydralora.errors import UserError
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
+from studio.cli import serve as app
 from tests.studio.commands import start_app
 
 PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat")
-Start = Callable[..., tuple[subprocess.Popen[str], str]]
+Start = Callable[..., tuple[subprocess.Popen[str], httpx.Client]]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts the studio without a worker on a free port; gives process and address."""
+    """Starts the studio without a worker on a free port; gives the process and a client that has its token."""
     begun: list[subprocess.Popen[str]] = []
 
-    def begin(home: Path, *words: object) -> tuple[subprocess.Popen[str], str]:
+    def begin(home: Path, *words: object) -> tuple[subprocess.Popen[str], httpx.Client]:
         process = start_app(home, "--port", 0, "--no-worker", *words)
         begun.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.search(r"http://\S+:(\d+)", line)
+        found = re.search(r"http://\S+:(\d+)/\?token=(\S+)", line)
         assert found, line
-        return process, f"http://127.0.0.1:{found[1]}"
+        headers = {"Authorization": f"Bearer {found[2]}"}
+        return process, httpx.Client(base_url=f"http://127.0.0.1:{found[1]}", headers=headers, timeout=30)
 
     yield begin
     for process in begun:
@@ -51,19 +52,19 @@ def end(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_started_studio_serves_every_page_and_ends_when_asked(tmp_path: Path, start: Start) -> None:
-    process, address = start(tmp_path / "home")
-    assert {path: httpx.get(address + path, timeout=30).status_code for path in PAGES} == dict.fromkeys(PAGES, 200)
+    process, client = start(tmp_path / "home")
+    assert {path: client.get(path).status_code for path in PAGES} == dict.fromkeys(PAGES, 200)
     assert "Traceback" not in end(process)
     with pytest.raises(httpx.TransportError):
-        httpx.get(address)
+        client.get("/")
 
 
 def test_a_second_start_on_the_same_folder_finds_what_was_kept(tmp_path: Path, start: Start) -> None:
-    process, address = start(tmp_path / "home")
-    made = httpx.post(f"{address}/ui/chat/conversations").json()
+    process, client = start(tmp_path / "home")
+    made = client.post("/ui/chat/conversations").json()
     end(process)
     _, again = start(tmp_path / "home")
-    assert httpx.get(f"{again}/ui/chat/start").json()["conversations"] == [made]
+    assert again.get("/ui/chat/start").json()["conversations"] == [made]
 
 
 def test_a_killed_studio_starts_again(tmp_path: Path, start: Start) -> None:
@@ -71,7 +72,7 @@ def test_a_killed_studio_starts_again(tmp_path: Path, start: Start) -> None:
     process.kill()
     process.wait()
     _, again = start(tmp_path / "home")
-    assert httpx.get(f"{again}/ui/health").json()["ok"]
+    assert again.get("/ui/health").json()["ok"]
 
 
 def test_the_folder_is_private(tmp_path: Path, start: Start) -> None:
@@ -80,9 +81,14 @@ def test_the_folder_is_private(tmp_path: Path, start: Start) -> None:
 
 
 def test_without_a_worker_no_worker_is_started(tmp_path: Path, start: Start) -> None:
-    _, address = start(tmp_path / "home")
-    assert httpx.get(f"{address}/ui/health").json()["workers"] == 0
+    _, client = start(tmp_path / "home")
+    assert client.get("/ui/health").json()["workers"] == 0
     assert Store(Home(tmp_path / "home")).queue.workers() == []
+
+
+def test_a_base_named_at_the_start_is_on_the_list(tmp_path: Path, start: Start) -> None:
+    start(tmp_path / "home", "--base", tmp_path / "my-base")
+    assert str(tmp_path / "my-base") in [base.folder for base in Store(Home(tmp_path / "home")).bases.all()]
 
 
 # What is wrong; the same process, called as a function
@@ -122,15 +128,27 @@ def test_the_network_is_not_let_in_unasked(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("host, inside", [("127.0.0.1", True), ("127.8.9.1", True), ("localhost", True), ("::1", True), ("[::1]", True),
-                                          ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("example.com", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "host, inside",
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("example.com", False),
+    ],
+)
 def test_loopback_addresses_are_known(host: str, inside: bool) -> None:
     assert app.is_loopback(host) == inside
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_a_studio_for_this_machine_answers_to_no_other_name(host: str) -> None:
-    assert app.allowed_hosts(host, 7860) == ["127.0.0.1", "localhost", "[::1]"]
+    assert app.allowed_hosts(host, []) == ["127.0.0.1", "localhost", "[::1]"]
 
 
 def test_a_folder_that_is_a_file_gives_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studio.cli.given_roles import options_of
 from tests.hydralora.conftest import make_llama, make_tokenizer
 from tests.studio.commands import Commands
 
@@ -25,7 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def studio(folder: Path) -> Iterator[Commands]:
     commands = Commands(folder / "home")
-    yield commands
+    with pytest.MonkeyPatch.context() as patch:  # as in the processes of `commands`
+        patch.setenv("COLUMNS", "200")
+        patch.setenv("NO_COLOR", "1")
+        yield commands
     commands.end()
 
 
@@ -55,27 +60,46 @@ def corpus(studio: Commands, table: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def run(studio: Commands, corpus: dict[str, Any], base: Path) -> dict[str, Any]:
     """A run of three steps, waited for."""
-    return studio.json("runs", "start", "--corpus", corpus["corpus_id"], "--base", base, "--max-steps", 3, "--experts", EXPERTS,
-                       "--rank", 2, "--batch-size", 4, "--name", "three steps", "--set", "train.max_length=64", "--wait")  # fmt: skip
+    return studio.json(
+        "runs",
+        "start",
+        "--corpus",
+        corpus["corpus_id"],
+        "--base",
+        base,
+        "--max-steps",
+        3,
+        "--experts",
+        EXPERTS,
+        "--rank",
+        2,
+        "--batch-size",
+        4,
+        "--name",
+        "three steps",
+        "--set",
+        "train.max_length=64",
+        "--wait",
+    )
 
 
 # Corpora
 
 
-def test_adding_a_corpus_counts_examples_and_refused_rows(corpus: dict[str, Any]) -> None:
+def test_adding_a_corpus_counts_examples_and_rejected_rows(corpus: dict[str, Any]) -> None:
     assert (corpus["examples"], corpus["rejected"], corpus["status"]) == (24, 1, "succeeded")
     assert corpus["name"] == "colours" and corpus["corpus_id"] >= 1
 
 
 def test_a_refused_row_is_named_with_its_reason(corpus: dict[str, Any]) -> None:
-    assert [row["row"] for row in corpus["refused_rows"]] == [26]
-    assert "answer" in corpus["refused_rows"][0]["reason"]
+    assert [row["row"] for row in corpus["rejected_rows"]] == [26]
+    assert "answer" in corpus["rejected_rows"][0]["reason"]
 
 
 def test_list_and_show_tell_the_same(studio: Commands, corpus: dict[str, Any]) -> None:
     listed = next(c for c in studio.json("corpora", "list") if c["corpus_id"] == corpus["corpus_id"])
     shown = studio.json("corpora", "show", corpus["corpus_id"])
-    assert listed == {name: shown[name] for name in ("corpus_id", "name", "examples", "rejected")}
+    assert listed == {name: shown[name] for name in ("corpus_id", "name", "examples", "rejected", "status")}
 
 
 def test_clustering_gives_sizes_and_words_of_every_cluster(studio: Commands, corpus: dict[str, Any]) -> None:
@@ -93,7 +117,80 @@ def test_clustering_without_a_number_takes_the_suggested_one(studio: Commands, c
 
 def test_without_json_people_read_a_sentence(studio: Commands, corpus: dict[str, Any]) -> None:
     said = studio("corpora", "show", corpus["corpus_id"]).stdout
-    assert "24 examples, 1 refused rows" in said
+    assert "24 examples, 1 rejected rows" in said
+
+
+def test_columns_that_say_nothing_are_named_afterwards(studio: Commands, folder: Path) -> None:
+    (path := folder / "sizes.csv").write_text("width,height\n" + "".join(f"{i},{i * i}\n" for i in range(9)))
+    failed = studio("corpora", "add", path)
+    number = next(c["corpus_id"] for c in studio.json("corpora", "list") if c["name"] == "sizes")
+    assert failed.returncode == 2 and "--prompt COLUMN --answer COLUMN, now or with `corpora roles`" in failed.stderr
+    made = studio.json("corpora", "roles", number, "--roles", "prompt=width,answer=height")
+    assert (made["examples"], made["roles"]["prompt"], made["unused"]) == (9, ["width"], [])
+
+
+def test_a_preview_says_the_same_as_the_import(studio: Commands, table: Path, corpus: dict[str, Any]) -> None:
+    found = studio.json("corpora", "preview", table, "--max-length", 16)
+    assert found["roles"] == corpus["roles"] and found["counts"] == corpus["counts"]
+    assert found["examples"][0]["pieces"][-1]["text"] == "red<|end|>"
+    said = studio("corpora", "preview", table).stdout
+    assert "prompt" in said and "[[red<|end|>]]" in said and "Row 26: `answer` is empty." in said
+
+
+def test_an_option_of_reading_that_is_not_named_is_left_to_the_import() -> None:
+    assert options_of(None, None, None, None) == {}
+    assert options_of(None, None, False, ["header=no"]) == {"unwrap": False, "header": False}
+
+
+def test_roles_of_several_columns_are_written_with_a_plus(studio: Commands, table: Path) -> None:
+    found = studio.json("corpora", "preview", table, "--roles", "text=answer,unused=prompt")
+    assert found["roles"]["text"] == "answer" and found["tables"][0]["unused"] == ["prompt"]
+    wrong = studio("corpora", "preview", table, "--roles", "question=prompt")
+    assert wrong.returncode == 2 and "The roles are prompt, choices" in wrong.stderr
+
+
+def test_a_check_names_what_a_base_would_cut_and_what_can_be_left_out(
+    studio: Commands, table: Path, base: Path
+) -> None:
+    lines = table.read_text("utf-8").splitlines()
+    copies = table.with_name("copies.csv")
+    copies.write_text("\n".join([*lines, lines[1], lines[1], lines[2]]) + "\n", "utf-8")
+    corpus = studio.json("corpora", "add", copies)["corpus_id"]
+    report = studio.json("corpora", "check", corpus, "--base", base, "--max-length", 8)
+    counts = {finding["kind"]: (finding["count"], finding["removable"]) for finding in report["findings"]}
+    assert counts["copies"] == (3, 3) and counts["unfit"][0] + counts.get("cut", (0, 0))[0] == report["examples"] == 27
+    made = studio.json("corpora", "exclude", corpus, "--finding", "copies")
+    assert (made["count"], made["reason"]) == (3, "copies")
+    started = studio.json(
+        "runs", "start", "--corpus", corpus, "--base", base, "--max-steps", 1, "--set", "train.max_length=64"
+    )
+    assert studio.json("runs", "show", started["run_id"])["config"]["train"]["selection"]
+    written = table.with_name("left.jsonl")
+    assert studio.json("corpora", "export", corpus, written)["examples"] == 24
+    assert studio.json("corpora", "export", corpus, written, "--finding", "copies", "--all")["examples"] == 3
+    assert studio("corpora", "export", corpus, written, "--finding", "copies").returncode == 2
+    assert studio.json("corpora", "undo", made["id"])["undone_at"]
+    assert [e["undone_at"] is None for e in studio.json("corpora", "exclusions", corpus)] == [False]
+
+
+def test_how_a_file_is_read_can_be_said(studio: Commands, folder: Path) -> None:
+    file = folder / "said.txt"
+    file.write_bytes("Где ключ?|На полке.\nГде лампа?|В зале.\n".encode("cp1251"))
+    words = ("corpora", "preview", file, "--read", "encoding=cp1251", "--read", "delimiter=|", "--read", "header=no")
+    (table,) = studio.json(*words, "--base", "")["tables"]
+    assert (table["details"]["encoding"], table["rows"]) == ("cp1251", 2)
+    for wrong in ("encoding=", "sheets=x", "header=maybe", "delimiter=;;"):
+        refused = studio("corpora", "preview", file, "--read", wrong, "--base", "")
+        assert refused.returncode == (0 if wrong == "encoding=" else 2), refused.stderr
+
+
+def test_rows_to_leave_out_are_written_as_positions_and_ranges(studio: Commands, corpus: dict[str, Any]) -> None:
+    made = studio.json("corpora", "exclude", corpus["corpus_id"], "--rows", "0, 4-6", "--reason", "a try")
+    assert (made["count"], made["reason"]) == (4, "a try")
+    studio.json("corpora", "undo", made["id"])
+    for rows in ("4-", "x", "6-4", "1,,2", "0-99999999999"):
+        refused = studio("corpora", "exclude", corpus["corpus_id"], "--rows", rows)
+        assert refused.returncode == 2 and "positions such as 3,10-19" in refused.stderr
 
 
 def test_a_deleted_corpus_is_gone(studio: Commands, table: Path) -> None:
@@ -113,7 +210,7 @@ def test_a_run_that_was_waited_for_has_succeeded(run: dict[str, Any]) -> None:
 def test_a_run_keeps_the_settings_it_was_given(studio: Commands, run: dict[str, Any]) -> None:
     config = studio.json("runs", "show", run["run_id"])["config"]
     assert (config["train"]["max_steps"], config["train"]["max_length"]) == (3, 64)
-    assert (config["adapter"]["num_experts"], config["adapter"]["rank"]) == (EXPERTS, 2)
+    assert (config["adapter"]["num_experts"], config["adapter"]["r"]) == (EXPERTS, 2)
 
 
 def test_the_run_is_listed(studio: Commands, run: dict[str, Any]) -> None:
@@ -127,9 +224,8 @@ def test_a_finished_run_is_neither_stopped_nor_resumed(studio: Commands, run: di
 
 def test_a_run_that_fails_gives_status_one(studio: Commands, corpus: dict[str, Any], folder: Path, base: Path) -> None:
     broken = folder / "broken"
-    broken.mkdir()
-    (broken / "config.json").write_text((base / "config.json").read_text("utf-8"), "utf-8")
-    (broken / "model.safetensors").write_bytes(b"not a safetensors file")
+    shutil.copytree(base, broken)
+    (broken / "tokenizer.json").write_bytes(b"not a tokenizer")
     failed = studio(
         "runs", "start", "--corpus", corpus["corpus_id"], "--base", broken, "--max-steps", 1, "--wait", "--json"
     )
@@ -204,8 +300,16 @@ def test_a_missing_file_is_named(studio: Commands, folder: Path) -> None:
     refused(studio("corpora", "add", folder / "nowhere.csv", "--json"), "nowhere.csv", "no such file")
 
 
-@pytest.mark.parametrize("name, content", [("empty.csv", b""), ("picture.csv", bytes(range(256)) * 20), ("rows.parquet", b"PAR1 but not really"),
-                                           ("one.csv", b"prompt,answer\na,b\n"), ("endless.json", b"[" * 5_000)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("empty.csv", b""),
+        ("picture.csv", bytes(range(256)) * 20),
+        ("rows.parquet", b"PAR1 but not really"),
+        ("one.csv", b"prompt,answer\na,b\n"),
+        ("endless.json", b"[" * 5_000),
+    ],
+)
 def test_a_file_that_is_no_corpus_is_refused_and_not_listed(
     studio: Commands, folder: Path, name: str, content: bytes
 ) -> None:
@@ -284,5 +388,12 @@ def test_a_corpus_in_use_is_not_deleted(studio: Commands, run: dict[str, Any]) -
 
 
 def test_no_word_at_all_shows_the_commands(studio: Commands) -> None:
-    said = studio()
+    said = studio.process()
+    assert said.returncode == 2
     assert all(word in said.stdout + said.stderr for word in ("corpora", "runs", "inspect", "chat", "worker", "doctor"))
+
+
+def test_a_process_answers_and_ends_as_the_same_words_do_here(studio: Commands, corpus: dict[str, Any]) -> None:
+    for words in (("corpora", "show", corpus["corpus_id"], "--json"), ("runs", "show", 987)):
+        apart, here = studio.process(*words), studio(*words)
+        assert (apart.returncode, apart.stdout, apart.stderr) == (here.returncode, here.stdout, here.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hydralora.errors import UserError
-from studio.cli_chat import changes_of, expert_index
+from studio.cli.chat import changes_of, expert_index
 
 
 @pytest.mark.parametrize(("text", "index"), [("E1", 0), ("e4", 3), ("2", 1), (" E10 ", 9)])

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +20,47 @@ NOT_IMPORTED_BY = {
     "jobs": {"studio", "app", "gradio"},
     "studio": {"app"},
 }
+# Inside a folder arrows point to the left only; what stands in one group does not import each other.
+ORDER: dict[str, tuple[set[str], ...]] = {
+    "hydralora": (
+        {"errors", "limits", "model_bounds"},
+        {"plain", "sheets"},
+        {"bounds", "checked_json"},
+        {"settings", "files", "progress"},
+        {"methods", "answer_settings", "samples", "tuner"},
+        {"config"},
+        {"results"},
+        {"bases"},
+        {"corpus"},
+        {"adapters"},
+        {"training", "analysis"},
+        {"generate"},
+    ),
+    "jobs": (
+        {"database_file", "visitor", "http"},
+        {"home"},
+        {"kinds"},
+        {"store"},
+        {"tour", "breakdown"},
+        {"runner"},
+        {"chat"},
+        {"tasks"},
+    ),
+    "studio": (
+        {"quick_gradio", "figures"},
+        {"cards", "form", "widgets", "doctor"},
+        {"clusterings", "estimate", "exports"},
+        {"pages"},
+        {"web"},
+        {"cli"},
+    ),
+}
 HEAVY = {"torch", "sklearn", "umap", "transformers", "peft"}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 WEB_PROCESS = """
 import json, sys, psutil, app
 from jobs.home import Home
-from studio.server import create_app
+from studio.web.server import create_app
 create_app(Home(sys.argv[1]), keep_worker=False)
 print(json.dumps({"modules": sorted(sys.modules), "bytes": psutil.Process().memory_info().rss}))
 """
@@ -68,6 +104,38 @@ def test_imports_point_one_way(folder: str) -> None:
         assert not upward, f"{path.relative_to(PROJECT)} imports {sorted(upward)}"
 
 
+@pytest.mark.parametrize("folder", ORDER)
+def test_inside_a_folder_arrows_point_one_way(folder: str) -> None:
+    rank = {name: place for place, group in enumerate(ORDER[folder]) for name in group}
+    wrong = []
+    for path in sources(folder):
+        here = path.relative_to(PROJECT / folder).with_suffix("").parts[0]
+        if here.startswith("__"):
+            continue
+        for name in imported(path):
+            there = name.removeprefix(f"{folder}.").split(".")[0]
+            if name.startswith(f"{folder}.") and there != here and rank[there] >= rank[here]:
+                wrong.append(f"{path.relative_to(PROJECT)} imports {name}")
+    assert wrong == []
+
+
+def test_every_folder_of_the_library_is_in_its_distribution() -> None:
+    listed = tomllib.loads((PROJECT / "hydralora/pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(PROJECT).as_posix().replace("/", ".") for path in sources("hydralora")}
+    assert set(listed) == folders | {"hydralora.shipped"}
+
+
+def test_what_peft_sees_needs_nothing_else_of_ours() -> None:
+    names = {name for path in sources("hydralora/tuner") for name in imported(path) if name.startswith("hydralora.")}
+    allowed = ("hydralora.tuner", "hydralora.errors", "hydralora.settings", "hydralora.bounds", "hydralora.plain")
+    assert [name for name in names if not name.startswith(allowed)] == []
+
+
+def test_the_formatter_decides_every_line() -> None:
+    places = [PROJECT / "app.py", *sources(*FOLDERS, "tests", "data")]
+    assert [path.name for path in places if re.search(r"#\s*fmt: (skip|off)", path.read_text("utf-8"))] == []
+
+
 def test_the_pages_import_nothing_heavy_themselves() -> None:
     for path in [PROJECT / "app.py", *sources("studio")]:
         heavy = HEAVY & {name.split(".")[0] for name in imported(path)}
@@ -102,7 +170,7 @@ def test_no_page_holds_state_in_the_session() -> None:
         assert not names & {"gr.State", "gr.ChatInterface", "State", "ChatInterface"}, path.name
 
 
-def test_no_template_reads_data() -> None:
+def test_templates_are_given_in_one_place() -> None:
     """Gradio runs ``${...}`` of a template as JavaScript, and ``{{...}}`` does not escape it."""
     found = [
         (path.name, ast.unparse(word.value))
@@ -111,15 +179,13 @@ def test_no_template_reads_data() -> None:
         for word in call.keywords
         if word.arg == "html_template"
     ]
-    assert len(found) == 2  # the figure panel and the chat
-    for name, template in found:
-        assert "${" not in template and "{{" not in template, name
+    assert [name for name, _ in found] == ["widgets.py"]  # of every widget, from what the next test looks at
 
 
 def test_drawn_templates_hold_no_place_for_data() -> None:
-    from studio.widgets import ChatThread, FigurePanel
+    from studio.widgets import ChatThread, FigurePanel, LiveChanges
 
-    for part in (FigurePanel(), FigurePanel(height=100), ChatThread()):
+    for part in (FigurePanel(), FigurePanel(height=100), ChatThread(), LiveChanges()):
         assert not re.search(r"\$\{|\{\{", part.html_template)
 
 
@@ -133,7 +199,7 @@ def test_nothing_is_unpickled_or_run_from_text(path: Path) -> None:
             assert not (word.arg in {"trust_remote_code", "allow_pickle", "shell"} and is_true), word.arg
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "studio/static").glob("*.js")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PROJECT / "studio/static").rglob("*.js")), ids=lambda path: path.name)
 def test_scripts_put_text_into_the_page_as_text_only(path: Path) -> None:
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|createContextualFragment|\beval\(|new Function"
@@ -141,14 +207,14 @@ def test_scripts_put_text_into_the_page_as_text_only(path: Path) -> None:
     assert not re.findall(forbidden, path.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "studio/static").iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PROJECT / "studio/static").rglob("*.*")), ids=lambda path: path.name)
 def test_nothing_served_names_another_host(path: Path) -> None:
     addresses = re.findall(r"(?:https?:|[\"'(])//[\w.-]+", path.read_text("utf-8"))
     assert not addresses
 
 
 def test_the_page_head_loads_the_studios_own_scripts_only() -> None:
-    from studio.theme import HEAD
+    from studio.web.theme import HEAD
 
     assert re.findall(r"src=\"([^\"]+)\"", HEAD)
     assert all(address.startswith("/ui/") for address in re.findall(r"(?:src|href)=\"([^\"]+)\"", HEAD))
@@ -165,3 +231,8 @@ def test_every_requirement_has_a_lower_and_an_upper_bound(path: Path) -> None:
 
 def test_the_tree_has_no_drawer_for_odds_and_ends() -> None:
     assert not [path for path in all_sources() if path.stem in {"utils", "helpers", "misc", "common_utils"}]
+
+
+def test_no_line_is_longer_than_120_characters() -> None:
+    lines = [(path, line) for path in all_sources() for line in path.read_text("utf-8").splitlines()]
+    assert not [(path.name, line) for path, line in lines if len(line) > 120]

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
 
 from hydralora.errors import UserError
 from hydralora.methods import EXPORTS, METHODS, export_ways
-from jobs.records import Analysis, Run
-from jobs.status import JobStatus
-from jobs.store import Store
+from hydralora.results import Export, ExportedPart, RunSummary
+from jobs.store.records import Analysis, Run
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
 from studio.exports import EXPORT_HEAD, export_row, trainable
-from studio.pages.export import export_view
-from studio.pages.run import run_cards
-from tests.studio.stored import Stored
+from studio.pages.run.export import export_view
+from studio.pages.run.views import run_cards
+from tests.studio.stored import Stored, weights_result
 
-PART = {"name": "<b>all</b>", "folder": "adapter", "examples": 12, "tokens": 90, "live_loss": 1.0, "loss": 1.125, "kl": 0.0625,
-        "base_loss": 3.0, "base_kl": 2.0}  # fmt: skip
+PART = ExportedPart(
+    name="<b>all</b>",
+    folder="adapter",
+    examples=12,
+    tokens=90,
+    live_loss=1.0,
+    loss=1.125,
+    kl=0.0625,
+    base_loss=3.0,
+    base_kl=2.0,
+)
 
 
 def exported(stored: Stored, run: Run, files: list[str]) -> Analysis:
     """A finished export with these files."""
-    row = stored.store.export(run.id, "mean_gate")
+    row = stored.store.analyses.export(run.id, "mean_gate")
     folder = stored.home.analysis(row.id)
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"this is {name}", "utf-8")
-    stored.end(row.job, {"sentence": "Loss 1.125.", "measured_on": "held-out", "parts": [PART]})
-    return stored.store.analysis(row.id)
+    stored.end(row.job, Export(sentence="Loss 1.125.", measured_on="held-out", parts=[PART]).row())
+    return stored.store.analyses.get(row.id)
 
 
 def test_the_download_holds_the_allowed_files_only(client: TestClient, stored: Stored) -> None:
@@ -45,13 +55,13 @@ def test_the_download_holds_the_allowed_files_only(client: TestClient, stored: S
 
 
 def test_an_unfinished_export_is_not_downloaded(client: TestClient, stored: Stored) -> None:
-    waiting = stored.store.export(stored.run(stored.corpus()).id, "uniform")
+    waiting = stored.store.analyses.export(stored.run(stored.corpus()).id, "uniform")
     reply = client.get(f"/ui/analyses/{waiting.id}/export.zip")
     assert reply.status_code == 400 and "no finished export" in reply.json()["detail"]
 
 
 def test_another_analysis_is_no_export(client: TestClient, stored: Stored) -> None:
-    other = stored.analysis(stored.run(stored.corpus()), "weights", {})
+    other = stored.analysis(stored.run(stored.corpus()), "weights", weights_result())
     assert client.get(f"/ui/analyses/{other.id}/export.zip").status_code == 400
 
 
@@ -65,14 +75,14 @@ def test_the_page_shows_the_gap_and_the_way_to_the_files(stored: Stored) -> None
 
 def test_a_failed_export_says_why(stored: Stored) -> None:
     run = stored.run(stored.corpus())
-    row = stored.store.export(run.id, "uniform")
+    row = stored.store.analyses.export(run.id, "uniform")
     stored.end(row.job, None, JobStatus.FAILED, error="The disk is full.", error_kind="disk")
     assert "The disk is full." in str(export_view(stored.store, run))
 
 
 def test_the_same_export_is_made_once(stored: Stored) -> None:
     run = stored.run(stored.corpus())
-    assert stored.store.export(run.id, "uniform").id == stored.store.export(run.id, "uniform").id
+    assert stored.store.analyses.export(run.id, "uniform").id == stored.store.analyses.export(run.id, "uniform").id
 
 
 @pytest.mark.parametrize("how", ["merged", "sideways"])
@@ -81,12 +91,12 @@ def test_a_way_that_the_method_does_not_allow_is_refused_with_those_it_does(
 ) -> None:
     run = stored.run(stored.corpus())
     with pytest.raises(UserError, match=f"cannot be exported as '{how}'. Choose one of: uniform, mean_gate, cluster"):
-        store.export(run.id, how)
+        store.analyses.export(run.id, how)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_exported_or_changes_no_weights(method: str) -> None:
-    ways = export_ways(method, METHODS[method].options().model_dump())
+    ways = export_ways(method, METHODS[method].options())
     assert set(ways) <= set(EXPORTS)
     assert bool(ways) != method.startswith(("prompt", "prefix", "p_tuning"))
     assert ("merged" in ways) == (METHODS[method].mergeable != "no")
@@ -94,18 +104,18 @@ def test_every_method_is_exported_or_changes_no_weights(method: str) -> None:
 
 def test_a_row_fills_its_head() -> None:
     assert len(export_row(PART)) == len(EXPORT_HEAD)
-    assert export_row({**PART, "loss": None, "kl": None})[2] == "–"
+    assert export_row(PART.model_copy(update={"loss": None, "kl": None}))[2] == "–"
 
 
-COUNT: dict[str, Any] = {"trainable": 90, "router": 10, "total": 1_000}
+COUNT = RunSummary(trainable=90, router=10, total=1_000)
 
 
 def test_parameters_are_told_with_and_without_the_router() -> None:
     assert trainable(COUNT) == "90 trainable + 10 of the router = 100, 10.0% of 1,000"
-    assert trainable({**COUNT, "router": 0}) == "90 trainable, 9.0% of 1,000"
+    assert trainable(COUNT.model_copy(update={"router": 0})) == "90 trainable, 9.0% of 1,000"
 
 
 def test_the_page_of_a_run_shows_both_counts(stored: Stored) -> None:
     run = stored.run(stored.corpus())
-    view = str(run_cards(Run(**{**vars(run), "summary": {**(run.summary or {}), **COUNT}}), []))
+    view = str(run_cards(replace(run, summary=COUNT), None))
     assert ">90<" in view and "+ 10 of the router = 100, 10.0% of 1,000" in view

@@ -13,8 +13,8 @@ import pytest
 
 from hydralora import add_adapter
 from hydralora.errors import AdapterError
-from studio.figures_heads import MEASURES
-from studio.notebook import compare_runs, inspect_adapter
+from studio.figures.heads import MEASURES
+from studio.figures.notebook import compare_runs, inspect_adapter
 from tests.hydralora.conftest import make_llama, make_tokenizer, randomise
 from tests.hydralora.planted import EXPERTS, random_heads, write_adapter
 from tests.studio.commands import ENVIRONMENT, PROJECT
@@ -28,9 +28,13 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_adapter_becomes_plotly_figures_with_reading_aids(adapter: Path) -> None:
     look = inspect_adapter(adapter)
-    assert {f"heads_{measure}" for measure in MEASURES} | {"likeness", "norms", "map_A", "map_B", "matrices_B"} <= set(
-        look.figures
-    )
+    assert {f"heads_{measure}" for measure in MEASURES} | {
+        "similarity",
+        "norms",
+        "map_A",
+        "map_B",
+        "matrices_B",
+    } <= set(look.figures)
     assert all(isinstance(figure, go.Figure) and look.aids[name] for name, figure in look.figures.items())
     assert (
         look.sentence.startswith("The updates of the heads are related") and len(look.numbers["weights"]["layers"]) == 6
@@ -47,7 +51,7 @@ def test_the_figure_holds_the_numbers_of_the_layer_that_was_asked_for(adapter: P
 
 
 def test_a_plain_lora_of_peft_can_be_looked_into(tmp_path: Path) -> None:
-    model = add_adapter(make_llama(len(make_tokenizer())), "lora", {"rank": 4, "targets": ["q_proj", "v_proj"]})
+    model = add_adapter(make_llama(len(make_tokenizer())), "lora", {"r": 4, "target_modules": ["q_proj", "v_proj"]})
     randomise(model).save_pretrained(tmp_path)
     look = inspect_adapter(tmp_path)
     assert look.sentence.startswith("One head in each layer") and "map_B" in look.figures
@@ -90,8 +94,8 @@ def test_the_example_of_the_guide_runs_as_it_stands(adapter: Path, tmp_path: Pat
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert code
     text = code[1].replace('"outputs/adapter"', repr(str(adapter))).replace('"outputs/other"', repr(str(adapter)))
-    text = text.replace('"likeness.html"', repr(str(tmp_path / "likeness.html")))
+    text = text.replace('"similarity.html"', repr(str(tmp_path / "similarity.html")))
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0 and (tmp_path / "likeness.html").exists(), done.stderr
+    assert done.returncode == 0 and (tmp_path / "similarity.html").exists(), done.stderr

@@ -12,11 +12,14 @@ from html import escape
 import pytest
 from fastapi.testclient import TestClient
 
+from hydralora.results import GroupGates
 from jobs.home import Home
-from jobs.status import JobStatus
-from studio.pages import corpora as corpora_page
-from studio.pages import overview, run
-from studio.server import CONTENT_POLICY, create_app
+from jobs.store.status import JobStatus
+from studio.pages.corpora import views as corpora_page
+from studio.pages.overview import views as overview
+from studio.pages.run import views as run
+from studio.web.server import CONTENT_POLICY, create_app
+from tests.studio.conftest import bearer
 from tests.studio.stored import (
     LAYERS,
     Stored,
@@ -28,8 +31,10 @@ from tests.studio.stored import (
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}${alert(2)}"
 PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat")
-STEPS = [{"loss": 2.0, "learning_rate": 0.001, "tokens_per_second": 50.0, "gates": {name: [0.75, 0.25] for name in LAYERS}},
-         {"loss": 1.5, "eval_loss": 1.75, "learning_rate": 0.002, "tokens_per_second": 60.0}]  # fmt: skip
+STEPS = [
+    {"loss": 2.0, "learning_rate": 0.001, "tokens_per_second": 50.0, "gates": {name: [0.75, 0.25] for name in LAYERS}},
+    {"loss": 1.5, "eval_loss": 1.75, "learning_rate": 0.002, "tokens_per_second": 60.0},
+]
 
 
 def panel(client: TestClient, address: str) -> dict:
@@ -125,10 +130,16 @@ def test_every_page_opens(client: TestClient, address: str) -> None:
     assert reply.status_code == 200 and "Hydra Studio" in reply.text
 
 
-@pytest.mark.parametrize("address, target", [
-    ("/runs/3", "/run?run=3"), ("/corpora/4", "/corpora?corpus=4"), ("/inspect/5", "/inspect?run=5"), ("/chat/6", "/chat?run=6"),
-    ("/chat/6?conversation=2", "/chat?run=6&conversation=2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "address, target",
+    [
+        ("/runs/3", "/run?run=3"),
+        ("/corpora/4", "/corpora?corpus=4"),
+        ("/inspect/5", "/inspect?run=5"),
+        ("/chat/6", "/chat?run=6"),
+        ("/chat/6?conversation=2", "/chat?run=6&conversation=2"),
+    ],
+)
 def test_short_links_lead_to_their_page(client: TestClient, address: str, target: str) -> None:
     reply = client.get(address, follow_redirects=False)
     assert (reply.status_code, reply.headers["location"]) == (307, target)
@@ -152,17 +163,27 @@ def test_the_plotting_script_comes_from_here(client: TestClient) -> None:
 
 def test_a_second_application_over_the_same_folder_sees_the_same(client: TestClient, home: Home) -> None:
     made = client.post("/ui/chat/conversations").json()
-    with TestClient(create_app(home, keep_worker=False), base_url="http://127.0.0.1") as other:
+    app = create_app(home, keep_worker=False)
+    with TestClient(app, base_url="http://127.0.0.1", headers=bearer(app)) as other:
         assert made in other.get("/ui/chat/start").json()["conversations"]
 
 
 # What is not there
 
 UNKNOWN = 987_654
-WITH_ID = ("/ui/figures/clusterings/{}/map", "/ui/figures/clusterings/{}/elbow", "/ui/figures/analyses/{}/layers",
-           "/ui/runs/{}/adapter.zip", "/ui/runs/{}/metrics.csv", "/ui/figures/runs/{}/loss",
-           "/ui/chat/examples/{}", "/ui/chat/conversations/{}", "/ui/chat/answers/{}",
-           "/ui/chat/conversations/{}/export.md", "/ui/chat/conversations/{}/export.json")  # fmt: skip
+WITH_ID = (
+    "/ui/figures/clusterings/{}/map",
+    "/ui/figures/clusterings/{}/elbow",
+    "/ui/figures/analyses/{}/layers",
+    "/ui/runs/{}/adapter.zip",
+    "/ui/runs/{}/metrics.csv",
+    "/ui/figures/runs/{}/loss",
+    "/ui/chat/examples/{}",
+    "/ui/chat/conversations/{}",
+    "/ui/chat/answers/{}",
+    "/ui/chat/conversations/{}/export.md",
+    "/ui/chat/conversations/{}/export.json",
+)
 
 
 @pytest.mark.parametrize("address", WITH_ID)
@@ -217,7 +238,7 @@ def test_the_adapter_holds_the_allowed_files_only(client: TestClient, stored: St
 def test_the_metrics_table_holds_every_recorded_number(client: TestClient, stored: Stored) -> None:
     given = stored.run(stored.corpus(), finished=False)
     held = stored.store.queue.claim("tests", "here", "heavy")
-    stored.steps(stored.store.run(given.id), STEPS)
+    stored.steps(stored.store.runs.get(given.id), STEPS)
     assert held is not None
     rows = list(csv.DictReader(io.StringIO(client.get(f"/ui/runs/{given.id}/metrics.csv").text)))
     assert [row["step"] for row in rows] == ["1", "2"]
@@ -233,7 +254,7 @@ def running(stored: Stored) -> int:
     """The id of a run with two recorded steps."""
     given = stored.run(stored.corpus(), finished=False)
     assert stored.store.queue.claim("tests", "here", "heavy") is not None
-    stored.steps(stored.store.run(given.id), STEPS)
+    stored.steps(stored.store.runs.get(given.id), STEPS)
     return given.id
 
 
@@ -272,7 +293,7 @@ def test_a_run_without_steps_says_when_the_figure_comes(client: TestClient, stor
 def test_a_method_without_a_router_says_that_it_has_none(client: TestClient, stored: Stored) -> None:
     plain = stored.run(stored.corpus(), finished=False, method="lora", adapter={})
     stored.store.queue.claim("tests", "here", "heavy")
-    stored.steps(stored.store.run(plain.id), [{"loss": 1.0}])
+    stored.steps(stored.store.runs.get(plain.id), [{"loss": 1.0}])
     assert "no router" in client.get(f"/ui/figures/runs/{plain.id}/gates").json()["empty"]
 
 
@@ -290,9 +311,17 @@ def test_the_elbow_marks_the_suggested_number(client: TestClient, stored: Stored
 
 
 def test_an_unfinished_clustering_says_so(client: TestClient, stored: Stored) -> None:
-    waiting = stored.store.add_clustering(stored.corpus().id, 2)
+    waiting = stored.store.clusterings.add(stored.corpus().id, 2)
     reply = client.get(f"/ui/figures/clusterings/{waiting.id}/map")
     assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet.")
+
+
+def test_a_clustering_whose_files_are_gone_says_so(client: TestClient, stored: Stored) -> None:
+    clustering = stored.clustering(stored.corpus())
+    (stored.home.clustering(clustering.id) / "assignments.parquet").unlink()
+    reply = client.get(f"/ui/figures/clusterings/{clustering.id}/map")
+    assert reply.status_code == 400
+    assert reply.json()["detail"].endswith("are gone or damaged. Cluster the corpus again.")
 
 
 @pytest.mark.parametrize(
@@ -344,13 +373,13 @@ def test_gates_without_groups_say_what_is_missing(client: TestClient, stored: St
 
 
 def test_gates_with_one_group_say_that_there_is_one(client: TestClient, stored: Stored) -> None:
-    one = {"cluster": {"names": ["C1"], "real": False, "sentence": "There is only one group."}}
+    one = {"cluster": GroupGates(names=["C1"], real=False, sentence="There is only one group.")}
     found = stored.analysis(stored.run(stored.corpus()), "routing", routing_result(groups=one))
     assert "There is only one group." in client.get(f"/ui/figures/analyses/{found.id}/agreement").json()["empty"]
 
 
 def test_an_unfinished_analysis_says_so(client: TestClient, stored: Stored) -> None:
-    waiting = stored.store.analyse(stored.run(stored.corpus()).id, "routing")
+    waiting = stored.store.analyses.ask(stored.run(stored.corpus()).id, "routing")
     reply = client.get(f"/ui/figures/analyses/{waiting.id}/layers")
     assert (reply.status_code, reply.json()["detail"]) == (400, "This analysis is not finished yet.")
 
@@ -366,17 +395,21 @@ def test_hostile_names_reach_the_pages_escaped_only(stored: Stored) -> None:
     clustering = stored.clustering(corpus, [[HOSTILE], ["boat"]])
     made = stored.run(corpus, HOSTILE)
     drawn = [
-        overview.runs_table(stored.store), corpora_page.corpora_table(stored.store, corpus.id), run.headline(stored.store, made),
-        corpora_page.facts(stored.store, corpus), corpora_page.page_of_rows(stored.store, corpus.id, 1),
+        overview.runs_table(stored.store),
+        corpora_page.corpora_list(stored.store, corpus.id),
+        run.headline(stored.store, made),
+        corpora_page.facts(stored.store, corpus),
+        corpora_page.page_of_rows(stored.store, corpus.id, 1),
         corpora_page.cluster_report(stored.store, clustering),
-        corpora_page.picked_rows(stored.store, corpus.id, [{"id": 0}]), run.settings_table(made),
-    ]  # fmt: skip
+        corpora_page.picked_rows(stored.store, corpus.id, [{"id": 0}]),
+        run.settings_table(made, None),
+    ]
     assert all("<img" not in html for html in drawn)
     assert sum(escape(HOSTILE)[:40] in html for html in drawn) >= 6
 
 
 def test_hostile_group_names_and_sentences_stay_data_in_figures(client: TestClient, stored: Stored) -> None:
-    group = {**group_result(), "names": [HOSTILE, "other"]}
+    group = group_result(names=[HOSTILE, "other"])
     found = stored.analysis(stored.run(stored.corpus()), "routing", routing_result(groups={"label": group}))
     reply = client.get(f"/ui/figures/analyses/{found.id}/groups?group=label")
     assert reply.headers["content-type"] == "application/json" and reply.headers["x-content-type-options"] == "nosniff"

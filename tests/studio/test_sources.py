@@ -6,8 +6,8 @@ import pytest
 
 from hydralora.config import parse_config
 from hydralora.errors import UserError
-from hydralora.methods import HubOptions
-from jobs.store import Store
+from hydralora.methods import HubOptions, sources_of
+from jobs.store.store import Store
 from studio.form import collect, field_input, shown_value
 from tests.studio.stored import CONFIG, Stored
 
@@ -21,7 +21,7 @@ def hub(*sources: int, **more: object) -> dict[str, object]:
 def test_the_form_takes_ids_with_commas() -> None:
     values = {name: info.get_default() for name, info in HubOptions.model_fields.items()} | {"sources": " 3, 12 "}
     config = parse_config({"method": "lorahub", "adapter": collect(HubOptions, values)})
-    assert config.adapter["sources"] == [3, 12] and shown_value([3, 12]) == "3, 12"
+    assert sources_of(config.adapter) == [3, 12] and shown_value([3, 12]) == "3, 12"
     assert field_input("sources", HubOptions.model_fields["sources"]).placeholder == "ids of runs: 1, 2"
 
 
@@ -34,36 +34,36 @@ def test_a_source_is_a_number_and_never_a_path(given: str) -> None:
 def test_finished_loras_on_one_base_are_taken(store: Store, stored: Stored) -> None:
     corpus = stored.corpus()
     ids = [stored.run(corpus, **LORA).id for _ in range(2)]
-    run = store.start_run(corpus.id, hub(*ids))
+    run = store.runs.start(corpus.id, hub(*ids))
     assert run.job is not None and run.job.payload["config"]["adapter"]["sources"] == ids
 
 
 def test_no_source_is_refused(store: Store, stored: Stored) -> None:
     with pytest.raises(UserError, match=r"LoRAHub mixes finished LoRA runs\. Name their ids in `sources`"):
-        store.start_run(stored.corpus().id, hub())
+        store.runs.start(stored.corpus().id, hub())
 
 
 def test_an_unfinished_source_is_refused(store: Store, stored: Stored) -> None:
     corpus = stored.corpus()
     waiting = stored.run(corpus, finished=False, **LORA)
     with pytest.raises(UserError, match=f"Run {waiting.id} is not finished"):
-        store.start_run(corpus.id, hub(waiting.id))
+        store.runs.start(corpus.id, hub(waiting.id))
 
 
 def test_a_routed_source_is_refused(store: Store, stored: Stored) -> None:
     corpus = stored.corpus()
     routed = stored.run(corpus)
     with pytest.raises(UserError, match=rf"Run {routed.id} is no plain LoRA \(hydralora\)"):
-        store.start_run(corpus.id, hub(routed.id))
+        store.runs.start(corpus.id, hub(routed.id))
 
 
 def test_a_source_on_another_base_is_refused(store: Store, stored: Stored) -> None:
     corpus = stored.corpus()
     other = stored.run(corpus, **LORA, base="someone/else")
     with pytest.raises(UserError, match=f"Run {other.id} has base someone/else"):
-        store.start_run(corpus.id, hub(other.id))
+        store.runs.start(corpus.id, hub(other.id))
 
 
 def test_a_source_that_does_not_exist_is_refused(store: Store, stored: Stored) -> None:
     with pytest.raises(UserError, match="Run 99999 does not exist"):
-        store.start_run(stored.corpus().id, hub(99999))
+        store.runs.start(stored.corpus().id, hub(99999))

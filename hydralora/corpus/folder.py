@@ -1,0 +1,93 @@
+"""A corpus that was imported, read at random from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from hydralora.corpus.examples import BATCH_ROWS, EXAMPLES, HASH, PROMPT_HASH, Example, examples_at
+from hydralora.corpus.rows import Rejected
+from hydralora.errors import CorpusError
+from hydralora.results import CorpusManifest
+from hydralora.results.corpus import REJECTED
+
+
+class Corpus:
+    """An imported corpus, read from its folder without loading it whole.
+
+    ``len(corpus)``, ``corpus.page(offset, limit)`` and ``corpus.take(ids)`` give examples;
+    ids are positions ``0..len-1``. The file is memory-mapped, so a page costs the rows on it.
+
+    Raises:
+        CorpusError: When there is none in the folder.
+        ResultError: When its manifest is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / CorpusManifest.FILE).exists():
+            raise CorpusError(f"No corpus is kept at {folder.name}. Import it again.")
+        self.folder, self.manifest = folder, CorpusManifest.read(folder)
+        self._reader = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES)))
+
+    def __len__(self) -> int:
+        return self.manifest.examples
+
+    def page(self, offset: int, limit: int) -> list[Example]:
+        """Examples ``offset .. offset + limit``, fewer at the end."""
+        return self.take(range(max(offset, 0), min(offset + limit, len(self))))
+
+    def take(self, ids: Iterable[int]) -> list[Example]:
+        """The examples at these positions, in the order given.
+
+        Raises:
+            CorpusError: When a position is outside the corpus.
+        """
+        found: list[Example] = []
+        for number, positions in groupby(ids, lambda position: position // BATCH_ROWS):
+            places = list(positions)
+            outside = next((position for position in places if not 0 <= position < len(self)), None)
+            if outside is not None:
+                raise CorpusError(f"Example {outside} is outside this corpus of {len(self):,}.")
+            batch = self._reader.get_batch(number)
+            found += examples_at(batch, [place % BATCH_ROWS for place in places])
+        return found
+
+    def __iter__(self) -> Iterator[Example]:
+        for number in range(self._reader.num_record_batches):
+            batch = self._reader.get_batch(number)
+            yield from examples_at(batch, list(range(batch.num_rows)))
+
+    def columns(self, *names: str) -> Iterator[pa.RecordBatch]:
+        """Columns of all examples as they lie in the file, a batch at a time: nothing is made of them."""
+        for number in range(self._reader.num_record_batches):
+            yield self._reader.get_batch(number).select(list(names))
+
+    def rejected(self) -> list[Rejected]:
+        """The rejected rows that were listed, in file order."""
+        lines = (self.folder / REJECTED).read_text("utf-8").splitlines()
+        return [Rejected(**json.loads(line)) for line in lines]
+
+    def hashes(self) -> np.ndarray:
+        """``Example.hash_number`` of every example, ``(examples,)``; made anew where the file holds none."""
+        if HASH not in self._reader.schema.names:
+            return np.array([example.hash_number() for example in self], dtype=np.uint64)
+        return self._column(HASH).to_numpy()
+
+    def prompt_hashes(self) -> np.ndarray:
+        """``Example.prompt_number`` of every example, ``(examples,)``; made anew where the file holds none."""
+        if PROMPT_HASH not in self._reader.schema.names:
+            return np.array([example.prompt_number() for example in self], dtype=np.uint64)
+        return self._column(PROMPT_HASH).to_numpy()
+
+    def splits(self) -> np.ndarray:
+        """``Example.split`` of every example, ``(examples,)``."""
+        return self._column("split").to_numpy(zero_copy_only=False)
+
+    def _column(self, name: str) -> pa.Array:
+        parts = [self._reader.get_batch(number).column(name) for number in range(self._reader.num_record_batches)]
+        return pa.concat_arrays(parts)

@@ -1,0 +1,154 @@
+"""How many tokens examples have: estimated for all from their parts, counted exactly near the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from hydralora.config import Learn
+from hydralora.corpus.encode import encode_whole, is_left_out, prompt_tokens
+from hydralora.corpus.examples import Example
+from hydralora.corpus.quality.table import Found, Texts
+from hydralora.results.quality import TokenLengths
+
+CALIBRATION = 64  # examples that are encoded exactly, spread over the corpus
+PIECE = 4_096  # texts tokenized at once
+MARGIN = 2  # tokens beyond the largest error of the calibration that still count as near
+POWERS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+@dataclass
+class Lengths:
+    """Tokens of each example, whole and before its first answer; ``(examples,)`` both."""
+
+    whole: np.ndarray
+    prompt: np.ndarray
+
+
+def count_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Texts,
+    max_length: int,
+    learn: Learn,
+    step: Callable[[float], None] = lambda share: None,
+) -> Lengths:
+    """Tokens of every example as training would encode it.
+
+    A chat template is rendered for one conversation at a time, which is slow. So the tokens of the parts are counted
+    for all at once, and what the template adds is fitted, ``a + b * parts``, to ``CALIBRATION`` examples that are
+    encoded as in training. Every example whose estimate is as near to ``max_length`` as the worst of these was to the
+    truth is encoded as in training too, so what is said to be cut is exact unless a template is wilder than all those.
+
+    Raises:
+        BaseModelError: When the template refuses a conversation.
+    """
+    estimate = _estimate(tokenizer, texts.examples, learn, step)
+    is_talk = np.array([bool(example.history or example.extra) for example in texts.examples])
+    groups = [np.flatnonzero(is_talk), np.flatnonzero(~is_talk)]
+    near = [_fit(tokenizer, texts, group, estimate, max_length, learn) for group in groups]
+    step(0.7)
+    places = np.concatenate(near)
+    counted = _encode(tokenizer, texts, places, learn)
+    estimate.whole[places], estimate.prompt[places] = counted.whole, counted.prompt
+    return Lengths(np.rint(estimate.whole).astype(np.int64), np.rint(estimate.prompt).astype(np.int64))
+
+
+def _fit(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Texts,
+    group: np.ndarray,
+    estimate: Lengths,
+    max_length: int,
+    learn: Learn,
+) -> np.ndarray:
+    """Add what a template adds to the estimates of a group of alike examples; gives those to be counted exactly."""
+    if not len(group):
+        return group
+    is_sample = np.zeros(len(group), bool)
+    is_sample[np.unique(np.linspace(0, len(group) - 1, min(len(group), CALIBRATION)).astype(int))] = True
+    places, is_near = group[is_sample], is_sample.copy()
+    exact = _encode(tokenizer, texts, places, learn)
+    parts = np.array([len(texts.examples[place].parts()) for place in group])
+    matrix = np.column_stack([np.ones(len(group)), parts])
+    for known, values in ((exact.whole, estimate.whole), (exact.prompt, estimate.prompt)):
+        values[group] += matrix @ np.linalg.lstsq(matrix[is_sample], known - values[places], rcond=None)[0]
+        error = np.abs(values[places] - known).max()
+        is_near |= np.abs(values[group] - max_length) <= 2 * error + MARGIN
+    return group[is_near]
+
+
+def _estimate(
+    tokenizer: PreTrainedTokenizerBase, examples: list[Example], learn: Learn, step: Callable[[float], None]
+) -> Lengths:
+    whole, prompt = np.zeros(len(examples)), np.zeros(len(examples))
+    for start in range(0, len(examples), PIECE):
+        piece = examples[start : start + PIECE]
+        counts = iter(_counts(tokenizer, [part for example in piece for part in example.parts()]))
+        for place, example in enumerate(piece, start):
+            tokens = [next(counts) for _ in example.parts()]
+            whole[place] = sum(tokens)
+            prompt[place] = sum(tokens[: _parts_before(example, learn)]) if example.prompt else 0
+        step(0.6 * (start + len(piece)) / len(examples))
+    return Lengths(whole, prompt)
+
+
+def _parts_before(example: Example, learn: Learn) -> int:
+    """How many of ``Example.parts`` stand before the first answer that is learnt: two for each message of history."""
+    roles = [role for role, _ in example.history]
+    if learn == "all" and "assistant" in roles:
+        return 1 + 2 * roles.index("assistant")
+    return 2 + 2 * len(roles)
+
+
+def _counts(tokenizer: PreTrainedTokenizerBase, parts: list[str]) -> list[int]:
+    """Tokens of each text alone, as ``encode_text`` gives them; ids are not even copied out of the tokenizer."""
+    tokenizer.backend_tokenizer.encode_special_tokens = True  # as plain text
+    return [len(found) for found in tokenizer.backend_tokenizer.encode_batch_fast(parts, add_special_tokens=False)]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Texts, places: np.ndarray, learn: Learn) -> Lengths:
+    whole, prompt = np.zeros(len(places)), np.zeros(len(places))
+    for number, place in enumerate(places):
+        encoded = encode_whole(tokenizer, texts.examples[place], learn)
+        whole[number], prompt[number] = len(encoded["labels"]), prompt_tokens(encoded)
+    return Lengths(whole, prompt)
+
+
+def summary(lengths: Lengths) -> TokenLengths:
+    """The lengths in a few numbers."""
+    whole = lengths.whole
+    return TokenLengths(
+        median=int(np.median(whole)),
+        p95=int(np.quantile(whole, 0.95, method="higher")),
+        longest=int(whole.max()),
+        whole_at={str(power): int((whole <= power).sum()) for power in POWERS},
+    )
+
+
+def find_too_long(lengths: Lengths, max_length: int) -> list[Found]:
+    """Examples that lose their end at ``max_length`` tokens, and those whose prompt alone does not fit."""
+    is_unfit = is_left_out(lengths.prompt, max_length)
+    is_cut = (lengths.whole > max_length) & ~is_unfit
+    cut, unfit = np.flatnonzero(is_cut), np.flatnonzero(is_unfit)
+    enough = int(lengths.whole[is_cut].max()) if len(cut) else max_length
+    return [
+        Found(
+            "cut",
+            "{} would lose their end in training.",
+            f"They are longer than {max_length:,} tokens, so their last words and the token that ends an answer are "
+            f"cut off: the model does not learn to stop there. Set `max_length` to {enough:,} to keep all whole, or "
+            "leave them out.",
+            cut,
+            cut,
+            "Leave out",
+        ),
+        Found(
+            "unfit",
+            "{} would be left out of training.",
+            f"Their prompt alone is longer than {max_length:,} tokens. Raise `max_length`, or shorten them.",
+            unfit,
+        ),
+    ]

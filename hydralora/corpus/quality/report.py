@@ -1,0 +1,133 @@
+"""The quality report of a corpus: every check, one after the other, and what each finds kept beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hydralora.bases.load import load_tokenizer, positions_of
+from hydralora.config import TrainConfig
+from hydralora.corpus.folder import Corpus
+from hydralora.corpus.quality import DECIDING, FOLDER
+from hydralora.corpus.quality.copies import find_contradictions, find_copies, find_leaks, find_near_copies, find_shared
+from hydralora.corpus.quality.findings import write_findings
+from hydralora.corpus.quality.lengths import Lengths, count_tokens, find_too_long, summary
+from hydralora.corpus.quality.table import Found, Texts
+from hydralora.corpus.quality.texts import find_blank, find_marks, find_outliers, find_short, tell_languages
+from hydralora.corpus.selection import read_excluded
+from hydralora.corpus.split import split_examples
+from hydralora.errors import CorpusError
+from hydralora.files import written_aside
+from hydralora.progress import SILENT, Progress
+from hydralora.results.quality import Quality
+
+CHECKS: tuple[tuple[str, Callable[[Texts], list[Found]]], ...] = (
+    ("Looking for prompts that leak", find_shared),
+    ("Looking for prompts that leak", find_leaks),
+    ("Looking for contradictions", find_contradictions),
+    ("Looking for copies", find_copies),
+    ("Looking for near copies", find_near_copies),
+    ("Looking at answers", find_blank),
+    ("Looking at answers", find_short),
+    ("Looking for marks of templates", find_marks),
+    ("Looking for outliers", find_outliers),
+)
+
+
+def check_corpus(
+    corpus_folder: Path,
+    train: TrainConfig,
+    *,
+    base: str = "",
+    progress: Progress = SILENT,
+) -> Quality:
+    """Check what a run with these settings would train on; writes ``quality/quality.json`` below the corpus' folder.
+
+    Args:
+        base: Base model whose tokens are counted; none are where it is empty.
+
+    Raises:
+        CorpusError: When nothing is left to check.
+        BaseModelError: When the base's tokenizer cannot be loaded, or its template refuses a conversation.
+        StoppedError: When asked to stop; nothing is kept.
+    """
+    corpus, asked = Corpus(corpus_folder), train
+    if base:
+        train = train.model_copy(update={"max_length": min(train.max_length, positions_of(base))})
+    progress.report(0.0, "Reading the examples")
+    texts = read_texts(corpus, train)
+    lengths, found = _measure(texts, train, base, progress.part(0.1, 0.5, ""))
+    for number, (words, check) in enumerate(CHECKS):
+        progress.step(0.5 + 0.4 * number / len(CHECKS), words, "The check")
+        found += check(texts)
+    progress.step(0.9, "Telling languages", "The check")
+    languages, sampled, rare = tell_languages(texts, train.seed)
+    kept = [one for one in [*found, *rare] if len(one.places)]
+    result = Quality(
+        sentence=_sentence(texts, kept),
+        examples=len(texts),
+        train=int((~texts.is_held_out & ~texts.is_leaking).sum()),
+        held_out=int(texts.is_held_out.sum()),
+        base=base,
+        max_length=train.max_length,
+        lengths=summary(lengths) if lengths else None,
+        languages=languages,
+        sampled=sampled,
+        findings=[one.finding(texts) for one in kept],
+        settings={name: getattr(asked, name) for name in DECIDING},
+        corpus_hash=corpus.manifest.content_hash,
+        selection=train.selection,
+    )
+    _write(corpus_folder / FOLDER, result, texts, kept)
+    return result
+
+
+def read_texts(corpus: Corpus, train: TrainConfig) -> Texts:
+    """The examples that are not left out.
+
+    Raises:
+        CorpusError: When there is none.
+    """
+    positions = np.flatnonzero(~read_excluded(corpus, train.selection))
+    if not len(positions):
+        raise CorpusError("Every example is left out. Take some of them back.")
+    split = split_examples(corpus, train)
+    return Texts(
+        examples=corpus.take(positions.tolist()),
+        positions=positions,
+        hashes=corpus.hashes()[positions],
+        prompts=corpus.prompt_hashes()[positions],
+        is_held_out=np.isin(positions, split.held_out),
+        is_leaking=np.isin(positions, split.leaking),
+    )
+
+
+def _measure(texts: Texts, train: TrainConfig, base: str, progress: Progress) -> tuple[Lengths | None, list[Found]]:
+    if not base:
+        return None, []
+    tokenizer = load_tokenizer(base)
+    step = lambda share: progress.step(share, "Counting tokens", "The check")  # noqa: E731
+    lengths = count_tokens(tokenizer, texts, train.max_length, train.learn, step)
+    return lengths, find_too_long(lengths, train.max_length)
+
+
+def _sentence(texts: Texts, found: list[Found]) -> str:
+    """The whole report in one sentence."""
+    if not found:
+        return f"Nothing is wrong with these {len(texts):,} examples, as far as was looked."
+    places = len(np.unique(np.concatenate([one.places for one in found])))
+    return f"{places:,} of {len(texts):,} examples should be looked at, for {len(found)} reasons."
+
+
+def _write(folder: Path, result: Quality, texts: Texts, found: list[Found]) -> None:
+    """Every example of every finding, then the report beside them."""
+    places = [np.unique(one.places) for one in found]
+    kinds = [one.kind for one, own in zip(found, places, strict=True) for _ in own]
+    removable = [np.isin(own, one.removable) for own, one in zip(places, found, strict=True)]
+    with written_aside(folder) as aside:
+        aside.mkdir(parents=True)
+        everywhere = np.concatenate([np.zeros(0, np.int64), *places])
+        write_findings(aside, kinds, texts.positions[everywhere], np.concatenate([np.zeros(0, bool), *removable]))
+        result.write(aside)

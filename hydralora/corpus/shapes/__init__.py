@@ -1,0 +1,1 @@
+"""The shapes that rows of datasets have, one file a family."""

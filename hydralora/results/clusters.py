@@ -1,0 +1,73 @@
+"""Clusters of a corpus, and how many experts they suggest. Shapes: ``k`` clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from hydralora.results.base import Result
+
+ASSIGNMENTS = "assignments.parquet"  # cluster, distance and place of every example, beside the file
+
+
+def cluster_name(number: int) -> str:
+    """What a cluster is called wherever it is shown: ``C1`` for number 0. Nothing reads a number out of a name."""
+    return f"C{number + 1}"
+
+
+class Clusters(Result):
+    """A clustering. Cluster, place and distance of every example lie beside the file as `assignments.parquet`."""
+
+    FILE = "clusters.json"
+
+    k: int = Field(description="Number of clusters")
+    suggested_k: int = Field(description="Number of experts that the measures suggest")
+    elbow_k: int = Field(description="Where the curve of squared distances bends most")
+    reason: str = Field(description="Why that number is suggested, in words")
+    seed: int = Field(description="Seed of k-means and of the reduced coordinates")
+    examples: int = Field(description="Examples clustered")
+    sizes: list[int] = Field(description="Examples in each cluster, largest first, ``(k,)``")
+    words: list[list[str]] = Field(description="Terms that set each cluster apart, ``(k, up to 8)``")
+    typical: list[list[int]] = Field(description="Positions of the examples nearest to each centre, ``(k, up to 5)``")
+    inertia: dict[str, float] = Field(
+        description="Sum of squared distances to the centres, by tried number of clusters"
+    )
+    silhouette: dict[str, float] = Field(description="Mean silhouette, -1 to 1, by tried number of clusters")
+    stability: dict[str, float] = Field(
+        description="Mean adjusted Rand index between random halves, up to 1, by tried number of clusters; between "
+        "three seeds where `strength` is empty (earlier versions)"
+    )
+    nmi: float | None = Field(
+        None, description="Normalised mutual information with the corpus' own labels, 0 to 1; null without several"
+    )
+    terms: int = Field(0, description="Different terms counted")
+    corpus_hash: str = Field("", description="`content_hash` of the corpus")
+    names: list[str] = Field([], description="Proposed name of each cluster, ``(k,)``")
+    distinct: int = Field(0, description="Distinct texts; copies weigh nothing")
+    low_k: int = Field(0, description="Smallest number of experts that the measures allow; 0 before it was measured")
+    high_k: int = Field(0, description="Largest number of experts that the measures allow")
+    is_clear: bool = Field(True, description="Whether one number of clusters is clear; else `suggested_k` is a default")
+    strength: dict[str, float] = Field({}, description="Prediction strength, 0 to 1, by tried number of clusters")
+    gap: dict[str, float] = Field(
+        {}, description="Smallest distance between two clusters in units of their spread, by tried number of clusters"
+    )
+    recurring: dict[str, float] = Field(
+        {}, description="Share of texts in clusters that come back and lie apart, by tried number of clusters"
+    )
+    elbow_trials: list[int] = Field([], description="The elbow in each of 15 trials, sorted")
+    borderline: list[list[int]] = Field(
+        [], description="Positions of the examples nearest to another cluster, ``(k, up to 5)``"
+    )
+    method: str = Field("kmeans", description="`kmeans`, `hdbscan` or `dbscan`")
+    options: dict[str, float | None] = Field({}, description="Options of the method")
+    noise: int = Field(0, description="Examples of no cluster by the method; they stand with the nearest one")
+    ari: float | None = Field(
+        None, description="Adjusted Rand index with the corpus' own labels, up to 1; null without several"
+    )
+    labels: list[str] = Field([], description="The corpus' own labels, the most frequent first, up to 100")
+    label_table: list[list[int]] = Field([], description="Examples by label and cluster, ``(labels, k)``")
+
+    def row(self) -> dict[str, Any]:
+        """All of it: the pages ask for clusters all the time."""
+        return self.dump()

@@ -1,0 +1,174 @@
+"""The Trainer of adapters: batches, the auxiliary loss, gate weights and the report of every step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hydralora.config import RunConfig
+from hydralora.corpus.batches import Collator, Encoded
+from hydralora.corpus.examples import Example
+from hydralora.corpus.tasks import Tasks
+from hydralora.errors import TrainingError
+from hydralora.files import seal_checkpoint
+from hydralora.progress import Progress
+from hydralora.training.state import has_state, load_state, save_state
+from hydralora.tuner.gates import GateCapture
+
+StepValues = dict[str, Any]
+
+
+@dataclass
+class Plan:
+    """What a method may look at before training begins.
+
+    ``tasks`` are there for methods that learn from tasks (clusters or labels), ``groups`` then holds the task
+    number of every row and ``held_out_groups`` of every held-out row (-1 where it is a task never trained on).
+    ``sources`` are the adapters that LoRAHub mixes.
+    """
+
+    config: RunConfig
+    tokenizer: Any
+    rows: list[Encoded]
+    examples: list[Example]
+    groups: list[int] | None
+    run_folder: Path
+    resumed: bool
+    tasks: Tasks | None = None
+    held_out: list[Encoded] = field(default_factory=list)
+    held_out_groups: list[int] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
+    base_fingerprint: str | None = None
+
+
+class AdapterTrainer(Trainer):
+    """The Trainer with an adapter's auxiliary loss and its gate weights."""
+
+    gate_every = 0
+    tokens_seen = 0  # not padding, since the last logged step
+    gate_means: dict[str, list[float]] | None = None
+
+    @classmethod
+    def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
+        """The training data and the collator; a method may arrange the rows otherwise."""
+        return plan.rows, Collator(plan.tokenizer.pad_token_id)
+
+    @classmethod
+    def held_out(cls, plan: Plan) -> list[Any]:
+        """The rows whose loss is measured, never trained on."""
+        return plan.held_out
+
+    def prepare(self, plan: Plan) -> None:
+        """Called once before the first step; a method may look at the data or the model."""
+
+    def auxiliary_loss(self, model: torch.nn.Module) -> Tensor | None:
+        """The extra loss the adapter asks for (balance, orthogonality), or None."""
+        compute = getattr(getattr(model, "base_model", None), "auxiliary_loss", None)
+        return compute() if callable(compute) else None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Put back exactly what was being trained; what PEFT saves is not always enough for that."""
+        folder = Path(resume_from_checkpoint)
+        if has_state(folder):
+            load_state(self.model, folder)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def compute_loss(  # type: ignore[no-untyped-def]
+        self, model, inputs, return_outputs=False, num_items_in_batch=None
+    ):
+        """Mean loss per answer token, plus the tuner's auxiliary loss while training."""
+        recording = model.training and self._records_gates()
+        if model.training:
+            self.tokens_seen += int(inputs["attention_mask"].sum())
+        with GateCapture(model, enabled=recording) as capture:
+            loss, outputs = super().compute_loss(
+                model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+            )
+            if recording and capture.names:
+                self.gate_means = mean_gates(capture, inputs["attention_mask"])
+        # Several processes wrap the model; the tuner is inside.
+        extra = self.auxiliary_loss(self.accelerator.unwrap_model(model)) if model.training else None
+        if extra is not None:
+            # The language loss is already a share of the whole accumulated batch; ours is not.
+            parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+            loss = loss + extra / parts
+        return (loss, outputs) if return_outputs else loss
+
+    def _records_gates(self) -> bool:
+        return bool(self.gate_every) and (self.state.global_step + 1) % self.gate_every == 0
+
+
+def mean_gates(capture: GateCapture, mask: Tensor) -> dict[str, list[float]]:
+    """Mean gate weights per layer over the tokens that are not padding, each of length N."""
+    gates = capture.take()  # (layers, batch, tokens, experts)
+    weight = mask[None, :, :, None].to(gates)  # (1, batch, tokens, 1)
+    means = (gates * weight).sum((1, 2)) / weight.sum((1, 2))  # (layers, experts)
+    return {name: row for name, row in zip(capture.names, means.cpu().tolist(), strict=True)}
+
+
+class StepReporter(TrainerCallback):
+    """Turns the Trainer's events into ``on_step`` values, stops when asked, seals checkpoints."""
+
+    def __init__(self, on_step: Callable[[int, StepValues], None], progress: Progress) -> None:
+        self.on_step, self.progress = on_step, progress
+        self.trainer: AdapterTrainer
+        self.stopped = False
+        self.last_eval: tuple[int, float | None] = (-1, None)  # step, held-out loss
+        self._since = time.perf_counter()
+
+    def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        self._since = time.perf_counter()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
+        logs = logs or {}
+        if "loss" in logs:
+            self._check(state.global_step, logs)
+            now = time.perf_counter()
+            values: StepValues = {
+                key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs
+            }
+            values["tokens_per_second"] = self.trainer.tokens_seen / max(now - self._since, 1e-9)
+            if self.trainer.gate_means is not None:
+                values["gates"] = self.trainer.gate_means
+            self.trainer.tokens_seen, self.trainer.gate_means, self._since = 0, None, now
+            self.on_step(state.global_step, values)
+            self.progress.report(
+                state.global_step / state.max_steps, f"Step {state.global_step:,} of {state.max_steps:,}"
+            )
+        elif "eval_loss" in logs:
+            self.last_eval = (state.global_step, float(logs["eval_loss"]))
+            self.on_step(state.global_step, {"eval_loss": self.last_eval[1]})
+            self._since = time.perf_counter()
+
+    @staticmethod
+    def _check(step: int, logs: dict[str, Any]) -> None:
+        if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
+            raise TrainingError(
+                f"Step {step}: the loss is {logs['loss']} (gradient {logs.get('grad_norm')}), so the "
+                "adapter is broken. Lower `learning_rate`, or use `float32`, and start again."
+            )
+
+    def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        if self.progress.should_stop() and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_training_stop = control.should_save = True
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):  # type: ignore[no-untyped-def]
+        allocate = getattr(getattr(model, "base_model", None), "update_and_allocate", None)
+        if allocate is not None:  # AdaLoRA prunes after the step and before gradients are cleared
+            allocate(state.global_step)
+
+    def on_save(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        save_state(self.trainer.model, folder)
+        seal_checkpoint(folder)
+        self._since = time.perf_counter()

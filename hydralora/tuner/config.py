@@ -1,0 +1,214 @@
+"""``HydraLoraConfig``: the PEFT configuration of the routed multi-head layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from peft.utils.peft_types import PeftType
+
+from hydralora.bounds import LARGEST_SCALE
+from hydralora.errors import AdapterError
+from hydralora.plain import shown
+from hydralora.tuner.gating import GATES
+from hydralora.tuner.register import register_when_ready
+
+ROUTER_INPUTS = ("x", "Ax", "pooled")
+ROUTER_INITS = ("kaiming", "zero", "normal")
+HEAD_INITS = ("zero", "centred")
+COMBINES = ("router", "mean", "sum", "hard")
+DROPOUT_PLACES = ("input", "heads")
+COMPENSATIONS = ("share", "cosine")
+# Lowest and highest value of every number; an adapter from elsewhere may be wider than one that is trained here.
+WHOLE: dict[str, tuple[float, float]] = {"r": (1, 65_536), "num_experts": (1, 1_024)}
+REAL: dict[str, tuple[float, float]] = {
+    "lora_dropout": (0.0, 1.0),
+    "lora_alpha": (-LARGEST_SCALE, LARGEST_SCALE),
+    "balance_weight": (0.0, LARGEST_SCALE),
+    "head_init_gamma": (1e-6, LARGEST_SCALE),
+}
+MOST_BLOCKS = 100_000
+
+
+@dataclass
+class HydraLoraConfig(PeftConfig):
+    """A frozen linear layer with one shared A, N heads and a router: HydraLoRA and its siblings.
+
+    ``y = W0 x + s * sum_i g_i(x) B_i A x`` with ``g(x) = softmax(W_g x)`` for every token
+    (Tian et al. 2024, eq. 2-4, https://arxiv.org/abs/2404.19245). ``s = lora_alpha / r``, which
+    the equations leave out and the authors' code has.
+
+    Args:
+        r: Rank of A and of every head.
+        num_experts: Number of heads N. One head is plain LoRA and has no router.
+        lora_alpha: Numerator of the scaling.
+        lora_dropout: Probability of dropping an element, see ``dropout_place``.
+        use_rslora: Scale by ``lora_alpha / sqrt(r)``.
+        shared_a: One A for all heads (HydraLoRA), or one A per head (LoRA-Split, LoRA-MoE).
+        combine: ``router`` (softmax gates), ``mean`` (1/N each), ``sum`` (1 each) or ``hard`` (the one
+            head that ``choose_heads`` names for an example; 1/N each where none is named).
+        router_input: ``x``, the layer's input as in the authors' code
+            (https://github.com/Clin0212/HydraLoRA/blob/afb693b/HydraLoRA/peft/tuners/lora.py#L279),
+            or ``Ax``, the rank-wide product as the shape ``W_g (r, N)`` in the paper has it, or
+            ``pooled``, the mean of ``A x`` over the example's tokens up to this one (causal; ours).
+        gate: How the router's logits become gate weights, a key of ``GATES``; ``softmax`` is the papers'.
+        router_init: ``kaiming`` (authors' code), ``zero`` or ``normal`` (standard deviation 0.01).
+        head_init: ``zero`` (delta is zero at the start) or ``centred``: random heads minus their
+            mean, so that equal gates give zero (a portable form of R-LoRA's offset).
+        dropout_place: ``input`` (one mask on x, before A) or ``heads`` (R-LoRA's multi-head
+            dropout: an own mask on ``A x`` for each head).
+        balance_weight: Weight of the loss ``N * sum_i mean(g_i)^2 - 1``; 0 is off and faithful.
+        head_mask: Heads that take no part at inference (LoPE's poisoning expert).
+        head_compensation: Who gets the gate of a masked head D: ``share``, the others in
+            proportion to their own gates, or ``cosine``,
+            ``g_i + g_D softmax_i(cos(B_i h, B_D h))``.
+
+    Raises:
+        AdapterError: When a value is out of range, or zero router meets zero heads.
+    """
+
+    r: int = field(default=8, metadata={"help": "Rank of A and of every head"})
+    num_experts: int = field(default=4, metadata={"help": "Number of heads"})
+    lora_alpha: float = field(default=16.0, metadata={"help": "Numerator of the scaling"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout probability"})
+    use_rslora: bool = field(default=False, metadata={"help": "Scale by alpha / sqrt(r)"})
+    shared_a: bool = field(default=True, metadata={"help": "One A for all heads"})
+    gate: str = field(default="softmax", metadata={"help": "How logits of the router become gate weights"})
+    combine: str = field(default="router", metadata={"help": "router, mean, sum or hard"})
+    router_input: str = field(default="x", metadata={"help": "x, Ax or pooled"})
+    router_init: str = field(default="kaiming", metadata={"help": "kaiming, zero or normal"})
+    head_init: str = field(default="zero", metadata={"help": "zero or centred"})
+    head_init_gamma: float = field(default=64.0, metadata={"help": "Scale of centred heads"})
+    dropout_place: str = field(default="input", metadata={"help": "input or heads"})
+    balance_weight: float = field(default=0.0, metadata={"help": "Weight of the balance loss"})
+    head_mask: list[int] | None = field(default=None, metadata={"help": "Heads silent at inference"})
+    head_compensation: str = field(default="share", metadata={"help": "share or cosine"})
+    target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to adapt"})
+    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave"})
+    modules_to_save: list[str] | None = field(default=None, metadata={"help": "Layers trained whole"})
+    layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Block numbers"})
+    layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the blocks"})
+    rank_pattern: dict[str, int] = field(default_factory=dict, metadata={"help": "Rank by layer name"})
+    alpha_pattern: dict[str, float] = field(default_factory=dict, metadata={"help": "Alpha by layer name"})
+    bias: str = field(default="none", metadata={"help": "none, all or hydralora_only"})
+    fan_in_fan_out: bool = field(default=False, metadata={"help": "Weights stored as (in, out)"})
+    init_weights: bool = field(default=True, metadata={"help": "False starts with random heads"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PeftType.HYDRALORA  # type: ignore[attr-defined]  # added by register.py
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]
+        if isinstance(self.exclude_modules, list):
+            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+        self._check_layers()
+        self._check_values()
+
+    def _check_layers(self) -> None:
+        if isinstance(self.target_modules, str):
+            for name in ("layers_to_transform", "layers_pattern"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` cannot be used when `target_modules` is one string.")
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ValueError("When `layers_pattern` is given, `layers_to_transform` must be given too.")
+
+    def _check_values(self) -> None:
+        self._check_numbers()
+        if self.lora_dropout == 1.0:
+            raise AdapterError(f"`lora_dropout` must be in [0, 1), got {self.lora_dropout}.")
+        choices: dict[str, Iterable[str]] = {
+            "gate": GATES,
+            "combine": COMBINES,
+            "router_input": ROUTER_INPUTS,
+            "router_init": ROUTER_INITS,
+            "head_init": HEAD_INITS,
+            "dropout_place": DROPOUT_PLACES,
+            "head_compensation": COMPENSATIONS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise AdapterError(f"`{name}` must be one of {', '.join(allowed)}, got '{getattr(self, name)}'.")
+        routed = self.num_experts > 1 and self.combine == "router"
+        same = self.shared_a and self.router_init == "zero" and self.head_init == "zero"
+        if routed and same and self.init_weights and self.dropout_place != "heads":
+            raise AdapterError(
+                "A zero router with zero heads never breaks their symmetry: every head gets the same "
+                "gradient for ever and N heads stay one. Use `router_init` kaiming or normal, or "
+                "`head_init` centred."
+            )
+        wrong = [
+            head for head in self.head_mask or [] if not isinstance(head, Integral) or not 0 <= head < self.num_experts
+        ]
+        if wrong or len(set(self.head_mask or [])) >= self.num_experts:
+            raise AdapterError(
+                f"`head_mask` must name some but not all of the heads 0..{self.num_experts - 1}, got {self.head_mask}."
+            )
+
+    def _check_numbers(self) -> None:
+        for name, between in (WHOLE | REAL).items():
+            _check_number(name, getattr(self, name), *between, whole=name in WHOLE)
+        for key, rank in self.rank_pattern.items():
+            _check_number(f"rank_pattern of {shown(key)}", rank, *WHOLE["r"], whole=True)
+        for key, alpha in self.alpha_pattern.items():
+            _check_number(f"alpha_pattern of {shown(key)}", alpha, *REAL["lora_alpha"])
+        blocks = self.layers_to_transform
+        for block in blocks if isinstance(blocks, list) else [] if blocks is None else [blocks]:
+            _check_number("layers_to_transform", block, 0, MOST_BLOCKS, whole=True)
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Write ``adapter_config.json``, and into the model card how PEFT is made to know this adapter's type."""
+        super().save_pretrained(save_directory, **kwargs)
+        tell_how_to_load(Path(save_directory) / "README.md")
+
+    def scaling(self, name: str, rank: int) -> float:
+        """``alpha / r`` (or ``alpha / sqrt(r)``) of the layer called ``name``."""
+        alpha = _by_pattern(self.alpha_pattern, name, self.lora_alpha)
+        return alpha / rank**0.5 if self.use_rslora else alpha / rank
+
+    def rank(self, name: str) -> int:
+        """Rank of the layer called ``name``."""
+        return int(_by_pattern(self.rank_pattern, name, self.r))
+
+
+LOADING = """
+## Loading this adapter
+
+PEFT learns its type, `HYDRALORA`, from the package `hydralora`; without it PEFT stops with `KeyError: 'HYDRALORA'`.
+Install it (`pip install ./hydralora` in a checkout of Hydra Studio), then import it before PEFT reads the adapter:
+
+```python
+import hydralora
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "folder of this adapter")
+```
+"""
+
+
+def tell_how_to_load(card: Path) -> None:
+    """Add to a model card, once, how this adapter is loaded; PEFT itself runs no code of ours before it has failed."""
+    text = card.read_text("utf-8") if card.exists() else ""
+    if LOADING.strip() not in text:
+        card.write_text(text.rstrip("\n") + "\n" + LOADING if text else LOADING.lstrip("\n"), "utf-8")
+
+
+def _check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
+    """Refuse what is no number, not finite, or out of bounds."""
+    kinds = (Integral,) if whole else (Real,)
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        what = "a whole number" if whole else "a number"
+        raise AdapterError(f"`{name}` must be {what} from {low:,} to {high:,}, got {shown(value)}.")
+
+
+def _by_pattern(pattern: dict[str, int] | dict[str, float], name: str, default: float) -> float:
+    """The value of the longest pattern key that ``name`` ends with, else the default."""
+    keys = [key for key in pattern if name == key or name.endswith(f".{key}")]
+    return pattern[max(keys, key=len)] if keys else default
+
+
+register_when_ready()

@@ -1,0 +1,339 @@
+"""The routed layer behind the family: a frozen linear layer, A, N heads and a router.
+
+No loop over experts: with ``h = A x`` ``(..., r)`` and gates ``g`` ``(..., N)``,
+``u = (g (x) h)`` ``(..., N r)`` is narrow, and one product with the stacked heads
+``B = [B_1 | ... | B_N]`` ``(out, N r)`` gives ``sum_i g_i B_i h``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from hydralora.errors import AdapterError
+from hydralora.tuner.config import HydraLoraConfig
+from hydralora.tuner.gating import GATES
+from hydralora.tuner.register import register_when_ready
+
+
+class HydraLoraLinear(nn.Module, BaseTunerLayer):
+    """``y = W0 x + s * sum_i g_i(x) B_i A x``, gates per token.
+
+    Stored per adapter, as ``nn.Linear`` without bias:
+
+    - ``hydralora_A``: ``(r, in)``, or ``(N r, in)`` where each head has its own A;
+    - ``hydralora_B``: ``(out, N r)``, head i is ``weight.view(out, N, r)[:, i]``;
+    - ``hydralora_router``: ``(N, in)`` or ``(N, r)``; absent for N = 1 and fixed combinations.
+
+    Leading shape of the input is free; gates are a softmax in float32 (float64 where all is). Inputs keep float32 or
+    bfloat16; the adapter computes in its own weights' type.
+    """
+
+    adapter_layer_names = ("hydralora_A", "hydralora_B", "hydralora_router")
+    other_param_names = ("r", "num_experts", "scaling", "options", "hydralora_dropout")
+
+    def __init__(
+        self, base_layer: nn.Module, adapter_name: str, name: str, config: HydraLoraConfig, **kwargs: Any
+    ) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.name = name
+        self.r: dict[str, int] = {}
+        self.num_experts: dict[str, int] = {}
+        self.scaling: dict[str, float] = {}
+        self.options: dict[str, HydraLoraConfig] = {}
+        self.hydralora_dropout = nn.ModuleDict()
+        self.hydralora_A = nn.ModuleDict()
+        self.hydralora_B = nn.ModuleDict()
+        self.hydralora_router = nn.ModuleDict()
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self.capture = False
+        # Gates (..., N) float32 of the last forward; a list, since setting a module's attribute is slow.
+        self.kept_gates: list[Tensor] = []
+        self.balance: Tensor | None = None  # scalar with gradient, of the last training forward
+        self.factors: Tensor | None = None  # (N,) set by `override_experts`
+        self.forced: int | None = None
+        self.choice: Tensor | None = None  # (batch,) head of each example, -1 for none; of `choose_heads`
+        self.real: Tensor | None = None  # (batch, tokens) 0 for padding, where the tuner knows it
+        base = self.get_base_layer()
+        if isinstance(base, Conv1D):
+            self.in_features, self.out_features = base.weight.shape
+        else:
+            self.in_features, self.out_features = base.in_features, base.out_features
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: HydraLoraConfig, **kwargs: Any) -> None:
+        """Add the matrices of one adapter.
+
+        Raises:
+            AdapterError: When the rank does not fit the layer; names the layer and the value.
+        """
+        rank, heads = config.rank(self.name), config.num_experts
+        most = min(self.in_features, self.out_features)
+        if not 1 <= rank <= most:
+            raise AdapterError(
+                f"Layer '{self.name}': `r` must be between 1 and {most} for a "
+                f"{self.out_features}x{self.in_features} layer, got {rank}."
+            )
+        self.r[adapter_name], self.num_experts[adapter_name] = rank, heads
+        self.scaling[adapter_name] = config.scaling(self.name, rank)
+        self.options[adapter_name] = config
+        dropout = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
+        self.hydralora_dropout[adapter_name] = dropout
+        rows = rank if config.shared_a else rank * heads
+        self.hydralora_A[adapter_name] = nn.Linear(self.in_features, rows, bias=False)
+        self.hydralora_B[adapter_name] = nn.Linear(heads * rank, self.out_features, bias=False)
+        if heads > 1 and config.combine == "router":
+            width = self.in_features if config.router_input == "x" else rows
+            self.hydralora_router[adapter_name] = nn.Linear(width, heads, bias=False)
+        self.reset_adapter(adapter_name)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    @torch.no_grad()
+    def reset_adapter(self, adapter_name: str) -> None:
+        """Draw the starting values of one adapter."""
+        config = self.options[adapter_name]
+        a, b = self.hydralora_A[adapter_name].weight, self.hydralora_B[adapter_name].weight
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        if adapter_name in self.hydralora_router:
+            router = self.hydralora_router[adapter_name].weight
+            if config.router_init == "kaiming":
+                nn.init.kaiming_uniform_(router, a=math.sqrt(5))
+            else:
+                nn.init.normal_(router, std=0.01 if config.router_init == "normal" else 0.0)
+        if not config.init_weights:
+            nn.init.kaiming_uniform_(b, a=math.sqrt(5))
+        elif config.head_init == "zero":
+            nn.init.zeros_(b)
+        else:
+            # R-LoRA's scale: A ~ c N(0, 1/in), B_i ~ c N(0, 1/out), c = out^(1/4) / sqrt(gamma).
+            scale = self.out_features**0.25 / config.head_init_gamma**0.5
+            nn.init.normal_(a, std=scale / self.in_features**0.5)
+            nn.init.normal_(b, std=scale / self.out_features**0.5)
+            heads = b.view(self.out_features, self.num_experts[adapter_name], -1)
+            heads -= heads.mean(1, keepdim=True)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        plain = not (self.disable_adapters or self.merged)
+        names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
+        if names and self._adds_in_place(x, names, args, kwargs):
+            # Rows are flattened first: adding into a view would copy its gradient in the backward pass.
+            flat = self.base_layer(x.reshape(-1, self.in_features))  # (tokens, out)
+            for name in names:
+                narrow = self._gated(x, name)  # (..., N r)
+                weight = self.hydralora_B[name].weight
+                flat.addmm_(narrow.reshape(-1, narrow.shape[-1]), weight.t(), alpha=self.scaling[name])
+            return flat.view(*x.shape[:-1], self.out_features)
+        result = self.base_layer(x, *args, **kwargs)
+        for name in names:
+            heads = self.hydralora_B[name]
+            narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
+            result = result + (heads(narrow) * self.scaling[name]).to(result.dtype)
+        return result
+
+    def _adds_in_place(self, x: Tensor, names: list[str], args: Any, kwargs: Any) -> bool:
+        """Whether the update can be added into the base's output, which is exact and saves a copy.
+
+        Only a plain linear layer's output is surely fresh, and one type throughout is needed.
+        """
+        base = self.base_layer
+        if type(base) is not nn.Linear or args or kwargs or torch.is_autocast_enabled(x.device.type):
+            return False
+        types = {self.hydralora_B[name].weight.dtype for name in names}
+        return types == {x.dtype} == {base.weight.dtype}
+
+    def _gated(self, x: Tensor, name: str) -> Tensor:
+        """``u = g (x) A x`` ``(..., N r)``: every head's share of the narrow product."""
+        config, count = self.options[name], self.num_experts[name]
+        dropout = self.hydralora_dropout[name]
+        per_head = config.dropout_place == "heads"
+        hidden = self.hydralora_A[name](x if per_head else dropout(x))  # (..., r) or (..., N r)
+        gates = self._gates(x, hidden, name)
+        if count == 1:
+            hidden = dropout(hidden) if per_head else hidden
+            return hidden if gates is None else hidden * gates
+        if config.shared_a:
+            hidden = hidden.unsqueeze(-2)  # (..., 1, r)
+            if per_head and self.training:
+                hidden = dropout(hidden.expand(*hidden.shape[:-2], count, -1))
+        else:
+            hidden = hidden.unflatten(-1, (count, -1))  # (..., N, r)
+            hidden = dropout(hidden) if per_head else hidden
+        if gates is None:  # sum
+            gates = torch.ones(count, dtype=hidden.dtype, device=hidden.device)
+        return (gates.unsqueeze(-1) * hidden).flatten(-2)
+
+    def _gates(self, x: Tensor, hidden: Tensor, name: str) -> Tensor | None:
+        """Gate weights ``(..., N)`` in the adapter's type, or None where every gate is one."""
+        config, count = self.options[name], self.num_experts[name]
+        router = self.hydralora_router[name] if name in self.hydralora_router else None
+        if router is not None:
+            seen = self._pooled(hidden) if config.router_input == "pooled" else hidden
+            logits = router(x if config.router_input == "x" else seen)
+            gates = GATES[config.gate](logits)
+            if config.balance_weight and self.training:
+                mean = gates.reshape(-1, count).mean(0)
+                self.balance = count * mean.square().sum() - 1.0
+        elif config.combine == "hard" and count > 1:
+            gates = self._chosen(x, count)
+        elif config.combine == "mean" or (config.combine == "router" and count > 1):
+            wide = torch.promote_types(hidden.dtype, torch.float32)
+            gates = torch.full((*x.shape[:-1], count), 1.0 / count, dtype=wide, device=x.device)
+        elif self.capture or self.factors is not None or self.forced is not None:
+            gates = torch.ones((*x.shape[:-1], count), device=x.device)
+        else:
+            return None
+        if config.head_mask and not self.training:
+            gates = self._silence(gates, hidden, name)
+        if self.forced is not None:
+            gates = torch.zeros_like(gates).index_fill(-1, torch.tensor(self.forced, device=x.device), 1.0)
+        if self.factors is not None:
+            gates = gates * self.factors.to(gates)
+        if self.capture:
+            self.kept_gates.clear()
+            self.kept_gates.append(gates.detach())
+        return gates.to(hidden.dtype)
+
+    def _chosen(self, x: Tensor, count: int) -> Tensor:
+        """Gates ``(..., N)`` of heads chosen by example: all of one head, or equal shares for none."""
+        equal = torch.full((*x.shape[:-1], count), 1.0 / count, device=x.device)
+        if self.choice is None:
+            return equal
+        if x.dim() < 3 or x.shape[0] != len(self.choice):
+            raise AdapterError(
+                f"Layer '{self.name}': heads were chosen for {len(self.choice)} examples, but the input has shape "
+                f"{tuple(x.shape)}. Choose one head for each example of the batch, or none."
+            )
+        choice = self.choice.to(x.device).view(-1, *[1] * (x.dim() - 1))  # (batch, 1, 1)
+        return torch.where(choice < 0, equal, (torch.arange(count, device=x.device) == choice).float())
+
+    def _pooled(self, hidden: Tensor) -> Tensor:
+        """Mean of ``A x`` ``(batch, tokens, r)`` over the tokens so far, padding left out."""
+        if hidden.dim() < 3:
+            raise AdapterError(
+                f"Layer '{self.name}': a pooled router needs input (batch, tokens, features) to know where an "
+                "example begins, but this model flattens it. Use `router_input` x or Ax."
+            )
+        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        if self.real is None or self.real.shape != hidden.shape[:-1]:
+            count = torch.arange(1, hidden.shape[-2] + 1, device=hidden.device, dtype=torch.float32).unsqueeze(-1)
+        else:
+            real = self.real.to(wide).unsqueeze(-1)
+            wide, count = wide * real, real.cumsum(-2).clamp(min=1.0)
+        return (wide.cumsum(-2) / count).to(hidden.dtype)
+
+    def _silence(self, gates: Tensor, hidden: Tensor, name: str) -> Tensor:
+        """Gates ``(..., N)`` with masked heads at zero and their share given to the others."""
+        config = self.options[name]
+        heads = config.head_mask or []
+        keep = torch.ones(gates.shape[-1], device=gates.device)
+        keep[heads] = 0.0
+        kept = gates * keep
+        if config.head_compensation == "share":
+            return kept / kept.sum(-1, keepdim=True).clamp(min=1e-12)
+        cosine = self._head_cosines(hidden.to(torch.promote_types(hidden.dtype, torch.float32)), name)  # (..., N, N)
+        for head in heads:
+            similarity = cosine[..., head].masked_fill(keep == 0, float("-inf"))
+            kept = kept + gates[..., head : head + 1] * similarity.softmax(-1)
+        return kept
+
+    def _head_cosines(self, hidden: Tensor, name: str) -> Tensor:
+        """``cos(B_i h_i, B_j h_j)`` ``(..., N, N)`` by the Gram matrix of the heads, never ``(..., N, out)``."""
+        count, rank = self.num_experts[name], self.r[name]
+        stacked = self.hydralora_B[name].weight.to(hidden.dtype)
+        gram = (stacked.T @ stacked).view(count, rank, count, rank)
+        h = (
+            hidden.unflatten(-1, (count, rank))
+            if not self.options[name].shared_a
+            else hidden.unsqueeze(-2).expand(*hidden.shape[:-1], count, rank)
+        )
+        products = torch.einsum("...ir,irjs,...js->...ij", h, gram, h)
+        length = products.diagonal(dim1=-2, dim2=-1).clamp(min=1e-20).sqrt()
+        return products / (length.unsqueeze(-1) * length.unsqueeze(-2))
+
+    def fixed_gates(self, name: str) -> list[float] | None:
+        """The N gate weights where they do not depend on the input, else None."""
+        config, count = self.options[name], self.num_experts[name]
+        if name in self.hydralora_router or (config.combine == "hard" and count > 1):
+            return None
+        return [1.0 / count if config.combine == "mean" else 1.0] * count
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.
+
+        Raises:
+            AdapterError: When a router decides per token, or an example's task; no single matrix equals that.
+        """
+        gates = self.fixed_gates(adapter)
+        if gates is None and self.options[adapter].combine == "hard":
+            raise AdapterError(
+                f"Layer '{self.name}' takes the head of an example's task, so no single weight equals it and it "
+                "cannot be merged. Export one plain LoRA for each task instead."
+            )
+        if gates is None:
+            raise AdapterError(
+                f"Layer '{self.name}' is routed per token, so no single weight equals it and it cannot "
+                "be merged. Export a plain-LoRA approximation instead; its gap is measured."
+            )
+        count, rank = self.num_experts[adapter], self.r[adapter]
+        a, b = self.hydralora_A[adapter].weight, self.hydralora_B[adapter].weight
+        weights = torch.tensor(gates, dtype=b.dtype, device=b.device).repeat_interleave(rank)
+        stacked = a.repeat(count, 1) if self.options[adapter].shared_a else a
+        return self.scaling[adapter] * ((b * weights) @ stacked)
+
+    def _delta_for_base(self, name: str) -> Tensor:
+        delta = self.get_delta_weight(name)
+        return delta.T if isinstance(self.get_base_layer(), Conv1D) else delta
+
+    def check_base_merges(self) -> None:
+        """Refuse a base weight that is not kept as numbers: adding to its codes would ruin it.
+
+        Raises:
+            AdapterError: Naming the layer and the type of its weight.
+        """
+        weight = self.get_base_layer().weight
+        if not weight.is_floating_point():
+            raise AdapterError(
+                f"Layer '{self.name}': the base weight is quantised ({weight.dtype}), so nothing can be added to it "
+                "exactly. Load the base unquantised, and merge there."
+            )
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the fixed updates of the adapters to the base weight.
+
+        Raises:
+            AdapterError: When the base is quantised, or a router decides per token.
+        """
+        self.check_base_merges()
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name in self.hydralora_A:
+                weight = self.get_base_layer().weight
+                merged = weight.data + self._delta_for_base(name).to(weight.dtype)
+                if safe_merge and not torch.isfinite(merged).all():
+                    raise ValueError(f"Layer '{self.name}': merging adapter {name} gives NaN.")
+                weight.data = merged
+                self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Take merged updates off again."""
+        while self.merged_adapters:
+            name = self.merged_adapters.pop()
+            weight = self.get_base_layer().weight
+            weight.data -= self._delta_for_base(name).to(weight.dtype)
+
+    def __repr__(self) -> str:
+        return f"hydralora.{super().__repr__()}"
+
+
+register_when_ready()

@@ -1,0 +1,152 @@
+"""One attempt at one job, in a process of its own: `python -m jobs.runner.child FOLDER`.
+
+Reads ``spec.json``, runs the task, and writes ``result.json`` at the end. It knows no database:
+progress, metrics and result are files, so a hiccup of the database never stops training.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydralora.errors import StoppedError, UserError
+from hydralora.files import write_json
+from hydralora.plain import one_line, without_paths
+from hydralora.progress import Progress
+from hydralora.results import Part
+from jobs.home import Home
+from jobs.kinds import kind_of
+from jobs.runner.limits import Limits, loosen_memory, sentence
+from jobs.runner.logs import begin_log
+
+log = logging.getLogger("jobs.runner.child")  # under its own name also where it runs as a program
+PROGRESS_SECONDS = 0.3  # between two writes of progress.json
+TEMPORARY = "temp"  # folder of an attempt for what its process unpacks, which goes with it also where it was killed
+
+
+class Job:
+    """What a task sees of its job: payload, home, and ways to report."""
+
+    def __init__(self, folder: Path, spec: dict[str, Any]) -> None:
+        self.folder = folder
+        self.kind: str = spec["kind"]
+        self.payload: dict[str, Any] = spec["payload"]
+        self.home = Home(spec["home"])
+        self._stop = threading.Event()
+        self._last_progress = 0.0
+        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self.progress = Progress(self.report, self.should_stop)
+
+    def request_stop(self, *_: object) -> None:
+        """Called by SIGTERM."""
+        self._stop.set()
+
+    def should_stop(self) -> bool:
+        """Whether the user asked for a stop."""
+        return self._stop.is_set() or (self.folder / "stop").exists()
+
+    def report(self, share: float, text: str) -> None:
+        """Say how far the job is (0 to 1) and what it is doing."""
+        now = time.monotonic()
+        if now - self._last_progress < PROGRESS_SECONDS and share < 1.0:
+            return
+        self._last_progress = now
+        log.info("%4.0f%%  %s", 100 * share, one_line(text))
+        write_json(self.folder / "progress.json", {"share": share, "text": text}, flush=False)
+
+    def step(self, step: int, values: dict[str, Any]) -> None:
+        """Record the numbers of one step of a run; one whole line per step."""
+        line = json.dumps({"run_id": self.payload["run_id"], "step": step, "values": values})
+        self._metrics.write(line + "\n")
+        self._metrics.flush()
+
+
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "can't start new thread", "bad_alloc")
+NO_DISK = ("No space left on device", "Disk quota exceeded")
+
+
+def explain(error: BaseException, kind: str = "", limits: Limits | None = None) -> dict[str, str]:
+    """An error as kind and plain sentence: what happened, and the way out; ``limits`` are those of the job."""
+    text, limits = str(error), limits or Limits()
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, UserError):
+        return {"error_kind": "user", "error": text}
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _says(text, NO_MEMORY):
+        if limits.memory is not None and not _says(text, ("cuda",)):
+            return {"error_kind": "limit", "error": sentence(kind, "memory", limits)}
+        return {
+            "error_kind": "memory",
+            "error": "Out of memory. Halve `batch_size` (and double "
+            "`accumulation` to keep the same training), shorten `max_length`, or choose a smaller base.",
+        }
+    if limits.file is not None and (number == errno.EFBIG or "File too large" in text):
+        return {"error_kind": "limit", "error": sentence(kind, "file", limits)}
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _says(text, (*NO_DISK, "File too large")):
+        return {
+            "error_kind": "disk",
+            "error": "The disk is full; nothing half-written was kept. Free some space "
+            "(old runs and corpora can be deleted), then resume.",
+        }
+    last = (text.strip().splitlines() or [""])[0][:300]
+    return {
+        "error_kind": "bug",
+        "error": f"Something unexpected failed: {type(error).__name__}: {without_paths(last)} "
+        "The log holds the details.",
+    }
+
+
+def _says(text: str, words: tuple[str, ...]) -> bool:
+    return any(word.lower() in text.lower() for word in words)
+
+
+def find_task(kind: str, module: str | None = None) -> Callable[[Job], Part | dict[str, Any]]:
+    """What does the work of a kind: the task in ``TASKS`` of a module that brings its own, else the kind's."""
+    own = getattr(importlib.import_module(module), "TASKS", {}) if module else {}
+    return own[kind] if kind in own else kind_of(kind).load()
+
+
+def _row(found: Part | dict[str, Any]) -> dict[str, Any]:
+    """What the database keeps of a job's result: of one with a type what it says itself."""
+    return found.row() if isinstance(found, Part) else found
+
+
+def main(folder: Path) -> int:
+    """Run the task of the job in ``folder``; 0 when it succeeded or was stopped cleanly."""
+    begin_log()
+    spec = json.loads((folder / "spec.json").read_text("utf-8"))
+    job = Job(folder, spec)
+    os.chdir(folder)  # where no folder lies that a hub id `owner/name` could name
+    signal.signal(signal.SIGTERM, job.request_stop)
+    try:
+        (folder / TEMPORARY).mkdir(exist_ok=True)
+        tempfile.tempdir = str(folder / TEMPORARY)
+        result = {"status": "succeeded", "result": _row(find_task(job.kind, spec.get("tasks"))(job))}
+    except StoppedError as stopped:
+        result = {"status": "stopped", "progress_text": str(stopped)}
+    except BaseException as error:  # the edge of the process: everything becomes a result
+        loosen_memory()
+        log.exception("The job failed.")
+        result = {"status": "failed", **explain(error, job.kind, Limits(**spec.get("limits", {})))}
+    shutil.rmtree(folder / TEMPORARY, ignore_errors=True)
+    try:
+        write_json(folder / "result.json", result)
+    except OSError:
+        log.exception("The result could not be written.")
+        return 3
+    return 0 if result["status"] != "failed" else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,92 @@
+"""Attempts as processes of this machine, each in a session of its own below a reaper."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from jobs.kinds import kind_of
+from jobs.runner.environment import job_environment
+from jobs.runner.forkserver import Forkserver
+from jobs.runner.processes import Identity, ask_to_end, family, identity, is_alive, kill, start_detached
+
+log = logging.getLogger(__name__)
+
+
+class LocalExecutor:
+    """A handle is the reaper's pid and start time; the reaper outlives the worker (see ``jobs.runner.reaper``).
+
+    Args:
+        forks: Whether attempts that need torch are forked from a process that has loaded it
+            (see ``jobs.runner.forkserver``), where that is possible.
+    """
+
+    def __init__(self, *, forks: bool = True) -> None:
+        self.forks = forks
+        self._children: dict[int, subprocess.Popen[bytes]] = {}  # by pid; those of an earlier worker are not ours
+        self._servers: dict[frozenset[tuple[str, str]], Forkserver] = {}  # by environment: secrets stay apart
+
+    def is_ready(self, kind: str, cwd: Path) -> bool:
+        """Whether an attempt can begin now; otherwise what it is forked from is loading, which it would do itself."""
+        if not self.forks or not kind_of(kind).needs_torch:
+            return True
+        environment = job_environment(kind)
+        server = self._servers.get(frozenset(environment.items()))
+        if server is None or (not server.is_alive() and server.was_ready):
+            try:
+                server = Forkserver(cwd, environment)
+            except OSError as error:
+                log.warning("Jobs start without what they could be forked from: %s", error)
+                self.forks = False
+                return True
+            self._servers[frozenset(environment.items())] = server
+        return not server.is_loading()
+
+    def start(self, kind: str, folder: Path, cwd: Path) -> Identity:
+        """Start the reaper, which starts the job's process; what they print goes to ``log.txt``.
+
+        Raises:
+            UserError: When the kind is not known.
+            OSError: When the process or the log cannot be made.
+        """
+        environment = job_environment(kind)
+        server = self._servers.get(frozenset(environment.items()))
+        if server is not None and kind_of(kind).needs_torch and server.is_ready():
+            try:
+                return server.fork(folder, cwd, environment)
+            except OSError as error:
+                log.warning("The job starts by itself: %s", error)
+        python = [sys.executable, "-m"]
+        command = [*python, "jobs.runner.reaper", str(folder), *python, "jobs.runner.child", str(folder)]
+        child = start_detached(command, folder / "log.txt", cwd, environment)
+        self._children[child.pid] = child
+        return identity(child.pid)
+
+    def is_alive(self, handle: Identity) -> bool:
+        """Whether the reaper runs; one of our own that has ended is waited for, so that no zombie stays."""
+        child = self._child(handle)
+        return child.poll() is None if child is not None else is_alive(handle)
+
+    def members(self, handle: Identity) -> list[Identity]:
+        """The reaper, the job's process, and all that they have started."""
+        return family(handle)
+
+    def ask_to_end(self, handle: Identity) -> None:
+        """TERM to the whole process group; the reaper ignores it."""
+        ask_to_end(handle)
+
+    def kill(self, members: list[Identity]) -> None:
+        """KILL to each that is still the same process."""
+        kill(members)
+
+    def collect(self, handle: Identity) -> None:
+        """Wait for a reaper of our own, which has written its last file."""
+        child = self._child(handle)
+        if child is not None:
+            child.wait()
+            del self._children[child.pid]
+
+    def _child(self, handle: Identity) -> subprocess.Popen[bytes] | None:
+        return self._children.get(handle.get("pid", 0))

@@ -1,0 +1,55 @@
+"""What became of an attempt, told from the files it left."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.runner.limits import crash_sentence, sentence
+from jobs.runner.running import RunningJob
+from jobs.store.status import JobStatus
+
+CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ends: its status, and the columns that are stored with it."""
+
+    status: JobStatus
+    values: dict[str, Any]
+
+
+def outcome_of(running: RunningJob) -> Outcome | str:
+    """The end of a job whose process is gone; a sentence where nothing tells of one, so that it is tried again."""
+    result, ended = running.result(), running.exit()
+    stopping = running.job.stop_requested_at is not None
+    succeeded = result is not None and result["status"] == "succeeded"
+    if ended and ended.get("limit") and not stopping and not succeeded:
+        return _failed("limit", sentence(running.job.kind, ended["limit"], running.limits()))
+    if result is not None:
+        return _told(result, ended)
+    if ended is not None and not stopping and ended["code"] > 0:
+        return _failed("bug", f"The job ended with code {ended['code']} and no result. The log holds the details.")
+    if ended is not None and ended["code"] in CRASHES:
+        return _failed("bug", crash_sentence(running.limits()))
+    killed = ended is not None and ended["code"] == -signal.SIGKILL
+    return "Its process was killed (often for lack of memory)." if killed else "Its process vanished."
+
+
+def _failed(kind: str, error: str) -> Outcome:
+    return Outcome(JobStatus.FAILED, {"error_kind": kind, "error": error})
+
+
+def _told(result: dict[str, Any], ended: dict[str, Any] | None) -> Outcome:
+    """What the task itself said, with the memory that its process has taken (bytes)."""
+    facts = {**(result.get("result") or {}), **({"peak_bytes": ended["peak_bytes"]} if ended else {})}
+    words = "Done" if result["status"] == "succeeded" else ""
+    values = {
+        "result": facts,
+        "error": result.get("error"),
+        "error_kind": result.get("error_kind"),
+        "progress_text": result.get("progress_text", words),
+    }
+    return Outcome(JobStatus(result["status"]), values)

@@ -1,0 +1,96 @@
+"""Runs one process within limits and leaves its end behind: `python -m jobs.runner.reaper FOLDER COMMAND ...`.
+
+A restarted worker cannot wait for a process that is not its child. So this small parent stays,
+ignores TERM (which reaches its child through the process group), and writes ``exit.json`` when
+the child has ended. No ``exit.json`` and no process means the whole group was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from hydralora.files import write_json
+from jobs.home import private_files
+from jobs.runner.limits import Limits, impose
+from jobs.runner.processes import family, identity, kill
+
+GRACE_SECONDS = 8.0  # to clean up after TERM, once the time is over
+
+
+class Process(Protocol):
+    """A process of ours: started as a program, or forked."""
+
+    pid: int
+
+    def wait(self) -> int:
+        """Its return code, negative for the signal that ended it."""
+
+    def terminate(self) -> None:
+        """Send TERM."""
+
+
+def reap(folder: Path, start: Callable[[], Process], limits: Limits) -> int:
+    """Start a process within limits, wait for its end, and record return code, limit met, seconds and peak memory
+    (bytes)."""
+    private_files()
+    impose(limits)
+    began = time.time()
+    child = start()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    clock = _Clock(child, limits.wall)
+    code = child.wait()
+    met = "wall" if clock.stop() else "cpu" if code == -signal.SIGXCPU else None
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    ended = {"code": code, "limit": met, "seconds": time.time() - began, "peak_bytes": peak}
+    write_json(folder / "exit.json", ended)
+    return code
+
+
+class _Clock:
+    """Ends a process with all its descendants when its time is over: TERM, and KILL after a grace."""
+
+    def __init__(self, child: Process, seconds: float | None) -> None:
+        self._child, self._ended, self._is_over = child, threading.Event(), False
+        self._thread = threading.Thread(target=self._watch, args=(seconds,), daemon=True)
+        self._thread.start()
+
+    def _watch(self, seconds: float | None) -> None:
+        if self._ended.wait(seconds):
+            return
+        try:
+            members = family(identity(self._child.pid))
+        except psutil.NoSuchProcess:  # it has ended this very moment
+            return
+        self._is_over = True
+        self._child.terminate()
+        self._ended.wait(GRACE_SECONDS)
+        kill(members)
+
+    def stop(self) -> bool:
+        """Whether the time was over; waits until nothing is left then."""
+        self._ended.set()
+        self._thread.join()
+        return self._is_over
+
+
+def read_limits(folder: Path) -> Limits:
+    """The limits of the attempt in ``folder``."""
+    return Limits(**json.loads((folder / "spec.json").read_text("utf-8"))["limits"])
+
+
+if __name__ == "__main__":
+    place, command = Path(sys.argv[1]), sys.argv[2:]
+    code = reap(place, lambda: subprocess.Popen(command, stdin=subprocess.DEVNULL), read_limits(place))
+    sys.exit(1 if code else 0)

@@ -1,0 +1,96 @@
+"""A job that a worker looks after, and the files in its folder that tell how it goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.home import Home
+from jobs.runner.executors import Handle
+from jobs.runner.limits import Limits, limits_of
+from jobs.store.records import Job
+
+
+@dataclass
+class RunningJob:
+    """One attempt under way.
+
+    Args:
+        handle: How its executor finds it.
+        renewed_at: When its lease was last renewed, in seconds since 1970.
+        progress: What ``progress.json`` said when it was last passed on.
+        members: All that belonged to it when it was asked to end; nothing of it may stay behind.
+        stop_sent_at: When it was asked to end, in seconds since 1970.
+    """
+
+    job: Job
+    folder: Path
+    handle: Handle
+    renewed_at: float = 0.0
+    progress: dict[str, Any] = field(default_factory=dict)
+    members: list[Handle] = field(default_factory=list)
+    stop_sent_at: float | None = None
+
+    def new_progress(self) -> dict[str, Any]:
+        """``{"share": 0 to 1, "text": ...}`` as written now, else as it was."""
+        return _read_json(self.folder / "progress.json") or self.progress
+
+    def new_steps(self) -> tuple[list[dict[str, Any]], int]:
+        """Whole lines of ``metrics.jsonl`` beyond those that are stored, and the byte at which the next begins."""
+        path, offset = self.folder / "metrics.jsonl", self.job.metrics_offset
+        if not path.exists() or path.stat().st_size <= offset:
+            return [], offset
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+    def result(self) -> dict[str, Any] | None:
+        """What the task left at its end, if it came to one."""
+        return _read_json(self.folder / "result.json")
+
+    def exit(self) -> dict[str, Any] | None:
+        """How its process ended: ``code``, ``limit``, ``seconds``, ``peak_bytes``; None while it runs, or vanished."""
+        return _read_json(self.folder / "exit.json")
+
+    def limits(self) -> Limits:
+        """The limits that it was started with."""
+        return Limits(**(_read_json(self.folder / "spec.json") or {}).get("limits", {}))
+
+    def ask_to_stop(self) -> None:
+        """The file that a task looks for."""
+        (self.folder / "stop").touch()
+
+
+def write_spec(home: Home, job: Job, tasks: str | None) -> Path:
+    """Make the folder of a new attempt with what its process needs to know, and give it.
+
+    Args:
+        tasks: A module that brings tasks of its own.
+
+    Raises:
+        UserError: When the kind of job is not known.
+        OSError: When the disk does not take it.
+    """
+    folder = home.job(job.id, job.attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = {
+        "kind": job.kind,
+        "payload": job.payload,
+        "home": str(home.root),
+        "tasks": tasks,
+        "limits": asdict(limits_of(job.kind)),
+    }
+    (folder / "spec.json").write_text(json.dumps(spec), "utf-8")
+    return folder
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return found

@@ -1,0 +1,255 @@
+"""The worker: claims jobs, has an executor carry them out, and keeps their rows true.
+
+`python -m jobs.runner.worker --home FOLDER`. It outlives the web process, and its jobs outlive it: a
+new worker adopts the attempts it finds alive, reads the results of those that ended meanwhile,
+and queues again what vanished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from hydralora.errors import UserError
+from hydralora.plain import one_line, plain
+from jobs.home import Home
+from jobs.kinds import KINDS, grace_seconds
+from jobs.runner.executors import EXECUTORS, Executor, find_executor
+from jobs.runner.leftovers import remove_leftovers
+from jobs.runner.logs import begin_log
+from jobs.runner.outcome import Outcome, outcome_of
+from jobs.runner.processes import host_name, identity
+from jobs.runner.running import RunningJob, write_spec
+from jobs.runner.service import hold_lock
+from jobs.store.database import without_secrets
+from jobs.store.records import Job
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from jobs.tour import Tour
+
+log = logging.getLogger("jobs.runner.worker")  # under its own name also where it runs as a program
+POLL_SECONDS = 0.4
+LEASE_RENEWAL_SECONDS = 10.0
+SIGN_OF_LIFE_SECONDS = 4.0
+TOUR_SECONDS = 1.0
+SLOTS = {"light": 1, "heavy": 1, "server": 1}
+
+
+class Worker:
+    """One supervisor; ``do_round`` does everything once.
+
+    Args:
+        tasks: A module that brings tasks, and may register kinds, of its own.
+        executor: Carries the jobs out; processes of this machine where none is given.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        store: Store | None = None,
+        tasks: str | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.home, self.tasks = home, tasks
+        if tasks is not None:
+            importlib.import_module(tasks)
+        self.store = store or Store(home)
+        self.executor = executor or find_executor("local")
+        self.host = host_name()
+        self.process = identity()
+        self.name = f"{self.host}:{self.process['pid']}:{self.process['created']:.2f}"
+        self.running: dict[int, RunningJob] = {}
+        self.signed_at = self.toured_at = 0.0
+        self.ending = False
+
+    def do_round(self) -> None:
+        """Sign in and adopt, watch, go on with the tour, claim."""
+        now = time.time()
+        if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
+            self.store.queue.sign_in(self.name, self.host, self.process)
+            self.signed_at = now
+            self._adopt_orphans()
+        for running in list(self.running.values()):
+            self._watch(running)
+        if now - self.toured_at > TOUR_SECONDS:
+            self.toured_at = now
+            Tour(self.store).advance()
+        self._share_gpu()
+        waiting = self.store.queue.waiting_kinds()
+        for lane in SLOTS:
+            self._claim(lane, waiting.get(lane, set()))
+
+    def _share_gpu(self) -> None:
+        """Training goes before chat: while a heavy job runs or waits, the model server keeps off the GPU."""
+        busy = any(running.job.lane == "heavy" for running in self.running.values())
+        if busy or self.store.queue.has_waiting("heavy"):
+            self.home.make_room.touch()
+        else:
+            self.home.make_room.unlink(missing_ok=True)
+
+    # Claim and adopt
+
+    def _claim(self, lane: str, kinds: set[str]) -> None:
+        """Start jobs of a lane while there is room in it; those that the executor makes ready for wait."""
+        not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.root)}
+        while kinds and sum(running.job.lane == lane for running in self.running.values()) < SLOTS[lane]:
+            job = self.store.queue.claim(self.name, self.host, lane, not_yet)
+            if job is None:
+                break
+            self._start(job)
+
+    def _start(self, job: Job) -> None:
+        try:
+            folder = write_spec(self.home, job, self.tasks)
+            handle = self.executor.start(job.kind, folder, self.home.root)
+        except UserError as error:
+            self._refuse(job, "user", str(error))
+        except OSError as error:
+            self._refuse(job, "disk", f"The job could not be started: {error}. Free disk space and try again.")
+        else:
+            self.store.queue.renew(job, process=handle)
+            self.running[job.id] = RunningJob(self.store.queue.get(job.id), folder, handle, time.time())
+
+    def _refuse(self, job: Job, kind: str, error: str) -> None:
+        self.store.queue.finish(job, JobStatus.FAILED, time.time(), error_kind=kind, error=error)
+
+    def _adopt_orphans(self) -> None:
+        for job in self.store.queue.orphans(self.host, self.name):
+            if job.id in self.running:
+                continue
+            mine = self.store.queue.adopt(job, self.name)
+            if mine is None:
+                continue
+            running = RunningJob(mine, self.home.job(job.id, job.attempt), mine.process or {})
+            if job.host != self.host:
+                self.store.queue.give_back(mine, "Its worker has not been heard of.")
+            elif self.executor.is_alive(running.handle) or running.exit() is not None:
+                self.running[job.id] = running
+            else:
+                self._ended(running)
+
+    # Watch and lease
+
+    def _watch(self, running: RunningJob) -> None:
+        alive = self.executor.is_alive(running.handle)
+        if not self._pass_news_on(running):  # another worker has taken the job: end our attempt
+            self.executor.kill(self.executor.members(running.handle))
+            del self.running[running.job.id]
+        elif not alive:
+            self._ended(running)
+        elif running.job.stop_requested_at is not None:
+            self._escalate_stop(running)
+
+    def _pass_news_on(self, running: RunningJob) -> bool:
+        """Store metrics and progress, renew the lease, see what is asked; False when the job is no longer ours."""
+        steps, offset = running.new_steps()
+        if steps:
+            self.store.runs.add_steps(running.job, steps, offset)
+        progress, now = running.new_progress(), time.time()
+        if progress != running.progress or now - running.renewed_at > LEASE_RENEWAL_SECONDS:
+            values = {"progress": progress.get("share", 0.0)}
+            if running.job.stop_requested_at is None and progress:
+                values["progress_text"] = progress["text"]
+            if not self.store.queue.renew(running.job, **values):
+                return False
+            running.progress, running.renewed_at = progress, now
+        fresh = self.store.queue.get(running.job.id)
+        if fresh.worker != self.name or fresh.attempt != running.job.attempt:
+            return False
+        running.job = fresh
+        return True
+
+    # Stop and end
+
+    def _escalate_stop(self, running: RunningJob) -> None:
+        """Stop in steps: a file and TERM, then, after the grace, KILL to all that were there."""
+        now = time.time()
+        if running.stop_sent_at is None:
+            running.stop_sent_at = now
+            running.members = self.executor.members(running.handle)
+            running.ask_to_stop()
+            self.executor.ask_to_end(running.handle)
+        elif now - running.stop_sent_at > grace_seconds(running.job.kind):
+            self.executor.kill([*running.members, *self.executor.members(running.handle)])
+
+    def _ended(self, running: RunningJob) -> None:
+        self._pass_news_on(running)
+        if running.members:  # nothing of a stopped job may stay behind
+            self.executor.kill(running.members)
+        if running.exit() is not None and running.result() is None:  # it was killed: it has not cleaned up itself
+            remove_leftovers(self.home, running.job)
+        self._end(running, outcome_of(running))
+
+    def _end(self, running: RunningJob, outcome: Outcome | str) -> None:
+        """Store the outcome; a sentence says why there is none, and the job is queued again."""
+        if isinstance(outcome, str):
+            self.store.queue.give_back(running.job, outcome)
+        else:
+            self.store.queue.finish(running.job, outcome.status, time.time(), **outcome.values)
+        self.executor.collect(running.handle)
+        self.running.pop(running.job.id, None)
+
+    def run(self) -> None:
+        """Do rounds until asked to end; jobs in progress go on without us."""
+        signal.signal(signal.SIGTERM, self.end)
+        signal.signal(signal.SIGINT, self.end)
+        while not self.ending:
+            try:
+                self.do_round()
+            except UserError as error:
+                log.warning("%s", one_line(str(error)))
+            except Exception:  # one bad round (a locked database, a full disk) must not end the worker
+                log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
+                time.sleep(2)
+            time.sleep(POLL_SECONDS)
+        self.store.queue.sign_out(self.name)
+
+    def end(self, *_: object) -> None:
+        """Called by SIGTERM."""
+        self.ending = True
+
+
+def main() -> int:
+    """Entry of `python -m jobs.runner.worker`."""
+    parser = argparse.ArgumentParser(description="Run the studio's background jobs.")
+    parser.add_argument("--home", type=Path, default=None, help="folder that keeps everything")
+    parser.add_argument("--executor", default="local", help=f"what carries the jobs out: {', '.join(EXECUTORS)}")
+    parser.add_argument("--tasks", default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    begin_log()
+    try:
+        return work(Home(options.home), options.tasks, options.executor)
+    except UserError as error:
+        sys.stderr.write(f"{plain(str(error))}\n")  # the answer of a command, not a line of the log
+        return 2
+
+
+def work(home: Home, tasks: str | None = None, executor: str = "local") -> int:
+    """Work until asked to end, unless another worker has this home already.
+
+    Raises:
+        UserError: When the database cannot be used, or there is no such executor.
+    """
+    carries_out = find_executor(executor)
+    lock = hold_lock(home)
+    for _ in range(5):  # somebody who only looks holds it for a moment
+        if lock is not None:
+            break
+        time.sleep(0.1)
+        lock = hold_lock(home)
+    if lock is None:
+        log.info("A worker is already running for %s.", home.root)
+        return 0
+    Worker(home, tasks=tasks, executor=carries_out).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

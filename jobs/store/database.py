@@ -1,0 +1,134 @@
+"""Open the database: SQLite with write-ahead log by default, or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+
+from hydralora.errors import UserError, first_line
+from hydralora.plain import json_text, one_line
+from jobs.database_file import VERSIONS, check_database
+from jobs.home import DATABASE_VARIABLE
+
+WAIT_SECONDS = 30  # for another writer's lock; writes take milliseconds
+WAY_OUT = "Check that it can be reached and is the studio's own, and that there is space to write."
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={WAIT_SECONDS * 1000}", "foreign_keys=ON")
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on which every transaction begins as it should.
+
+    On SQLite the driver starts no transaction of its own; ours are ``BEGIN`` for reading and
+    ``BEGIN IMMEDIATE`` for writing (see ``writing``), so a reader never has to become a writer.
+    """
+    if not url.startswith("sqlite"):
+        return _create(url, pool_pre_ping=True)
+    engine = _create(url, connect_args={"timeout": WAIT_SECONDS, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def _set_pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        kind = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {kind}")
+
+    return engine
+
+
+def _create(url: str, **options: Any) -> Engine:
+    """An engine whose errors tell no secret: no value of a statement, no password, and trouble in one sentence."""
+    try:
+        engine = create_engine(url, hide_parameters=True, json_serializer=json_text, **options)
+    except ImportError as error:
+        raise UserError(
+            f"The database {shown_url(url)} needs the Python package {error.name}. Install it, or "
+            f"correct {DATABASE_VARIABLE}."
+        ) from error
+    except (ArgumentError, ValueError) as error:
+        raise UserError(
+            f"The database address {shown_url(url)} cannot be read. Correct {DATABASE_VARIABLE}: "
+            "postgresql+psycopg://user:password@host:port/name, with special characters of the password written as %40."
+        ) from error
+
+    @event.listens_for(engine, "handle_error")
+    def _explain(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, OverflowError):
+            raise UserError("A number is larger than the database can hold. Give a smaller one.")
+        told = context.sqlalchemy_exception
+        bug = isinstance(told, (IntegrityError, ProgrammingError))
+        if isinstance(told, DBAPIError) and not bug and not context.is_pre_ping:
+            reason = one_line(without_secrets(first_line(context.original_exception), url))
+            raise UserError(f"The database {shown_url(url)} cannot be opened or written: {reason}. {WAY_OUT}")
+
+    return engine
+
+
+def shown_url(url: str) -> str:
+    """The address of a database as a message may show it: without password and options."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return f"in {DATABASE_VARIABLE}"
+    if url.count("@") > 1:  # a password with an @ in it is taken for a part of the host
+        return f"{parsed.drivername}://…"
+    return parsed.set(query={}).render_as_string(hide_password=True)
+
+
+def without_secrets(text: str, url: str) -> str:
+    """``text`` with the password of this address, and the address itself, taken out: drivers may quote both."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return text.replace(url, "…")
+    text = text.replace(url, shown_url(url))
+    values = [value for found in parsed.query.values() for value in ([found] if isinstance(found, str) else found)]
+    for secret in filter(None, (str(parsed.password or ""), *values)):
+        for written in (secret, quote(secret, safe=""), quote_plus(secret)):
+            text = text.replace(written, "***") if len(written) > 2 else text
+    return text
+
+
+def writing(engine: Engine) -> Engine:
+    """The same engine whose transactions take the write lock at once."""
+    return engine.execution_options(sqlite_begin="IMMEDIATE")
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the newest schema, all the way or not at all; an empty one is created.
+
+    An SQLite file that has rows already is copied beside itself first (see ``jobs.database_file``).
+
+    Raises:
+        UserError: When it is not a database of ours or cannot be written, copied or changed.
+    """
+    if url.startswith("sqlite") and (file := make_url(url).database):
+        check_database(Path(file).absolute(), used=False)
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent).replace("%", "%%"))
+    config.attributes["url"] = url
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise UserError(
+            f"The database {shown_url(url)} was made by a newer version of the studio. Update the studio, or choose "
+            "another folder with --home."
+        ) from error
+    except (SQLAlchemyError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        reason = one_line(without_secrets(first_line(error), url))
+        raise UserError(
+            f"The database {shown_url(url)} cannot be brought to this version of the studio ({reason}); it is as it "
+            "was. Go on with the version before, and report this."
+        ) from error

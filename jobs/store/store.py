@@ -1,0 +1,80 @@
+"""Every read and write of the database; the only place with sessions, together with the parts it is made of.
+
+Promises:
+
+- What is given out are frozen copies (``records.py``), never live rows.
+- A corpus, clustering, run or analysis and the job that fills it appear together or not at all.
+- Only the worker writes results, after the files are in place.
+- A corpus that a run uses, and a run that something works on, are not deleted.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+
+from sqlalchemy import Engine
+
+from jobs.home import Home
+from jobs.store.analyses import Analyses
+from jobs.store.bases import Bases
+from jobs.store.changes import Changes
+from jobs.store.chats import Chats
+from jobs.store.checks import Checks
+from jobs.store.clusterings import Clusterings
+from jobs.store.corpora import Corpora
+from jobs.store.database import migrate, open_engine
+from jobs.store.exclusions import Exclusions
+from jobs.store.queue import Queue
+from jobs.store.rows import Rows
+from jobs.store.runs import Runs
+from jobs.store.settings import Settings
+from jobs.store.speeds import Speeds
+from jobs.store.totals import Totals, read_totals
+
+
+class Store:
+    """A home's database and the folder beside it, one part for each noun; opening it brings it to this version.
+
+    Args:
+        home: The folder.
+        engine: An open database at this version, in place of the home's own.
+
+    Raises:
+        UserError: When the database cannot be used.
+    """
+
+    def __init__(self, home: Home, engine: Engine | None = None) -> None:
+        if engine is None:
+            migrate(home.database_url)
+        self.home, self.engine = home, engine or open_engine(home.database_url)
+        self._compose(Rows(self.engine))
+        self.bases.begin(self.runs.folders_of_bases)
+
+    def _compose(self, rows: Rows) -> None:
+        self._rows, self.settings = rows, Settings(rows)
+        self.queue = Queue(self.home, rows)
+        self.speeds = Speeds(self.settings, self.queue)
+        self.bases = Bases(self.home)
+        self.corpora = Corpora(self.home, rows, self.queue)
+        self.exclusions = Exclusions(self.home, rows, self.corpora)
+        self.clusterings = Clusterings(rows, self.queue, self.corpora)
+        self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.bases)
+        self.runs = Runs(self.home, rows, self.queue, self.clusterings, self.exclusions, self.speeds, self.bases)
+        self.analyses = Analyses(rows, self.runs)
+        self.chats = Chats(rows)
+        self.changes = Changes(rows)
+
+    def totals(self) -> Totals:
+        """How much there is of everything."""
+        return read_totals(self._rows)
+
+    def for_user(self, user: str) -> Store:
+        """The same store on behalf of ``user``: jobs that it queues take that user's fair turns and bounds.
+
+        A store that nobody was named for acts for whoever the running code works for (``jobs.visitor``). There are no
+        accounts: every user sees everything. Parts ask their ``Rows`` for the user, so what a user may see and change
+        would be decided there.
+        """
+        theirs = copy(self)
+        theirs._compose(Rows(self.engine, user))
+        return theirs

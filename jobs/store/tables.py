@@ -1,0 +1,276 @@
+"""The tables. Ids name folders and are never given twice; times are seconds since 1970."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TypeVar
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, MetaData, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from hydralora.bounds import LARGEST_ID
+from hydralora.plain import storable
+from jobs.store.status import JobStatus
+from jobs.visitor import NOBODY
+
+KEYS = {"sqlite_autoincrement": True}
+NAMES = {
+    "ix": "ix_%(column_0_label)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class StoredName(TypeDecorator[str]):
+    """Text as every database takes it, whoever wrote it: without NUL and halves of a character."""
+
+    impl: Any = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else storable(value)
+
+
+class StoredText(StoredName):
+    """The same for long text."""
+
+    impl = Text
+    cache_ok = True
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map = {str: StoredName, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+
+
+class JobRow(Base):
+    """One unit of background work."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    lane: Mapped[str]
+    status: Mapped[str] = mapped_column(default="queued")
+    priority: Mapped[int] = mapped_column(default=0)
+    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    corpus_id: Mapped[int | None]
+    run_id: Mapped[int | None]
+    visitor: Mapped[str] = mapped_column(default=NOBODY)
+    attempt: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int] = mapped_column(default=3)
+    not_before: Mapped[float] = mapped_column(default=0.0)
+    worker: Mapped[str | None]
+    host: Mapped[str | None]
+    process: Mapped[dict[str, Any] | None]
+    lease_until: Mapped[float] = mapped_column(default=0.0)
+    stop_requested_at: Mapped[float | None]
+    metrics_offset: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[float] = mapped_column(default=0.0)
+    progress_text: Mapped[str] = mapped_column(StoredText, default="")
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None] = mapped_column(StoredText)
+    error_kind: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    __table_args__ = (
+        Index("ix_jobs_claim", "status", "lane", "priority", "id"),
+        Index("ix_jobs_turns", "lane", "visitor", "started_at"),
+        Index("ix_jobs_run_id", "run_id"),
+        Index("ix_jobs_kind", "kind"),
+        CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in JobStatus)})", name="status"),
+        KEYS,
+    )
+
+
+class CorpusRow(Base):
+    """All examples of one dataset."""
+
+    __tablename__ = "corpora"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    examples: Mapped[int | None]
+    rejected: Mapped[int | None]
+    format: Mapped[str | None]
+    is_sample: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    __table_args__ = (KEYS,)
+
+
+class ExclusionRow(Base):
+    """Examples that a corpus leaves out; ``positions`` as ``jobs.store.exclusions`` packs them."""
+
+    __tablename__ = "exclusions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    corpus_id: Mapped[int] = mapped_column(ForeignKey("corpora.id", ondelete="CASCADE"), index=True)
+    positions: Mapped[bytes]
+    count: Mapped[int]
+    reason: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    undone_at: Mapped[float | None]
+    __table_args__ = (KEYS,)
+
+
+class ClusteringRow(Base):
+    """One way a corpus was clustered."""
+
+    __tablename__ = "clusterings"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    corpus_id: Mapped[int] = mapped_column(ForeignKey("corpora.id"), index=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    k: Mapped[int | None]
+    seed: Mapped[int] = mapped_column(default=0)
+    result: Mapped[dict[str, Any] | None]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    __table_args__ = (KEYS,)
+
+
+class RunRow(Base):
+    """One configuration trained once, or an adapter from elsewhere, with its results."""
+
+    __tablename__ = "runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    corpus_id: Mapped[int | None] = mapped_column(ForeignKey("corpora.id"), index=True)
+    clustering_id: Mapped[int | None] = mapped_column(ForeignKey("clusterings.id"))
+    config: Mapped[dict[str, Any]]
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    summary: Mapped[dict[str, Any] | None]
+    is_sample: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    __table_args__ = (KEYS,)
+
+
+class StepRow(Base):
+    """Numbers of one step of a run; a step written twice is one row. ``more`` holds numbers without a column."""
+
+    __tablename__ = "steps"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    loss: Mapped[float | None]
+    eval_loss: Mapped[float | None]
+    learning_rate: Mapped[float | None]
+    grad_norm: Mapped[float | None]
+    tokens_per_second: Mapped[float | None]
+    more: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    __table_args__ = (
+        Index(
+            "ix_steps_held_out",
+            "run_id",
+            "step",
+            "eval_loss",
+            sqlite_where=text("eval_loss IS NOT NULL"),
+            postgresql_where=text("eval_loss IS NOT NULL"),
+        ),
+        {"sqlite_with_rowid": False},
+    )
+
+
+class GateRow(Base):
+    """Mean routing weights of one step (see ``jobs.store.gates``); ``layers`` only where they are not the run's."""
+
+    __tablename__ = "gates"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    shares: Mapped[bytes]
+    layers: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class GateLayersRow(Base):
+    """The layers of a run's routing weights, ``[[name, experts], ...]``."""
+
+    __tablename__ = "gate_layers"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    layers: Mapped[list[Any]]
+
+
+class AnalysisRow(Base):
+    """A stored look into a run; the same question is answered once.
+
+    ``question`` names what is asked (see ``jobs.store.analyses.question_of``); it is None for an answer that a newer
+    one of the same question has taken the place of.
+    """
+
+    __tablename__ = "analyses"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    params: Mapped[dict[str, Any]]
+    question: Mapped[str | None]
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    __table_args__ = (Index("ix_analyses_question", "run_id", "question", unique=True), KEYS)
+
+
+class ConversationRow(Base):
+    """A chat."""
+
+    __tablename__ = "conversations"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(default="New conversation")
+    system: Mapped[str] = mapped_column(StoredText, default="")
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    __table_args__ = (KEYS,)
+
+
+class MessageRow(Base):
+    """A question, or one answer to it; several answers may reply to one question."""
+
+    __tablename__ = "messages"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
+    role: Mapped[str]
+    text: Mapped[str] = mapped_column(StoredText, default="")
+    reply_to: Mapped[int | None]
+    run_id: Mapped[int | None]
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[str] = mapped_column(default="done")
+    error: Mapped[str | None] = mapped_column(StoredText)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    tokens: Mapped[list[Any] | None]
+    updated_at: Mapped[float] = mapped_column(default=time.time)
+    __table_args__ = (KEYS,)
+
+
+class WorkerRow(Base):
+    """Workers that have called in, with their last sign of life."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    process: Mapped[dict[str, Any]]
+    seen_at: Mapped[float]
+
+
+class SettingRow(Base):
+    """What the studio remembers about itself (a dismissed tour, a calibration)."""
+
+    __tablename__ = "settings"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[dict[str, Any]]
+
+
+class ChangeRow(Base):
+    """How often something of a topic has changed (see ``jobs.store.changes``)."""
+
+    __tablename__ = "changes"
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+
+
+Row = TypeVar("Row", bound=Base)
+
+
+def is_id(value: object) -> bool:
+    """Whether a row can have this id; no database is asked for one that cannot."""
+    return type(value) is int and 0 < value <= LARGEST_ID
+
+
+def find_row(session: Session, table: type[Row], row_id: int | None) -> Row | None:
+    """The row with this id, or None."""
+    return session.get(table, row_id) if is_id(row_id) else None

@@ -1,0 +1,49 @@
+"""The curves of a training: which numbers of its steps are drawn together, and how they are read.
+
+Every number that a step has is stored by its name; one that is named here is drawn on the page of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One figure over the steps.
+
+    Args:
+        title: Over the figure, and as the name of its downloads.
+        lines: Names of numbers, with the words for each line.
+        unit: On the y axis.
+        aid: How it is read.
+    """
+
+    title: str
+    lines: Mapping[str, str]
+    unit: str
+    aid: str
+
+
+CURVES: dict[str, Curve] = {
+    "loss": Curve(
+        "Loss",
+        {"loss": "training loss", "eval_loss": "held-out loss"},
+        "loss",
+        "Mean loss per answer token (nats); lower is better. When the held-out loss rises while the other falls, the "
+        "adapter overfits.",
+    ),
+    "speed": Curve(
+        "Speed",
+        {"tokens_per_second": "tokens per second"},
+        "tokens/s",
+        "Tokens read per second of training, padding left out.",
+    ),
+    "rate": Curve(
+        "Learning rate",
+        {"learning_rate": "learning rate"},
+        "learning rate",
+        "The planned learning rate at each step.",
+    ),
+}

@@ -1,0 +1,171 @@
+"""What the page Corpora shows: the list, the facts of a corpus, its rows, its clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydralora.corpus.examples import Example
+from hydralora.corpus.folder import Corpus as Rows
+from hydralora.corpus.formats import known_names
+from jobs.store.records import Clustering, Corpus
+from jobs.store.store import Store
+from studio import cards
+from studio.cards import Markup
+from studio.clusterings import experts_reason, experts_title
+from studio.pages.common import job_state, moment
+
+PAGE_ROWS = 10
+LASSO_ROWS = 50
+
+
+def corpora_list(store: Store, chosen: int | None) -> Markup:
+    """All corpora, newest first, each with how far it is."""
+    found = store.corpora.all()
+    if not found:
+        return cards.empty(
+            "No corpus yet", f"Upload files: {known_names()}; also packed, or many in one archive (ZIP, tar)."
+        )
+    rows = "".join(_list_row(corpus, corpus.id == chosen) for corpus in found)
+    return Markup(f"<nav class='hy-list' aria-label='Corpora'>{rows}</nav>")
+
+
+def _list_row(corpus: Corpus, is_chosen: bool) -> str:
+    current = " aria-current='page'" if is_chosen else ""
+    words = f"<b>{cards.text(corpus.name)}</b><span>{cards.text(_state(corpus))}</span>"
+    return f"<a href='/corpora?corpus={corpus.id}'{current}>{words}</a>"
+
+
+def _state(corpus: Corpus) -> object:
+    """How many examples, or why there are none yet."""
+    if corpus.is_draft:
+        return "not imported yet"
+    if corpus.examples is None:
+        return cards.status(corpus.job.status) if corpus.job else "–"
+    rejected = f", {corpus.rejected:,} rejected" if corpus.rejected else ""
+    return f"{corpus.examples:,} examples{rejected}" + (", sample" if corpus.is_sample else "")
+
+
+def about(corpus: Corpus) -> str:
+    """The line below a corpus' name."""
+    return f"Corpus {corpus.id}, added {moment(corpus.created_at)}" + (", not imported yet" * corpus.is_draft)
+
+
+def facts(store: Store, corpus: Corpus) -> Markup:
+    """What was found in a corpus."""
+    if corpus.examples is None:
+        return job_state(None if corpus.is_draft else corpus.job)
+    latest = job_state(corpus.job)  # it may have been read again since
+    manifest = Rows(store.home.corpus(corpus.id)).manifest
+    roles = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in manifest.roles if v}
+    described = "; ".join(f"{k}: {v}" for k, v in roles.items())
+    held_out = manifest.splits.get("held_out")
+    more = [f"{len(manifest.labels)} labels"] if manifest.labels else []
+    more += [f"{held_out:,} held out by the file"] if held_out else []
+    known = cards.cards(
+        [
+            cards.card("Examples", f"{corpus.examples:,}", f"{manifest.duplicates:,} duplicates"),
+            cards.card(
+                "Rejected rows", f"{corpus.rejected:,}", "listed below" if corpus.rejected else "every row was used"
+            ),
+            cards.card("Kind", manifest.shape, f"{manifest.format}; {described}"),
+            cards.card(
+                "Length",
+                f"{manifest.characters / corpus.examples:,.0f}",
+                "characters per example, " + (", ".join(more) or "no labels"),
+            ),
+        ]
+    )
+    return cards.join(latest, known)
+
+
+def rows_table(examples: list[Example], ids: list[int], caption: str) -> Markup:
+    """Examples as a table."""
+    has_label = any(example.label for example in examples)
+    rows: list[list[object]] = []
+    for position, example in zip(ids, examples, strict=True):
+        prompt = "\n".join([*(f"[{role}] {text}" for role, text in example.history), example.prompt])
+        cells: list[object] = [position, cards.long_text(prompt), cards.long_text(example.answer)]
+        rows.append([*cells, example.label] if has_label else cells)
+    return cards.table(
+        ["#", "Prompt", "Answer or text", *(["Label"] if has_label else [])], rows, caption=caption, numbers=[0]
+    )
+
+
+def page_of_rows(store: Store, corpus_id: int, number: int) -> Markup:
+    """One page of a corpus; pages count from 1."""
+    rows = Rows(store.home.corpus(corpus_id))
+    pages = -(-len(rows) // PAGE_ROWS)
+    number = min(max(int(number or 1), 1), pages)
+    start = (number - 1) * PAGE_ROWS
+    found = rows.page(start, PAGE_ROWS)
+    ids = list(range(start, start + len(found)))
+    return rows_table(found, ids, f"Page {number} of {pages:,}")
+
+
+def rejected_table(store: Store, corpus: Corpus) -> Markup:
+    """The rejected rows with their reasons."""
+    if corpus.examples is None or not corpus.rejected:
+        return Markup("No row was rejected.")
+    found = Rows(store.home.corpus(corpus.id)).rejected()[:200]
+    rows: list[list[object]] = [[r.row, r.source, r.reason] for r in found]
+    return cards.table(
+        ["Row", "File", "Reason"],
+        rows,
+        caption=f"{corpus.rejected:,} rejected rows, the first {len(found)}",
+        numbers=[0],
+    )
+
+
+def cluster_report(store: Store, clustering: Clustering | None) -> Markup:
+    """The clusters with size, words and a typical example, and what they say about experts."""
+    if clustering is None:
+        return cards.empty(
+            "Not clustered yet",
+            "Press “Cluster”: it shows what kinds of text there are and how many experts they suggest.",
+        )
+    if clustering.result is None:
+        return job_state(clustering.job)
+    result = clustering.result
+    rows_of = Rows(store.home.corpus(clustering.corpus_id))
+    rows: list[list[object]] = []
+    for index, size in enumerate(result.sizes):
+        typical = rows_of.take(result.typical[index][:1])
+        text = typical[0].text() if typical else ""
+        rows.append(
+            [
+                cards.cluster(index),
+                f"{size:,}",
+                cards.words(result.words[index]),
+                cards.long_text(text, 300),
+            ]
+        )
+    nmi = result.nmi
+    label = "" if nmi is None else f" They agree with the corpus' own labels to {nmi:.2f} of 1 (NMI)."
+    advice = cards.note(
+        "good",
+        experts_title(clustering).capitalize(),
+        f"{experts_reason(clustering)}{label} Clusters only suggest the number; they never reach the router.",
+    )
+    return cards.join(
+        advice,
+        cards.table(
+            ["Cluster", "Examples", "Words", "Typical example"],
+            rows,
+            caption=f"{result.k} {'cluster' if result.k == 1 else 'clusters'}, seed {result.seed}",
+            numbers=[1],
+        ),
+    )
+
+
+def picked_rows(store: Store, corpus_id: int, points: list[Any]) -> Markup:
+    """The examples inside a loop drawn on the map; ids come from the browser and are checked."""
+    rows = Rows(store.home.corpus(corpus_id))
+    given = [point.get("id") for point in points if isinstance(point, dict)]
+    ids = [i for i in given if type(i) is int and 0 <= i < len(rows)]
+    if not ids:
+        return Markup("")
+    return rows_table(
+        rows.take(ids[:LASSO_ROWS]),
+        ids[:LASSO_ROWS],
+        f"{len(ids):,} examples in the loop, the first {min(len(ids), LASSO_ROWS)}",
+    )

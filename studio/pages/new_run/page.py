@@ -1,0 +1,363 @@
+"""New run: corpus, base, method, preset; one click starts the training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import gradio as gr
+
+from hydralora.config import TrainConfig
+from hydralora.corpus.quality import DECIDING
+from hydralora.errors import UserError
+from hydralora.methods import METHODS
+from hydralora.training.presets import PRESETS
+from jobs.store.bases import is_hub_allowed
+from jobs.store.records import Corpus, Run
+from studio import cards
+from studio.cards import Markup
+from studio.estimate import Place, ask_speed, can_time, known_speed, settings_of, tell
+from studio.form import BASIC, collect, field_input, method_fields, train_fields
+from studio.pages.common import (
+    FIELDS,
+    TICK,
+    asked_for,
+    chosen_id,
+    chosen_text,
+    corpus_choices,
+    fill_untouched,
+    forget_touched,
+    go_to,
+    known_bases,
+    nothing_there,
+)
+from studio.pages.new_run.data import DataNote
+from studio.pages.new_run.views import (
+    about_corpus,
+    about_method,
+    first_config,
+    known_method,
+    published_choices,
+    shown_fields,
+)
+from studio.pages.page import Changes, Page
+from studio.widgets import LiveChanges
+
+LEAD = "Choose a corpus and press Start. Everything else has a sensible value already."
+OWN = "As set below"
+BASE_INFO = "starter, or one of the list (`python -m studio bases add`)"
+HUB_INFO = ", or a hub id such as owner/name"
+GROUPS = {
+    "Training": (
+        "batch_size",
+        "accumulation",
+        "learning_rate",
+        "warmup_fraction",
+        "scheduler",
+        "weight_decay",
+        "max_grad_norm",
+        "max_length",
+        "learn",
+        "only_cluster",
+        "seed",
+    ),
+    "Measuring and saving": (
+        "held_out_fraction",
+        "split_by",
+        "eval_every",
+        "save_every",
+        "gate_every",
+        "keep_checkpoints",
+    ),
+    "Memory": ("dtype", "gradient_checkpointing"),
+}
+# Who types a number has chosen it: the preset is theirs too, and no later filling takes it back.
+KEEP_OWN = f"async () => {{ ({FIELDS}).keep(['run-preset']); return {json.dumps(OWN)}; }}"
+
+
+def grouped(settings: Iterable[str]) -> dict[str, list[str]]:
+    """The settings under their titles; those that no group names come last, under one of their own."""
+    known = {name for names in GROUPS.values() for name in names}
+    others = [name for name in settings if name not in known and name not in BASIC]
+    groups = {title: list(names) for title, names in GROUPS.items()}
+    return {**groups, "More": others} if others else groups
+
+
+def place_of(corpus_id: Any, base: Any, method: Any) -> Place:
+    """What a run is timed by, as its inputs hold it."""
+    return Place(chosen_id(corpus_id), chosen_text(base), chosen_text(method))
+
+
+class NewRunPage(Page):
+    """The form of a run; every setting comes from the settings classes (``studio.form``)."""
+
+    title = "New run"
+    path = "new-run"
+
+    # Drawing
+
+    def layout(self) -> None:
+        gr.HTML(cards.head("New run", LEAD))
+        self.watch = LiveChanges({"of": "speeds,jobs,corpora"})
+        self.problem = gr.HTML()
+        self._corpus()
+        self._base_and_method()
+        self.preset = gr.Radio(
+            [*PRESETS, OWN],
+            value="Quick",
+            label="Training budget",
+            elem_id="run-preset",
+            info=" · ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items()),
+        )
+        self.options, self.training = method_fields(), train_fields()
+        self.inputs: dict[str, Any] = {}
+        with gr.Row():
+            self._draw_fields(BASIC)
+        with gr.Row(equal_height=True):
+            self.estimate = gr.HTML(min_width=240)
+            self.clock = gr.Button(
+                "Time a few steps", size="sm", scale=0, min_width=150, visible=False, elem_id="time-steps"
+            )
+        self.data = DataNote(self.blocks, self.store)
+        self.start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run")
+        self._expert_settings()
+        self.stamp, self.opened = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        # What the studio wants to set, as JSON: the browser puts it into the fields that nobody has touched.
+        self.filled, self.timed = gr.Textbox(visible=False), gr.Textbox(visible=False)
+
+    def _corpus(self) -> None:
+        with gr.Row():
+            self.corpus = gr.Dropdown([], label="Corpus", min_width=260, elem_id="run-corpus")
+            self.name = gr.Textbox(
+                label="Name of the run", placeholder="method on corpus, when left empty", max_lines=1, min_width=260
+            )
+        self.corpus_note = gr.HTML()
+
+    def _base_and_method(self) -> None:
+        with gr.Row():
+            self.base = gr.Dropdown(
+                ["starter"],
+                value="starter",
+                allow_custom_value=is_hub_allowed(),
+                label="Base model",
+                min_width=260,
+                elem_id="run-base",
+                info=BASE_INFO + (HUB_INFO if is_hub_allowed() else ""),
+            )
+            self.method = gr.Dropdown(
+                [(method.title, method.name) for method in METHODS.values()],
+                value="hydralora",
+                label="Method",
+                min_width=260,
+                info="How the adapter is built",
+                elem_id="run-method",
+            )
+        self.method_note = gr.HTML(about_method("hydralora"))
+
+    def _expert_settings(self) -> None:
+        with gr.Accordion("Expert settings", open=False, elem_id="expert-settings"):
+            self.published = gr.Dropdown(
+                [],
+                label="Published settings of this method",
+                info="Fills in what a paper or its script used",
+                min_width=200,
+            )
+            gr.Markdown("**Adapter**")
+            with gr.Row():
+                self._draw_fields(name for name in self.options if name not in BASIC)
+            for title, names in grouped(self.training).items():
+                gr.Markdown(f"**{title}**")
+                with gr.Row():
+                    self._draw_fields(names)
+
+    def _draw_fields(self, names: Any) -> None:
+        for name in names:
+            self.inputs[name] = field_input(name, {**self.options, **self.training}[name])
+
+    # Events
+
+    def connect(self) -> None:
+        self.adapter_inputs = [self.inputs[name] for name in self.options]
+        self.train_inputs = [self.inputs[name] for name in self.training]
+        filling = [self.corpus, self.base, self.method, self.preset, *self.inputs.values()]
+        self.filling: dict[str, Any] = {
+            "fn": None,
+            "inputs": self.filled,
+            "outputs": filling,
+            "js": fill_untouched(filling),
+        }
+        self._connect_choices()
+        self._connect_estimate()
+        self._connect_data()
+        parts = [self.problem, self.corpus, self.corpus_note, self.base, self.method_note, self.published, self.start]
+        opened = self.on_open(self.load, None, [*parts, *self.adapter_inputs, self.filled]).then(**self.filling)
+        opened.then(self.look, *self._looking(), **TICK)
+        given = [self.corpus, self.name, self.base, self.method, *self.inputs.values()]
+        self.on_click(self.start, self.begin, given, self.opened).success(
+            None, self.opened, None, js=go_to("/run", "run")
+        )
+
+    def _connect_choices(self) -> None:
+        by_corpus = [self.corpus_note, self.problem, self.filled]
+        by_method = [self.method_note, self.published, *self.adapter_inputs, self.filled]
+        self.corpus.input(self.pick_corpus, [self.corpus, self.method], by_corpus, **TICK).then(**self.filling)
+        self.method.input(self.pick_method, [self.method, self.corpus], by_method, **TICK).then(**self.filling)
+        self.published.input(
+            self.pick_published,
+            [self.method, self.published],
+            self.adapter_inputs,
+            js=forget_touched(self.adapter_inputs),
+            **TICK,
+        )
+        self.preset.input(
+            self.pick_preset,
+            [self.preset, self.corpus, self.base, self.method],
+            self.train_inputs,
+            js=forget_touched(self.train_inputs),
+            **TICK,
+        )
+        for component in self.train_inputs:
+            component.input(None, None, self.preset, js=KEEP_OWN)
+
+    def _connect_estimate(self) -> None:
+        asked = self._looking()[0][2:]
+        for changed in asked[3:]:
+            changed.change(self.guess, asked, [self.estimate, self.clock], **TICK)
+        self.watch.select(self.look, *self._looking(), **TICK)
+        self.timed.change(None, self.timed, self.train_inputs, js=fill_untouched(self.train_inputs))
+        self.on_click(self.clock, self.time_steps, asked, [self.estimate, self.clock])
+
+    def _connect_data(self) -> None:
+        asked = [self.corpus, self.base, *(self.inputs[name] for name in DECIDING)]
+        for changed in asked:
+            changed.change(self.data.draw, asked, self.data.drawn, **TICK)
+        self.watch.select(self.data.draw, asked, self.data.drawn, **TICK)
+        self.on_click(self.data.check, self.data.start, asked, self.data.drawn)
+
+    def _looking(self) -> tuple[list[Any], list[Any]]:
+        """Inputs and outputs of ``look``."""
+        counts = [self.inputs[name] for name in ("max_steps", "batch_size", "eval_every")]
+        asked = [self.stamp, self.preset, self.corpus, self.base, self.method, *counts]
+        return asked, [self.estimate, self.clock, self.stamp, self.timed]
+
+    # Handlers
+
+    def load(self, request: gr.Request) -> Changes:
+        """The form as it opens: for the corpus or the run to repeat that the address names, else the newest corpus."""
+        source, chosen, missing = self._asked_for(request)
+        note, experts = about_corpus(self.store, chosen) if chosen else (Markup(""), None)
+        config = first_config(self.store, source, chosen, experts)
+        choices, method = corpus_choices(self.store), config["method"]
+        values = {
+            "run-corpus": chosen.id if chosen else None,
+            "run-base": self.store.bases.name_of(config["base"]),
+            "run-method": method,
+            "run-preset": OWN if source else "Quick",
+            **shown_fields(METHODS[method].options, config["adapter"]),
+            **shown_fields(TrainConfig, config["train"]),
+        }
+        return {
+            self.problem: missing,
+            self.corpus: gr.Dropdown(choices=choices),
+            self.corpus_note: note,
+            self.base: gr.Dropdown(choices=known_bases(self.store)),
+            self.start: gr.Button(interactive=bool(choices)),
+            **self._about(method),
+            self.filled: json.dumps(values),
+        }
+
+    def _asked_for(self, request: gr.Request) -> tuple[Run | None, Corpus | None, Markup]:
+        """The run to repeat and the corpus that the address asks for, else the newest corpus; and what is wrong."""
+        source, no_run = asked_for(request, "again", "Run", self.store.runs.get)
+        wanted, no_corpus = asked_for(request, "corpus", "Corpus", self.store.corpora.ready)
+        if no_run or no_corpus:
+            return None, None, nothing_there(no_run or no_corpus, "Choose a corpus below to start another run.")
+        if source is not None:
+            return source, self.store.corpora.ready(source.corpus_id) if source.corpus_id else None, Markup("")
+        ready = [corpus for corpus in self.store.corpora.all() if corpus.is_ready]
+        if not ready:
+            way_on = cards.join("Add one on the ", cards.link("/corpora", "Corpora"), " page.")
+            return None, None, cards.empty("There is no corpus to train on yet", way_on)
+        return None, wanted or ready[0], Markup("")
+
+    def _about(self, method: str) -> Changes:
+        """What a method is, its published settings, and which fields it has."""
+        fields = METHODS[method].options.model_fields
+        return {
+            self.method_note: about_method(method),
+            self.published: published_choices(method),
+            **{self.inputs[name]: gr.update(visible=name in fields) for name in self.options},
+        }
+
+    def pick_corpus(self, corpus_id: int | None, method: str) -> Changes:
+        """What is known of the chosen corpus, and the number of experts that its clusters speak for."""
+        chosen = chosen_id(corpus_id)
+        if chosen is None:
+            return {self.corpus_note: Markup(""), self.problem: "", self.filled: ""}
+        note, experts = about_corpus(self.store, self.store.corpora.ready(chosen))
+        has_experts = "num_experts" in METHODS[known_method(method)].options.model_fields
+        fill = json.dumps({"field-num_experts": experts}) if experts and has_experts else ""
+        return {self.corpus_note: note, self.problem: "", self.filled: fill}
+
+    def pick_method(self, method: str, corpus_id: int | None) -> Changes:
+        """What the chosen method is, with its own settings at their defaults."""
+        method, chosen = known_method(method), chosen_id(corpus_id)
+        _, experts = about_corpus(self.store, self.store.corpora.ready(chosen)) if chosen else (None, None)
+        values = shown_fields(METHODS[method].options, {"num_experts": experts} if experts else {})
+        return {**self._about(method), self.filled: json.dumps(values)}
+
+    def pick_published(self, method: str, which: str | None) -> Changes:
+        """The settings of a paper or its script."""
+        chosen = METHODS[known_method(method)]
+        values = shown_fields(chosen.options, chosen.presets.get(chosen_text(which), {}))
+        return {self.inputs[name]: values[f"field-{name}"] for name in self.options if f"field-{name}" in values}
+
+    def pick_preset(self, which: str, corpus_id: Any, base: Any, method: Any) -> Changes:
+        """What a training budget comes to on this machine."""
+        if which not in PRESETS:
+            return {}
+        chosen = settings_of(self.store, which, place_of(corpus_id, base, method))
+        return {self.inputs[name]: chosen[name] for name in self.training}
+
+    def guess(self, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
+        """How long the run will take, and whether steps can be timed to find out."""
+        steps, batch, every = (chosen_id(number) or 0 for number in counts)
+        place = place_of(corpus_id, base, method)
+        words = tell(self.store, place, steps, batch or 1, every)
+        return {
+            self.estimate: Markup(f"<p class='hy-quiet'>{cards.text(words)}</p>"),
+            self.clock: gr.Button(visible=can_time(self.store, place)),
+        }
+
+    def look(self, known: str, which: str, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
+        """The estimate; and, once the speed is known, what the preset comes to on this machine."""
+        place = place_of(corpus_id, base, method)
+        ask_speed(self.store, place)
+        speed = known_speed(self.store, place)
+        now = repr((place, speed))
+        changes = {**self.guess(corpus_id, base, method, *counts), self.stamp: now}
+        if speed is not None and now != known and which in PRESETS:
+            changes[self.timed] = json.dumps(shown_fields(TrainConfig, settings_of(self.store, which, place)))
+        return changes
+
+    def time_steps(self, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
+        """Have a few steps timed, whatever it takes."""
+        ask_speed(self.store, place_of(corpus_id, base, method), fetch=True)
+        return self.guess(corpus_id, base, method, *counts)
+
+    def begin(self, corpus_id: int | None, name: str, base: str, method: str, *values: Any) -> Changes:
+        """Start the training, and open its page."""
+        chosen, method = chosen_id(corpus_id), known_method(method)
+        if chosen is None:
+            raise UserError("No corpus is chosen. Choose one, or add one on the Corpora page.")
+        found = dict(zip(self.inputs, values, strict=True))
+        config = {
+            "base": chosen_text(base).strip() or "starter",
+            "method": method,
+            "adapter": collect(METHODS[method].options, found),
+            "train": collect(TrainConfig, found),
+        }
+        run = self.store.runs.start(chosen, config, name=chosen_text(name))
+        self.store.speeds.give_way()
+        return {self.opened: str(run.id)}

@@ -1,0 +1,112 @@
+"""The folded part of a run's page that takes its adapter elsewhere, with the measured gap."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from hydralora.errors import UserError
+from hydralora.methods import EXPORTS, export_ways
+from hydralora.results import Export
+from jobs.store.records import Run
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from studio import cards
+from studio.cards import Markup
+from studio.exports import EXPORT_HEAD, export_row
+from studio.pages.common import TICK, address_id, chosen_id, chosen_text, corpus_choices, job_state
+from studio.pages.page import Changes, Part
+from studio.widgets import LiveChanges
+
+LEAD = (
+    "A plain LoRA works wherever PEFT does, without this studio. Where gates depend on the token it is an "
+    "approximation, and how far it is off is measured on held-out examples."
+)
+
+
+def export_view(store: Store, run: Run) -> Markup:
+    """Every export of a run: its state, or its gaps in a table and the way to its files."""
+    pieces: list[object] = []
+    for how, words in EXPORTS.items():
+        found = store.analyses.find(run.id, "export", {"how": how}, failed=True)
+        if found is None or found.job is None:
+            continue
+        pieces.append(Markup(f"<h4>{cards.text(words)}</h4>"))
+        if found.job.status != JobStatus.SUCCEEDED:
+            pieces.append(job_state(found.job))
+            continue
+        result = Export.load(found.job.result or {}, "The database")
+        caption = "Nats per answer token; KL is how far the next-token distributions lie from the live adapter's"
+        pieces += [
+            cards.note("good", "Ready.", result.sentence),
+            cards.table(EXPORT_HEAD, [export_row(part) for part in result.parts], caption=caption, numbers=range(1, 7)),
+            Markup("<div class='hy-links'>"),
+            cards.link(f"/ui/analyses/{found.id}/export.zip", "Download"),
+            Markup("</div>"),
+        ]
+    return cards.join(*pieces)
+
+
+class ExportPart(Part):
+    """Ways out of the studio for the run that the address names; the page lends it ``watch``."""
+
+    watch: LiveChanges
+
+    def layout(self) -> None:
+        with gr.Accordion("Export", open=False, elem_id="export-run"):
+            gr.Markdown(LEAD)
+            with gr.Row(visible=False) as self.without_corpus:
+                self.corpus = gr.Dropdown(
+                    [], label="Corpus of this adapter, to measure the gap on", min_width=260, elem_id="export-corpus"
+                )
+                self.use = gr.Button("Use this corpus", scale=0, min_width=150, elem_id="use-corpus")
+            with gr.Row():
+                self.how = gr.Dropdown([], label="As", min_width=260, elem_id="export-how")
+                self.start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export")
+            self.view = gr.HTML()
+
+    def connect(self) -> None:
+        all_of_it = [self.how, self.start, self.view, self.without_corpus, self.corpus]
+        self.on_open(self.load, None, all_of_it)
+        self.watch.select(self.look, self.view, self.view, **TICK)
+        self.on_click(self.use, self.use_corpus, self.corpus, None).success(self.load, None, all_of_it, **TICK)
+        self.on_click(self.start, self.begin, self.how, None).success(self.look, self.view, self.view, **TICK)
+
+    def run_of(self, request: gr.Request) -> Run | None:
+        """The finished run that the address names."""
+        try:
+            run = self.store.runs.get(address_id(request, "run") or 0)
+        except UserError:
+            return None
+        return run if run.summary is not None else None
+
+    def load(self, request: gr.Request) -> Changes:
+        """The ways this run has, and what has been exported."""
+        run = self.run_of(request)
+        ways = export_ways(run.method, run.config.adapter) if run else []
+        homeless = run is not None and run.corpus_id is None
+        return {
+            self.how: gr.Dropdown([(EXPORTS[way], way) for way in ways], value=ways[0] if ways else None),
+            self.start: gr.Button(interactive=bool(ways) and not homeless),
+            self.without_corpus: gr.update(visible=homeless),
+            self.corpus: gr.Dropdown(choices=corpus_choices(self.store), value=None),
+            **self.look(request, ""),
+        }
+
+    def look(self, request: gr.Request, known: str) -> Changes:
+        """What has been exported, where it differs from what is shown."""
+        run = self.run_of(request)
+        view = str(export_view(self.store, run)) if run else "It can be exported once it has finished."
+        return {} if view == known else {self.view: view}
+
+    def begin(self, request: gr.Request, way: str | None) -> None:
+        """Queue an export."""
+        if not chosen_text(way):
+            raise UserError("There is nothing to export yet.")
+        self.store.analyses.export(address_id(request, "run") or 0, chosen_text(way))
+
+    def use_corpus(self, request: gr.Request, corpus_id: int | None) -> None:
+        """Give an adapter that came without a corpus one to be measured on."""
+        chosen = chosen_id(corpus_id)
+        if chosen is None:
+            raise UserError("Choose a corpus first.")
+        self.store.runs.use_corpus(address_id(request, "run") or 0, chosen)

@@ -1,0 +1,156 @@
+"""What the page of a run shows: its state, numbers, settings and links."""
+
+from __future__ import annotations
+
+from hydralora.methods import METHODS, HeadOptions
+from hydralora.results import TrainingSet
+from jobs.store.records import Job, Run, Step
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from studio import cards
+from studio.cards import Markup
+from studio.exports import trainable
+from studio.pages.common import job_state, moment
+
+
+def run_cards(run: Run, newest: Step | None) -> Markup:
+    """The figures of a run so far, from the newest of its numbers."""
+    if run.is_imported:
+        return imported_cards(run)
+    train, summary, numbers = run.config.train, run.summary, newest.numbers if newest else {}
+    before = summary.held_out_loss_before if summary else None
+    after = summary.held_out_loss if summary else numbers.get("eval_loss")
+    note = f"{before:.3f} before training" if before is not None else "on examples never trained on"
+    share = trainable(summary).partition(" trainable")[2].lstrip(" ,") if summary else "known at the end"
+    return cards.cards(
+        [
+            cards.card(
+                "Step",
+                f"{newest.step if newest else 0:,} of {train.max_steps:,}",
+                f"batch of {train.batch_size * train.accumulation}",
+            ),
+            cards.card("Training loss", cards.number(numbers.get("loss")), "nats per answer token"),
+            cards.card("Held-out loss", cards.number(after), note),
+            cards.card("Speed", cards.number(numbers.get("tokens_per_second"), 0), "tokens per second"),
+            cards.card("Trainable", f"{summary.trainable:,}" if summary else "–", share),
+        ]
+    )
+
+
+def imported_cards(run: Run) -> Markup:
+    """What is known of an external adapter."""
+    if run.summary is None:
+        return Markup("")
+    adapter, problem = run.config.adapter, run.summary.base_problem
+    facts = [
+        cards.card("Method", METHODS[run.method].title, "as its configuration says"),
+        cards.card(
+            "Trainable", f"{run.summary.trainable:,}", trainable(run.summary).partition(" trainable")[2].lstrip(" ,")
+        ),
+        cards.card("Base", "not here" if problem else "fits", run.base),
+    ]
+    if isinstance(adapter, HeadOptions):
+        facts.insert(1, cards.card("Experts", adapter.num_experts, f"of rank {adapter.r}"))
+    if not problem:
+        return cards.cards(facts)
+    return cards.join(
+        cards.cards(facts), cards.note("warn", "Until its base is there, only its matrices can be seen.", problem)
+    )
+
+
+def gates_now(newest: Step | None) -> Markup:
+    """The newest mean share of every expert, in words and colour."""
+    if newest is None or not newest.gates:
+        return Markup("")
+    rows = list(newest.gates.values())
+    means = [sum(row[e] for row in rows) / len(rows) for e in range(len(rows[0]))]
+    parts = [cards.expert(e, f"{mean:.0%}") for e, mean in enumerate(means)]
+    return Markup(f"<p class='hy-gates'>Mean routing weights now: {cards.join(*parts)}</p>")
+
+
+def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
+    """Every setting of the run, and the training set it met."""
+    config = run.config.model_dump()
+    rows: list[list[object]] = [["base", config["base"]], ["method", config["method"]]]
+    if training_set is not None:
+        rows.append(["training set", f"{training_set.examples:,} examples, hash {training_set.hash[:12]}"])
+    for part in ("adapter",) if run.is_imported else ("adapter", "train"):
+        rows += [
+            [f"{part}.{name}", "all linear layers" if value is None else value] for name, value in config[part].items()
+        ]
+    return cards.table(
+        ["Setting", "Value"], rows, caption="Settings; the same configuration and seed give the same run on a CPU"
+    )
+
+
+def time_taken(job: Job) -> str:
+    """How long the training took, and what had been estimated before it started."""
+    took = (job.finished_at or 0) - (job.started_at or 0)
+    told = job.payload.get("estimated_seconds")
+    return f"It took {cards.duration(took)}" + (f"; {cards.duration(told)} had been estimated." if told else ".")
+
+
+def links(run: Run) -> Markup:
+    """What can be done with a finished run."""
+    found = (
+        []
+        if run.is_imported
+        else [
+            cards.link(f"/new-run?again={run.id}", "Run again with changes"),
+            cards.link(f"/ui/runs/{run.id}/metrics.csv", "Metrics as CSV"),
+        ]
+    )
+    if run.summary is not None:
+        found = [
+            cards.link(f"/inspect?run={run.id}", "Inspect the experts"),
+            cards.link(f"/chat?run={run.id}", "Chat with it"),
+            cards.link(f"/ui/runs/{run.id}/adapter.zip", "Download the adapter"),
+            *found,
+        ]
+    return Markup(f"<div class='hy-links'>{cards.join(*found)}</div>")
+
+
+def headline(store: Store, run: Run) -> Markup:
+    """Name, corpus, base and method of a run."""
+    if run.corpus_id is None:
+        where: object = " without a corpus"
+    else:
+        corpus = store.corpora.get(run.corpus_id)
+        where = cards.join(" on ", cards.link(f"/corpora?corpus={corpus.id}", corpus.name))
+    what = "external adapter" if run.is_imported else run.method
+    base = f", base {run.base}" if run.summary or not run.is_imported else ""
+    return cards.head(run.name, cards.join(f"Run {run.id}: {what}", where, f"{base}, created {moment(run.created_at)}"))
+
+
+def run_state(run: Run, training_set: TrainingSet | None) -> Markup:
+    """How its newest job stands, that it succeeded, and what training does not see in full."""
+    job, summary = run.job, run.summary
+    pieces: list[object] = [job_state(job)]
+    if summary and job and job.status == JobStatus.SUCCEEDED:
+        pieces.append(cards.note("good", "Done.", "" if run.is_imported else time_taken(job)))
+    if summary and summary.overfitting:
+        pieces.append(cards.note("warn", *summary.overfitting))
+    if summary and summary.note:
+        pieces.append(cards.note("info", "Otherwise than set.", summary.note))
+    known = summary or training_set
+    pieces += [cards.note("warn", count, why) for count, why in (known.losses if known else [])]
+    return cards.join(*pieces)
+
+
+def no_run(problem: str) -> Markup:
+    """What the page says where its address names no run."""
+    ways = cards.join(
+        "Open one from the ", cards.link("/", "Overview"), " or start a ", cards.link("/new-run", "new run"), "."
+    )
+    return cards.empty(problem or "No run is chosen", ways)
+
+
+def misses_base(run: Run) -> bool:
+    """Whether it is an external adapter whose base was not there when it was imported."""
+    return bool(run.is_imported and run.summary and run.summary.base_problem)
+
+
+def can_resume(run: Run) -> bool:
+    """Whether its job has ended without the whole result."""
+    ended = run.job is not None and run.job.is_finished
+    return ended and (misses_base(run) or run.status != JobStatus.SUCCEEDED)

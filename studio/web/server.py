@@ -1,0 +1,197 @@
+"""The web process: FastAPI with the studio's own addresses, and the Gradio pages on top."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import os
+import secrets
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import gradio as gr
+import plotly
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Mount
+
+from jobs.database_file import NAME
+from jobs.home import Home
+from jobs.http import App, BoundedBody, Message, Receive, Refused, Scope, Send, header
+from jobs.runner.service import start_worker
+from jobs.store.store import Store
+from studio.pages import build_pages
+from studio.web.answers import Answers
+from studio.web.api import explain_errors, figure_router
+from studio.web.changes import changes_router
+from studio.web.chat_api import chat_router
+from studio.web.door import Door, DoorMiddleware
+from studio.web.payloads import PayloadGuard
+from studio.web.theme import CSS, HEAD, STATIC, studio_theme
+from studio.web.uploads import MOST_FILE, UploadMiddleware, Uploads, is_upload
+
+CONTENT_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "frame-ancestors 'self'; form-action 'self'; object-src 'none'; base-uri 'self'"
+)
+SECURITY_HEADERS = {
+    "content-security-policy": CONTENT_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
+WORKER_CHECK_SECONDS = 5.0
+
+
+class Guard:
+    """Refuses writes from other sites, and tells browsers to load nothing from elsewhere."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        origin = header(scope, "origin")
+        if scope["method"] not in ("GET", "HEAD") and origin and urlsplit(origin).netloc != header(scope, "host"):
+            await Refused(403, "Requests from other sites are refused.").answer(with_headers)
+            return
+        await self.app(scope, receive, with_headers)
+
+
+def create_app(
+    home: Home, *, hosts: list[str] | None = None, keep_worker: bool = True, door: Door | None = None
+) -> FastAPI:
+    """The whole web application over one home folder.
+
+    Args:
+        hosts: Names under which the studio may be reached (guards against DNS rebinding).
+        keep_worker: Start a worker, and start it again when it has died.
+        door: Who may come in; without one, whoever has the token in ``app.state.door.secret``.
+    """
+    door = door or Door(secrets.token_urlsafe(24), home.server / "cookie.key")
+    store, uploads = Store(home), Uploads(_uploads_folder(home))
+    blocks = build_pages(store, has_sign_out=not door.is_open)
+    blocks.has_launched = True  # Gradio looks at no path of a payload before this is set, and a mount never sets it
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.door, app.state.uploads = door, uploads
+    app.add_middleware(PayloadGuard, blocks=blocks, uploads=uploads)  # the last one added is asked first
+    app.add_middleware(BoundedBody, streams=is_upload)
+    app.add_middleware(UploadMiddleware, uploads=uploads)
+    app.add_middleware(DoorMiddleware, door=door)
+    app.add_middleware(GZipMiddleware, minimum_size=2_000)
+    app.add_middleware(Guard)
+    app.add_middleware(CORSMiddleware, allow_origins=[])
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts or LOOPBACK_NAMES)
+    explain_errors(app)
+    app.include_router(figure_router(store))
+    app.include_router(changes_router(store))
+    app.include_router(chat_router(Answers(store)))
+    _add_static(app)
+    _add_links(app)
+    threading.Thread(target=uploads.keep_sweeping, daemon=True).start()
+    if keep_worker:
+        threading.Thread(target=_keep_worker, args=(home,), daemon=True).start()
+    return _mount_pages(app, blocks, home)
+
+
+def _uploads_folder(home: Home) -> Path:
+    folder = home.root / "browser-uploads"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
+
+
+def _mount_pages(app: FastAPI, blocks: gr.Blocks, home: Home) -> FastAPI:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*SSR.*")
+        gr.mount_gradio_app(
+            app,
+            blocks,
+            path="/",
+            theme=studio_theme(),
+            css_paths=[CSS],
+            head=HEAD,
+            run_history=False,
+            show_error=False,
+            footer_links=[],
+            max_file_size=MOST_FILE,
+            enable_monitoring=False,
+            ssr_mode=False,
+            allowed_paths=[],
+            app_kwargs={"openapi_url": None},
+            blocked_paths=[str(path) for path in (home.root / NAME, *home.database_copies, home.server)],
+        )
+    pages = next(route for route in reversed(app.routes) if isinstance(route, Mount) and route.path == "")
+    explain_errors(pages.app)  # type: ignore[arg-type]  # Gradio's own FastAPI
+    return app
+
+
+class CheckedFiles(StaticFiles):
+    """Files that a browser asks for again each time, so that no module meets an older one after an upgrade."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """A file, or 304 where the browser has it."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+def _add_static(app: FastAPI) -> None:
+    headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=86400", "Vary": "Accept-Encoding"}
+
+    @app.get("/ui/plotly.min.js")
+    def plotly_script() -> Response:
+        return Response(_packed_plotly(), media_type="text/javascript", headers=headers)
+
+    app.mount("/ui/static", CheckedFiles(directory=STATIC), name="studio-static")
+
+
+@functools.cache
+def _packed_plotly() -> bytes:
+    """The plotting script as it is sent, a third of its size; packed when it is first asked for."""
+    script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    return gzip.compress(script.read_bytes(), 6)
+
+
+def _add_links(app: FastAPI) -> None:
+    """Short addresses that can be sent to others."""
+
+    def link(path: str, page: str, key: str) -> None:
+        @app.get(path, include_in_schema=False)
+        def redirect(item: int, request: Request) -> RedirectResponse:
+            query = f"&{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"/{page}?{key}={item}{query}", status_code=307)
+
+    link("/corpora/{item}", "corpora", "corpus")
+    link("/runs/{item}", "run", "run")
+    link("/inspect/{item}", "inspect", "run")
+    link("/chat/{item}", "chat", "run")
+
+
+def _keep_worker(home: Home) -> None:
+    while True:
+        start_worker(home)
+        time.sleep(WORKER_CHECK_SECONDS)

@@ -1,0 +1,355 @@
+"""Every page in every state can be read and used by everybody: WCAG 2.1 A and AA by axe-core, focus, tab stops.
+
+What axe looks at: https://github.com/dequelabs/axe-core/blob/develop/doc/rule-descriptions.md
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Browser, Page, expect
+
+from hydralora.corpus.preview import preview_files
+from hydralora.results import AnswerRow, Answers, Score
+from jobs.home import Home
+from jobs.store.records import Run
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from tests.browser.conftest import Studio
+from tests.studio.stored import (
+    LAYERS,
+    Stored,
+    experts_result,
+    map_result,
+    routing_result,
+    weights_result,
+)
+
+pytestmark = pytest.mark.browser
+TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
+# Selectors that axe leaves out, each with its reason. None is needed.
+LEFT_OUT: dict[str, str] = {}
+WORDS = ("The", " door", " of", " house", " 7", " is", " red", ".")
+ANSWERS = Answers(
+    examples=2,
+    scores={
+        "base": Score(exact_match=0.0, hits=[False, False], by_label={"tone": 0.0}),
+        "tuned": Score(exact_match=0.5, hits=[True, False], by_label={"tone": 0.5}),
+    },
+    sentence="Right on 50 % of 2 held-out questions; was 0 %.",
+    rows=[
+        AnswerRow(id=i, prompt=f"q {i}", wanted="a", label="tone", base="b", tuned="" if i else "a") for i in range(2)
+    ],
+)
+# Addresses by state; {failed} and the like are ids of what `fill` has made.
+STATES = {
+    "overview": "/",
+    "corpora": "/corpora?corpus={corpus}",
+    "corpus not imported yet": "/corpora?corpus={draft}",
+    "corpus that could not be read": "/corpora?corpus={unread}",
+    "corpus that does not exist": "/corpora?corpus=999",
+    "new run": "/new-run?corpus={corpus}",
+    "run running": "/run?run={running}",
+    "run finished": "/run?run={finished}",
+    "run failed": "/run?run={failed}",
+    "run waiting": "/run?run={waiting}",
+    "chat with answers": "/chat?run={finished}&conversation={conversation}",
+    "chat without anybody": "/chat?run=999",
+}
+FAQ = "Ticket;Question;Reply\n" + "".join(f"T-{i};Where is order {i}?;It is on its way.\n" for i in range(9))
+TABS = ("Answers", "Gates", "Heads", "Map", "Experts", "Runs")
+EMPTY = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat")
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+
+
+def add_steps(stored: Stored, run: Run) -> None:
+    gates = {layer: [0.6, 0.4] for layer in LAYERS}
+    stored.steps(
+        run, [{"loss": 3.0 / n, "eval_loss": 2.0 / n, "tokens_per_second": 900.0, "gates": gates} for n in (1, 2, 3)]
+    )
+
+
+def add_runs(stored: Stored, ids: dict[str, int]) -> None:
+    """One run in each state; the running one is what is claimed and not ended, the waiting one is queued last."""
+    corpus = stored.store.corpora.get(ids["corpus"])
+    finished = stored.run(corpus, "Finished")
+    other = stored.run(corpus, "Finished too")
+    failed = stored.run(corpus, "Failed", finished=False)
+    stored.end(failed.job, status=JobStatus.FAILED, error="Out of memory at step 2. Make the batch smaller.")
+    running = stored.run(corpus, "Running", finished=False)
+    assert running.job is not None
+    held = stored.store.queue.claim("tests", "here", running.job.lane)
+    assert held is not None and held.id == running.job.id
+    for run in (finished, running):
+        add_steps(stored, run)
+    for kind, result in (
+        ("routing", routing_result()),
+        ("weights", weights_result()),
+        ("map", map_result()),
+        ("experts", experts_result()),
+        ("answers", ANSWERS),
+    ):
+        stored.analysis(finished, kind, result)
+    waiting = stored.run(corpus, "Waiting", finished=False)
+    ids.update(finished=finished.id, other=other.id, failed=failed.id, running=running.id, waiting=waiting.id)
+
+
+def add_conversation(store: Store, run: int) -> int:
+    """Two answers to one question, coloured by expert, the second with scores of the first one's words."""
+    conversation = store.chats.create(title="Doors")
+    question = store.chats.ask(conversation.id, "Which colour is the door?")
+    first = store.chats.begin_answer(question, run, {})
+    shares = [[[0.7, 0.3], [0.6, 0.4]] if i % 3 else [[0.2, 0.8], [0.4, 0.6]] for i in range(len(WORDS))]
+    tokens = [[word, gates, i] for i, (word, gates) in enumerate(zip(WORDS, shares, strict=True))]
+    done = {"text": "".join(WORDS), "tokens": tokens, "state": "done"}
+    store.chats.write_answer(first.id, **done, details={"layers": LAYERS, "tokens_per_second": 30})
+    second = store.chats.begin_answer(question, run, {"factors": {"0": 0}})
+    own = [0.5] * len(WORDS)
+    scores = {"of": first.id, "own": own, "here": [0.05 * (i + 1) for i in range(len(WORDS))]}
+    store.chats.write_answer(second.id, **{**done, "tokens": tokens[1:]}, details={"layers": LAYERS, "weighed": scores})
+    return conversation.id
+
+
+def fill(home: Home) -> dict[str, int]:
+    """Something in every state; gives the ids by name."""
+    store = Store(home)
+    stored = Stored(store)
+    rows = [{"prompt": f"question {i}", "answer": f"answer {i}", "label": "tone"} for i in range(40)]
+    ids = {"corpus": stored.corpus("Trades", rows).id}
+    stored.clustering(store.corpora.get(ids["corpus"]))
+    file = home.root / "unread.csv"
+    file.write_text("x", "utf-8")
+    unread = store.corpora.add("Unread", [file])
+    stored.end(unread.job, status=JobStatus.FAILED, error="No column looks like a question. Choose the roles.")
+    ids["unread"] = unread.id
+    (file := home.root / "faq.csv").write_text(FAQ, "utf-8")
+    draft = store.corpora.draft("Draft", [file])
+    stored.end(draft.job, preview_files([file]).row())
+    ids["draft"] = draft.id
+    add_runs(stored, ids)
+    ids["conversation"] = add_conversation(store, ids["finished"])
+    return ids
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, dict[str, int]]]:
+    """A studio without a worker, so that every state stays as it is."""
+    folder = tmp_path_factory.mktemp("filled")
+    ids = fill(Home(folder))
+    running = Studio(folder, words=("--no-worker",))
+    running.start()
+    yield running, ids
+    running.end()
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    running = Studio(tmp_path_factory.mktemp("empty"), words=("--no-worker",))
+    running.start()
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def reader(chromium: Browser, filled: tuple[Studio, dict[str, int]]) -> Iterator[Page]:
+    """A page of the filled studio."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context.set_default_timeout(60_000)
+    filled[0].let_in(context)
+    yield context.new_page()
+    context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds: the rule, where, and why."""
+    page.evaluate(AXE_SCRIPT)
+    options = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
+    found = page.evaluate(
+        "([out, options]) => axe.run({exclude: out.map((s) => [s])}, options)", [list(LEFT_OUT), options]
+    )
+    assert found["passes"], "axe has looked at nothing"
+    return [
+        f"{rule['id']} at {node['target']}: {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+def violations_in_both(page: Page) -> dict[str, list[str]]:
+    """What axe finds in light and in dark, which the page follows while it stands; empty where it finds nothing."""
+    found = {}
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        is_dark = page.locator("body.dark")
+        expect(is_dark).to_have_count(int(scheme == "dark"))
+        page.wait_for_timeout(400)  # figures are painted anew
+        found[scheme] = violations(page)
+    return {scheme: what for scheme, what in found.items() if what}
+
+
+def settled(page: Page, address: str) -> None:
+    """Open a page, wait for what it loads, and open every fold."""
+    page.goto(address)
+    expect(page.locator("h1").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    for fold in page.locator(".label-wrap:not(.open)").all():
+        if fold.is_visible():
+            fold.evaluate("node => node.click()")  # which leaves the focus where it is
+    page.wait_for_timeout(500)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_page_breaks_no_rule(reader: Page, filled: tuple[Studio, dict[str, int]], state: str) -> None:
+    studio, ids = filled
+    settled(reader, studio.address + STATES[state].format(**ids))
+    assert violations_in_both(reader) == {}
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_of_inspect_breaks_no_rule(reader: Page, filled: tuple[Studio, dict[str, int]], tab: str) -> None:
+    studio, ids = filled
+    settled(reader, f"{studio.address}/inspect?run={ids['finished']}")
+    reader.get_by_role("tab", name=tab, exact=True).click()
+    reader.wait_for_timeout(1_000)
+    assert violations_in_both(reader) == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_empty_studio_breaks_no_rule(chromium: Browser, empty: Studio, scheme: Scheme) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(empty.address)
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    found = {"sign in": violations(page)}
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    found["sign in again"] = violations(page)
+    empty.let_in(context)
+    for path in EMPTY:
+        settled(page, empty.address + path)
+        found[path] = violations(page)
+    context.close()
+    assert {where: what for where, what in found.items() if what} == {}
+
+
+def test_axe_finds_what_is_wrong(chromium: Browser) -> None:
+    page = chromium.new_page()
+    page.set_content("<html lang='en'><title>t</title><p style='color:#bbb;background:#fff'>pale</p>")
+    found = violations(page)
+    page.close()
+    assert len(found) == 1 and "color-contrast" in found[0]
+
+
+# The keyboard
+
+RING = """() => {
+  const probe = document.createElement("i");
+  probe.style.color = "var(--focus)";
+  document.body.append(probe);
+  const wanted = getComputedStyle(probe).color;
+  probe.remove();
+  const at = document.activeElement;
+  const ringed = (node) => {
+    const style = getComputedStyle(node);
+    return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && style.outlineColor === wanted;
+  };
+  const around = [at, at.parentElement, at.parentElement?.parentElement].filter(Boolean);
+  return { name: at.tagName + "." + (at.className?.baseVal ?? at.className), isBody: at === document.body,
+           has: around.some(ringed), place: [...document.querySelectorAll("*")].indexOf(at) };
+}"""
+
+
+def walk(page: Page, most: int = 120) -> list[dict[str, Any]]:
+    """Tab through a page until its end, or to where one has been before; gives every stop."""
+    stops: list[dict[str, Any]] = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(RING)
+        if stop["isBody"] or any(stop["place"] == seen["place"] for seen in stops):
+            break
+        stops.append(stop)
+    return stops
+
+
+@pytest.mark.parametrize("state", ["overview", "corpora", "new run", "run finished", "chat with answers"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_focus_is_seen_at_every_stop(
+    reader: Page, filled: tuple[Studio, dict[str, int]], state: str, scheme: Scheme
+) -> None:
+    reader.emulate_media(color_scheme=scheme)
+    studio, ids = filled
+    settled(reader, studio.address + STATES[state].format(**ids))
+    stops = walk(reader)
+    assert len(stops) > 8
+    assert [stop["name"] for stop in stops if not stop["has"]] == []
+
+
+def test_focus_is_seen_on_radios(reader: Page, filled: tuple[Studio, dict[str, int]]) -> None:
+    settled(reader, f"{filled[0].address}/new-run?corpus={filled[1]['corpus']}")
+    reader.get_by_label("Quick").focus()
+    reader.keyboard.press("ArrowRight")
+    assert reader.evaluate(RING)["has"]
+
+
+def test_an_answer_is_one_tab_stop_with_arrows_inside(reader: Page, filled: tuple[Studio, dict[str, int]]) -> None:
+    studio, ids = filled
+    settled(reader, studio.address + STATES["chat with answers"].format(**ids))
+    tokens = reader.locator(".hy-msg.assistant").first.locator(".tok")
+    expect(tokens).to_have_count(len(WORDS))
+    stops = tokens.evaluate_all("nodes => nodes.filter((node) => node.tabIndex === 0).length")
+    assert stops == 1
+    tokens.first.focus()
+    reader.keyboard.press("ArrowRight")
+    expect(tokens.nth(1)).to_be_focused()
+    expect(reader.locator(".hy-gate")).to_have_count(2)
+    reader.keyboard.press("End")
+    expect(tokens.last).to_be_focused()
+    reader.keyboard.press("Tab")
+    expect(tokens.last).not_to_be_focused()
+    assert tokens.evaluate_all("nodes => nodes.filter((node) => node.tabIndex === 0).length") == 1
+
+
+def test_the_message_box_is_near(reader: Page, filled: tuple[Studio, dict[str, int]]) -> None:
+    studio, ids = filled
+    settled(reader, studio.address + STATES["chat with answers"].format(**ids))
+    names = []
+    while len(names) < 40 and names[-1:] != ["Message"]:
+        reader.keyboard.press("Tab")
+        names.append(reader.evaluate("document.activeElement.getAttribute('aria-label')"))
+    assert len(names) <= 24, names  # 38 when every word was a stop
+
+
+def test_a_word_has_four_signs_of_its_expert(reader: Page, filled: tuple[Studio, dict[str, int]]) -> None:
+    studio, ids = filled
+    settled(reader, studio.address + STATES["chat with answers"].format(**ids))
+    word = reader.locator(".hy-msg.assistant").first.locator(".tok[data-name]").first
+    look = word.evaluate(
+        "node => { const s = getComputedStyle(node); return [s.backgroundColor, s.borderBottomStyle, "
+        "s.borderBottomWidth, getComputedStyle(node, '::after').content]; }"
+    )
+    assert re.search(r"0\.(15|2)\b", look[0]), "the tint"
+    assert look[1] in ("solid", "dashed", "double", "dotted") and look[2] == "3px"
+    assert json.loads(look[3]) == word.get_attribute("data-expert")
+
+
+def test_who_wants_no_motion_gets_none(chromium: Browser, filled: tuple[Studio, dict[str, int]]) -> None:
+    studio, ids = filled
+    context = chromium.new_context(reduced_motion="reduce")
+    studio.let_in(context)
+    page = context.new_page()
+    settled(page, studio.address + STATES["run running"].format(**ids))
+    moving = page.evaluate(
+        """() => [...document.querySelectorAll(".contain *")].filter((node) => {
+          const style = getComputedStyle(node);
+          const times = style.transitionDuration.split(",").map(parseFloat);
+          return Math.max(...times) > 0 || style.animationName !== "none";
+        }).map((node) => node.className)"""
+    )
+    context.close()
+    assert moving == []

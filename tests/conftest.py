@@ -1,0 +1,39 @@
+"""Tests run side by side, a file at a time; those that train and drive a browser take turns.
+
+They run on the CPU, also where there is a GPU; ``HYDRA_TEST_DEVICE=cuda`` runs those of the library on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+if os.environ.get("HYDRA_TEST_DEVICE", "cpu") == "cpu":  # before torch looks; for the processes that tests start too
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+# These train, stream and click, so only one of them at a time has the machine; others that drive a browser just read.
+ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", "pages")}
+
+
+class ByFile(LoadFileScheduling):
+    """Hands out whole files: their tests share what is made once for the file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "browser" if file in ALONE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Called once where tests are handed out."""
+    return ByFile(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_loop_is_left() -> None:
+    """Fails the first test of a file that inherits a running event loop: `asyncio.run` would fail at random there."""
+    assert asyncio._get_running_loop() is None, "a file run before left its event loop running"

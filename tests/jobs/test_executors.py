@@ -1,0 +1,160 @@
+"""The worker's protocol over an executor that does as it is told, without a single process."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hydralora.errors import UserError
+from jobs.home import Home
+from jobs.kinds import grace_seconds
+from jobs.runner.executors import EXECUTORS, Handle, find_executor
+from jobs.runner.worker import Worker, work
+from jobs.store.records import Job
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+
+
+class Puppets:
+    """Attempts are names; a test decides when they write, end and die."""
+
+    def __init__(self) -> None:
+        self.alive: dict[str, Path] = {}
+        self.asked: list[str] = []
+        self.collected: list[str] = []
+        self.refusal: Exception | None = None
+        self.not_yet: set[str] = set()
+
+    def is_ready(self, kind: str, cwd: Path) -> bool:
+        return kind not in self.not_yet
+
+    def start(self, kind: str, folder: Path, cwd: Path) -> Handle:
+        if self.refusal is not None:
+            raise self.refusal
+        name = f"{kind} in {folder.name}"
+        self.alive[name] = folder
+        return {"name": name}
+
+    def is_alive(self, handle: Handle) -> bool:
+        return handle.get("name") in self.alive
+
+    def members(self, handle: Handle) -> list[Handle]:
+        return [handle] if self.is_alive(handle) else []
+
+    def ask_to_end(self, handle: Handle) -> None:
+        self.asked.append(handle["name"])
+
+    def kill(self, members: list[Handle]) -> None:
+        for member in members:
+            self.alive.pop(member["name"], None)
+
+    def collect(self, handle: Handle) -> None:
+        self.collected.append(handle["name"])
+
+    def end(self, **files: Any) -> None:
+        """The only attempt writes files and is gone."""
+        ((name, folder),) = self.alive.items()
+        for file, value in files.items():
+            (folder / f"{file}.json").write_text(json.dumps(value), "utf-8")
+        del self.alive[name]
+
+
+EXIT = {"code": 0, "limit": None, "seconds": 1.0, "peak_bytes": 5}
+
+
+@pytest.fixture
+def puppets() -> Puppets:
+    return Puppets()
+
+
+@pytest.fixture
+def worker(store: Store, puppets: Puppets) -> Worker:
+    return Worker(store.home, store=store, executor=puppets)
+
+
+@pytest.fixture
+def job(store: Store, worker: Worker) -> Job:
+    """A job that the worker has started."""
+    queued = store.queue.submit("map", {"which": "B"}, max_attempts=2)
+    worker.do_round()
+    return store.queue.get(queued.id)
+
+
+def test_what_an_executor_started_is_stored_with_the_job(job: Job) -> None:
+    assert job.status == JobStatus.RUNNING and str((job.process or {})["name"]).startswith("map in ")
+
+
+def test_what_is_not_ready_lets_others_of_its_lane_go_first(store: Store, worker: Worker, puppets: Puppets) -> None:
+    first, second = store.queue.submit("map", {"which": "B"}), store.queue.submit("compare", {})
+    puppets.not_yet = {"map"}
+    worker.do_round()
+    status = [store.queue.get(job.id).status for job in (first, second)]
+    assert status == [JobStatus.QUEUED, JobStatus.RUNNING]
+    puppets.not_yet = set()
+    puppets.end(result={"status": "succeeded", "result": {}}, exit=EXIT)
+    worker.do_round()
+    assert store.queue.get(first.id).status == JobStatus.RUNNING
+
+
+def test_a_result_of_any_executor_ends_the_job(store: Store, worker: Worker, puppets: Puppets, job: Job) -> None:
+    puppets.end(result={"status": "succeeded", "result": {"sentence": "Done so."}}, exit=EXIT)
+    worker.do_round()
+    done = store.queue.get(job.id)
+    assert (done.status, done.result) == (JobStatus.SUCCEEDED, {"sentence": "Done so.", "peak_bytes": 5})
+    assert len(puppets.collected) == 1 and not worker.running
+
+
+def test_what_vanishes_without_a_word_is_queued_again(store: Store, worker: Worker, puppets: Puppets, job: Job) -> None:
+    puppets.end()
+    worker.do_round()
+    again = store.queue.get(job.id)
+    assert (again.status, again.attempt) == (JobStatus.QUEUED, 1) and "vanished" in again.progress_text
+
+
+def test_a_later_worker_adopts_what_still_lives(store: Store, worker: Worker, puppets: Puppets, job: Job) -> None:
+    later = Worker(store.home, store=store, executor=puppets)
+    later.name = "a later worker"
+    store.queue.sign_out(worker.name)
+    later.do_round()
+    assert list(later.running) == [job.id] and store.queue.get(job.id).worker == later.name
+    worker.do_round()  # the first finds that the job is not its own any more
+    assert not worker.running
+
+
+def test_a_stop_asks_first_and_kills_after_the_grace(store: Store, worker: Worker, puppets: Puppets, job: Job) -> None:
+    store.queue.stop(job.id)
+    worker.do_round()
+    assert len(puppets.asked) == 1 and puppets.alive
+    assert (worker.running[job.id].folder / "stop").exists()
+    worker.running[job.id].stop_sent_at = time.time() - grace_seconds("map") - 1
+    worker.do_round()
+    assert not puppets.alive
+    worker.do_round()
+    assert store.queue.get(job.id).status == JobStatus.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"), [(UserError("No such thing here. Choose another."), "user"), (OSError("full"), "disk")]
+)
+def test_what_cannot_be_started_has_failed_with_a_reason(
+    store: Store, worker: Worker, puppets: Puppets, refusal: Exception, kind: str
+) -> None:
+    puppets.refusal = refusal
+    queued = store.queue.submit("map", {})
+    worker.do_round()
+    failed = store.queue.get(queued.id)
+    assert (failed.status, failed.error_kind) == (JobStatus.FAILED, kind) and str(refusal) in (failed.error or "")
+
+
+def test_an_unknown_executor_is_refused_with_the_known_ones(home: Home) -> None:
+    with pytest.raises(UserError, match=r"no executor called 'moon'. Choose one of: local, spawn\."):
+        work(home, executor="moon")
+
+
+def test_an_added_executor_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXECUTORS, "puppets", Puppets)
+    assert isinstance(find_executor("puppets"), Puppets)

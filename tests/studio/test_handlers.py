@@ -1,0 +1,134 @@
+"""Handlers of pages, called as methods: no browser, no server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import gradio as gr
+import pytest
+from starlette.datastructures import QueryParams
+
+from hydralora.errors import UserError
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from studio.pages.corpora.page import CorporaPage
+from studio.pages.inspect.page import CANCEL, InspectPage
+from studio.pages.new_run.page import NewRunPage
+from studio.pages.overview.page import OverviewPage
+from studio.pages.page import SURE, Page
+from studio.pages.run.page import RunPage
+from tests.studio.stored import Stored
+
+Kind = TypeVar("Kind", bound=Page)
+
+
+class Opened:
+    """Draws pages over a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __call__(self, kind: type[Kind]) -> Kind:
+        with gr.Blocks() as blocks:
+            return kind(blocks, self.store)
+
+
+@pytest.fixture
+def draw(store: Store) -> Iterator[Opened]:
+    yield Opened(store)
+
+
+def asking(**query: object) -> gr.Request:
+    """A request for an address such as ``?run=1``."""
+    request = gr.Request()
+    request.query_params = QueryParams({name: str(value) for name, value in query.items()})  # type: ignore[attr-defined]
+    return request
+
+
+def test_a_corpus_is_opened_with_its_facts_and_rows(draw: Opened, stored: Stored) -> None:
+    corpus, page = stored.corpus(), draw(CorporaPage)
+    changes = page.draw(asking(corpus=corpus.id))
+    assert changes[page.watch]["of"] == f"corpora,corpus-{corpus.id}"
+    assert "question 0" in page.fill(asking(corpus=corpus.id))[page.rows]
+
+
+def test_rows_do_not_turn_beyond_the_last_page(draw: Opened, stored: Stored) -> None:
+    corpus, page = stored.corpus(rows=[{"prompt": f"q{i}", "answer": "a"} for i in range(25)]), draw(CorporaPage)
+    assert page.next_rows(asking(corpus=corpus.id), 3)[page.number] == 3
+    assert page.previous_rows(asking(corpus=corpus.id), 1)[page.number] == 1
+
+
+@pytest.mark.parametrize("is_sure", [False, None, "yes", 1])
+def test_nothing_is_deleted_before_the_box_is_ticked(draw: Opened, stored: Stored, is_sure: Any) -> None:
+    run = stored.run(stored.corpus())
+    with pytest.raises(UserError, match=SURE):
+        draw(RunPage).delete_run(asking(run=run.id), is_sure)
+    assert stored.store.runs.get(run.id) == run
+
+
+def test_a_finished_run_cannot_be_stopped_or_resumed(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus()), draw(RunPage)
+    changes = page.draw(asking(run=run.id), "", "")
+    assert not changes[page.stop].visible and not changes[page.resume].visible
+    assert "Chat with it" in changes[page.links]
+
+
+def test_a_stopped_run_can_be_resumed(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus(), status=JobStatus.STOPPED), draw(RunPage)
+    assert page.draw(asking(run=run.id), "", "")[page.resume].visible
+    page.resume_run(asking(run=run.id))
+    assert stored.store.runs.get(run.id).status == JobStatus.QUEUED
+
+
+def test_nothing_is_drawn_again_where_nothing_has_changed(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus()), draw(RunPage)
+    seen = page.draw(asking(run=run.id), "", "")[page.stamp]
+    assert page.draw(asking(run=run.id), "", seen) == {}
+
+
+def test_a_new_run_starts_with_what_the_form_holds(draw: Opened, stored: Stored) -> None:
+    corpus, page = stored.corpus(), draw(NewRunPage)
+    values = {name: component.value for name, component in page.inputs.items()} | {"max_steps": 7, "r": 2}
+    opened = page.begin(corpus.id, "Mine", "starter", "hydralora", *values.values())
+    run = stored.store.runs.get(int(opened[page.opened]))
+    assert (run.name, run.config.train.max_steps, run.config.adapter.model_dump()["r"]) == ("Mine", 7, 2)
+
+
+def test_a_method_without_experts_hides_their_number(draw: Opened, stored: Stored) -> None:
+    page = draw(NewRunPage)
+    changes = page.pick_method("lora", stored.corpus().id)
+    assert changes[page.inputs["num_experts"]]["visible"] is False
+    assert "field-num_experts" not in json.loads(changes[page.filled])
+
+
+def test_published_settings_fill_only_the_fields_of_the_method(draw: Opened) -> None:
+    page = draw(NewRunPage)
+    changes = page.pick_published("hydralora", "released script")
+    assert changes[page.inputs["r"]] == 4 and changes[page.inputs["lora_alpha"]] == 32.0
+    assert page.inputs["sharpness"] not in changes
+
+
+def test_a_time_is_offered_only_where_the_speed_is_not_known(draw: Opened, stored: Stored) -> None:
+    corpus, page = stored.corpus(), draw(NewRunPage)
+    before = page.guess(corpus.id, "starter", "hydralora", 10, 4, 0)
+    assert before[page.clock].visible and "not known yet" in before[page.estimate]
+    page.time_steps(corpus.id, "starter", "hydralora", 10, 4, 0)
+    waiting = page.guess(corpus.id, "starter", "hydralora", 10, 4, 0)
+    assert not waiting[page.clock].visible
+
+
+def test_what_only_waits_can_be_cancelled(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus()), draw(InspectPage)
+    values = [pick.value for pick in page.own_picks]
+    changes = page.draw(run.id, page.choosers.corpus.value, "", *values, "")
+    assert changes[page.stop].value == CANCEL
+    page.stop_all(run.id)
+    waiting = stored.store.queue.jobs(statuses=[JobStatus.QUEUED])
+    assert not [job for job in waiting if job.run_id == run.id]
+
+
+def test_the_overview_counts_what_there_is(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus(), "Counted"), draw(OverviewPage)
+    assert f"/run?run={run.id}" in page.draw()[page.runs]
