@@ -55,6 +55,7 @@ class AdapterTrainer(Trainer):
     gate_every = 0
     tokens_seen = 0  # not padding, since the last logged step
     gate_means: dict[str, list[float]] | None = None
+    measured: tuple[float, int] = (0.0, 0)  # summed loss and answer tokens of the held-out rows so far
 
     @classmethod
     def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
@@ -97,11 +98,32 @@ class AdapterTrainer(Trainer):
                 self.gate_means = mean_gates(capture, inputs["attention_mask"])
         # Several processes wrap the model; the tuner is inside.
         extra = self.auxiliary_loss(self.accelerator.unwrap_model(model)) if model.training else None
+        if not model.training:
+            self._measure(loss, inputs["labels"])
         if extra is not None:
             # The language loss is already a share of the whole accumulated batch; ours is not.
             parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
             loss = loss + extra / parts
         return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        """Measure the held-out loss: the mean over all their answer tokens, whatever the batch size.
+
+        The Trainer's own is the mean of the batches' means, which weighs a token by how short its neighbours are.
+        """
+        self.measured = (0.0, 0)
+        output = super().evaluation_loop(*args, **kwargs)
+        sums = torch.tensor([self.measured], dtype=torch.float64, device="cpu").to(self.args.device, torch.float32)
+        summed, tokens = self.accelerator.gather(sums).sum(0).tolist()
+        output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = summed / max(tokens, 1.0)
+        return output
+
+    def _measure(self, loss: Tensor, labels: Tensor) -> None:
+        is_seq2seq = self.accelerator.unwrap_model(self.model).config.is_encoder_decoder
+        predicted = labels if is_seq2seq else labels[:, 1:]  # a causal model predicts nothing for the first token
+        tokens = int((predicted != IGNORED).sum())
+        if tokens:  # the loss of none is NaN
+            self.measured = (self.measured[0] + loss.item() * tokens, self.measured[1] + tokens)
 
     def _records_gates(self) -> bool:
         return bool(self.gate_every) and (self.state.global_step + 1) % self.gate_every == 0
