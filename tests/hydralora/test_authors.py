@@ -43,7 +43,10 @@ def authors_weights(model: Any) -> dict[str, dict[str, Tensor]]:
         if name.endswith(TARGETS):
             shapes = {"lora_A": (RANK, layer.in_features), "lora_route": (HEADS, layer.in_features)}
             shapes |= {f"lora_B{i}": (layer.out_features, RANK) for i in range(HEADS)}
-            found[name] = {part: torch.randn(shape, generator=generator) * 0.2 for part, shape in shapes.items()}
+            device = layer.weight.device
+            found[name] = {
+                part: (torch.randn(shape, generator=generator) * 0.2).to(device) for part, shape in shapes.items()
+            }
     return found
 
 

@@ -109,7 +109,7 @@ def test_a_whole_model_compiles_into_one_graph_and_trains_the_same(tiny, ids):
 @pytest.mark.parametrize("enabled", [False, True], ids=["float32", "autocast"])
 def test_a_model_trains_under_autocast_in_the_base_type_with_float32_weights(tiny, ids, enabled):
     model = adapt(tiny).train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=enabled):
         out = model(input_ids=ids, labels=ids)
     out.loss.backward()
     grads = [w.grad for w in model.parameters() if w.requires_grad]

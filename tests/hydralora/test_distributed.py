@@ -21,7 +21,8 @@ def ranks(base_folder: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPat
     script = Path(__file__).with_name("two_processes.py")
     root = Path(hydralora.__file__).parent.parent
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    python_path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*command, str(base_folder), str(easy_corpus), str(folder)],
         cwd=root,

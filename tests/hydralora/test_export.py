@@ -29,7 +29,7 @@ from hydralora.progress import Progress
 from hydralora.results import Export
 from hydralora.training.train import train_adapter
 from hydralora.tuner.gates import GateCapture
-from tests.hydralora.conftest import randomise
+from tests.hydralora.conftest import DEVICE, randomise
 from tests.hydralora.test_train import make_config
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -95,7 +95,7 @@ with torch.inference_mode():
 
 def test_stock_peft_loads_an_export_in_a_process_without_us(runs, easy_corpus, base_folder, load_tiny, ids, tmp_path):
     export_run(runs("hydralora"), easy_corpus, tmp_path / "out", "mean_gate")
-    torch.save(ids, tmp_path / "ids.pt")
+    torch.save(ids.cpu(), tmp_path / "ids.pt")
     files = [base_folder, tmp_path / "out" / "adapter", tmp_path / "ids.pt", tmp_path / "logits.pt"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_US, *map(str, files)],
@@ -106,7 +106,8 @@ def test_stock_peft_loads_an_export_in_a_process_without_us(runs, easy_corpus, b
     )
     assert done.returncode == 0, done.stderr
     there = torch.load(tmp_path / "logits.pt", weights_only=True)
-    torch.testing.assert_close(there, exported_logits(load_tiny, tmp_path / "out" / "adapter", ids), **CLOSE)
+    here = exported_logits(load_tiny, tmp_path / "out" / "adapter", ids)
+    torch.testing.assert_close(there, here.cpu(), **CLOSE)
 
 
 @pytest.mark.parametrize("name", ["hydralora", "lora_moe", "lope"])
@@ -211,8 +212,10 @@ def test_fixed_heads_are_exported_exactly(runs, name, easy_corpus, tmp_path):
 @pytest.mark.parametrize("name", ["lora", "thanora", "meta_lora", "mean", "sum", "full"])
 def test_exact_methods_merge_into_a_whole_model_with_the_same_logits(runs, name, easy_corpus, ids, tmp_path):
     result = export_run(runs(name), easy_corpus, tmp_path / "out", "merged")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
-    torch.testing.assert_close(logits(model, ids), logits(load_run(runs(name))[0], ids), rtol=1e-3, atol=1e-3)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model").to(DEVICE)
+    torch.testing.assert_close(
+        logits(model, ids), logits(load_run(runs(name))[0].to(DEVICE), ids), rtol=1e-3, atol=1e-3
+    )
     assert result.parts[0].kl < 1e-6 and (tmp_path / "out" / "model" / "tokenizer.json").exists()
 
 

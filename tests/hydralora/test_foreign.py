@@ -23,7 +23,7 @@ from hydralora.errors import AdapterError, StoppedError, UserError
 from hydralora.files import CONFIG, FACTS, WEIGHTS
 from hydralora.methods import METHODS
 from hydralora.progress import Progress
-from tests.hydralora.conftest import make_llama, randomise
+from tests.hydralora.conftest import DEVICE, make_llama, randomise
 from tests.hydralora.test_authors import HEADS, theirs  # noqa: F401  (a fixture)
 
 # One of each kind that can be told from its configuration; ThanoRA, MeTA-LoRA and LoRAHub save plain LoRAs.
@@ -64,7 +64,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 def logits(base: Any, adapter: Path) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = open_adapter(base, adapter)(IDS).logits
+        found: torch.Tensor = open_adapter(base, adapter)(IDS.to(DEVICE)).logits
     return found
 
 

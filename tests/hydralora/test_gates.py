@@ -165,7 +165,7 @@ def test_a_factor_can_be_given_for_one_layer_only(adapted, ids):
 def test_a_forced_expert_speaks_alone_with_weight_one(adapted, ids):
     with override_experts(adapted, {}, force=2):
         forced, gates = logits(adapted, ids), capture(adapted, ids)
-    assert torch.equal(gates, torch.tensor([0.0, 0.0, 1.0]).expand_as(gates))
+    assert torch.equal(gates, gates.new_tensor([0.0, 0.0, 1.0]).expand_as(gates))
     for layer in gate_layers(adapted).values():
         layer.hydralora_router["default"].weight.data.zero_()
     scale_heads(adapted, {name: {0: 0.0, 1: 0.0, 2: 3.0} for name in gate_layers(adapted)})
@@ -176,7 +176,7 @@ def test_an_expert_can_be_forced_in_one_layer_only(adapted, ids):
     name = "model.layers.1.mlp.down_proj"
     with override_experts(adapted, {}, force={name: 1}):
         forced, gates = logits(adapted, ids), capture(adapted, ids)
-    assert torch.equal(gates[3], torch.tensor([0.0, 1.0, 0.0]).expand_as(gates[3]))
+    assert torch.equal(gates[3], gates.new_tensor([0.0, 1.0, 0.0]).expand_as(gates[3]))
     torch.testing.assert_close(gates[:3], capture(adapted, ids)[:3])
     gate_layers(adapted)[name].hydralora_router["default"].weight.data.zero_()
     scale_heads(adapted, {name: {0: 0.0, 1: 3.0, 2: 0.0}})

@@ -88,7 +88,7 @@ def test_gates_of_every_token_equal_those_of_a_full_forward_pass(chat, adapters,
         gates = capture.take()[:, 0]
     assert answer.layers == capture.names and answer.prompt_tokens == len(prompt)
     for place, event in enumerate(events, len(prompt) - 1):  # the pass that produced the token
-        torch.testing.assert_close(torch.tensor(event.gates), gates[:, place], rtol=0, atol=1e-4)
+        torch.testing.assert_close(torch.tensor(event.gates), gates[:, place].cpu(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["lora", "prompt_tuning"])

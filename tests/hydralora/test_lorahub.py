@@ -56,7 +56,7 @@ def test_a_mixture_is_what_its_formula_says(average, sources, tiny):
         expected = 2.0 * sum(w * b for w, _, b in parts) @ sum(w * a for w, a, _ in parts)
     else:
         expected = 2.0 * sum(w * b @ a for w, a, b in parts)
-    torch.testing.assert_close(layer.get_delta_weight("default"), expected, **CLOSE)
+    torch.testing.assert_close(layer.get_delta_weight("default").cpu(), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("average", ["factors", "updates"])

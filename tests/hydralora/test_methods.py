@@ -89,7 +89,7 @@ def test_routed_methods_give_gates_that_sum_to_one(method, tiny, ids):
         logits(model, ids)
         gates = capture.take()
     assert gates.shape == (14, 2, 7, 3)
-    torch.testing.assert_close(gates.sum(-1), torch.ones(14, 2, 7))
+    torch.testing.assert_close(gates.sum(-1), gates.new_ones(14, 2, 7))
 
 
 @pytest.mark.parametrize("method", [name for name in BUILT if name not in ROUTED])

@@ -11,7 +11,7 @@ from torch import Tensor
 from hydralora import METHODS, add_adapter
 from hydralora.tuner.gates import choose_heads
 from hydralora.tuner.layer import HydraLoraLinear
-from tests.hydralora.conftest import randomise
+from tests.hydralora.conftest import DEVICE, randomise
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -32,7 +32,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("meta_lora", {"use_rslora": True}),
 ]
 LORAS = ("lora", "thanora", "meta_lora")
-HEADS = torch.tensor([2, 0])  # of the two examples, where tasks choose
+HEADS = torch.tensor([2, 0], device=DEVICE)  # of the two examples, where tasks choose
 
 
 def make_layer(tiny: Any, method: str, options: dict[str, Any]) -> Any:
@@ -41,6 +41,11 @@ def make_layer(tiny: Any, method: str, options: dict[str, Any]) -> Any:
     model = randomise(add_adapter(tiny, method, given), scale=0.4).double().eval()
     choose_heads(model, HEADS)
     return model.base_model.model.model.layers[1].mlp.up_proj
+
+
+def inputs() -> Tensor:
+    """Two examples of five tokens ``(2, 5, 32)``."""
+    return torch.randn(2, 5, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
 
 
 def matrices(layer: Any) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
@@ -59,9 +64,9 @@ def gates_of(method: str, options: dict[str, Any], x: Tensor, row: int, token: i
     own, heads, router = parts
     count, combine = len(heads), options.get("combine", "router")
     if method in LORAS or count == 1 or combine == "sum":
-        return torch.ones(count, dtype=x.dtype)
+        return x.new_ones(count)
     if combine == "mean":
-        return torch.full((count,), 1 / count, dtype=x.dtype)
+        return x.new_full((count,), 1 / count)
     if combine == "hard":
         return torch.nn.functional.one_hot(HEADS[row], count).to(x.dtype)
     seen = {
@@ -93,7 +98,7 @@ def by_loop(layer: Any, method: str, options: dict[str, Any], x: Tensor) -> Tens
 @pytest.mark.parametrize(("method", "options"), CASES, ids=[f"{name} {given}" for name, given in CASES])
 def test_a_layer_is_its_formula_as_a_loop(method, options, tiny):
     layer = make_layer(tiny, method, options)
-    x = torch.randn(2, 5, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = inputs()
     torch.testing.assert_close(layer(x), by_loop(layer, method, options, x), **EXACT)
 
 
@@ -104,9 +109,11 @@ def test_every_method_of_our_own_layer_is_among_the_cases():
 
 def test_dropout_of_r_lora_is_its_formula_with_the_masks_that_were_drawn(tiny):
     layer = make_layer(tiny, "r_lora", {"lora_dropout": 0.5}).train()
-    x = torch.randn(2, 5, 32, dtype=torch.float64)
+    x = inputs()
     torch.manual_seed(1)
-    masks = layer.hydralora_dropout["default"](torch.ones(2, 5, 3, 4, dtype=torch.float64))  # 0 or 2 for each head
+    masks = layer.hydralora_dropout["default"](
+        torch.ones(2, 5, 3, 4, dtype=torch.float64, device=DEVICE)
+    )  # 0 or 2 for each head
     own, heads, router = matrices(layer)
     gates, expected = torch.softmax(x @ router.T, -1), layer.get_base_layer()(x)
     for i in range(3):
@@ -118,7 +125,7 @@ def test_dropout_of_r_lora_is_its_formula_with_the_masks_that_were_drawn(tiny):
 @pytest.mark.parametrize("method", ["hydralora", "r_lora", "lora_moe"])
 def test_renaming_the_experts_changes_nothing(method, tiny):
     layer, order = make_layer(tiny, method, {}), [2, 0, 1]
-    x = torch.randn(2, 5, 32, dtype=torch.float64)
+    x = inputs()
     before, count, rank = layer(x), 3, 4
     with torch.no_grad():
         b = layer.hydralora_B["default"].weight
@@ -134,5 +141,5 @@ def test_renaming_the_experts_changes_nothing(method, tiny):
 def test_zero_heads_are_the_base(method, tiny):
     layer = make_layer(tiny, method, {})
     torch.nn.init.zeros_(layer.hydralora_B["default"].weight)
-    x = torch.randn(2, 5, 32, dtype=torch.float64)
+    x = inputs()
     assert torch.equal(layer(x), layer.get_base_layer()(x))

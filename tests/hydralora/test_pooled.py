@@ -61,7 +61,7 @@ def test_a_later_token_changes_nothing_before_it(pooled, ids):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_nothing(pooled, ids, side):
-    pad, ones = torch.zeros(2, 3, dtype=torch.long), torch.ones_like(ids)
+    pad, ones = ids.new_zeros(2, 3), torch.ones_like(ids)
     order = (pad, ids) if side == "left" else (ids, pad)
     masks = (pad, ones) if side == "left" else (ones, pad)
     padded = logits(pooled, torch.cat(order, 1), attention_mask=torch.cat(masks, 1))

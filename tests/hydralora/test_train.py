@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from hydralora.bases.load import load_base
 from hydralora.config import RunConfig, TrainConfig, parse_config
-from hydralora.corpus.batches import Collator
+from hydralora.corpus.batches import Collator, on_device
 from hydralora.corpus.encode import IGNORED, encode_example, encode_prompt, encode_text
 from hydralora.corpus.examples import Example, messages_of
 from hydralora.corpus.folder import Corpus
@@ -301,7 +301,7 @@ def test_the_held_out_loss_is_that_of_the_kept_adapter(whole, base_folder, easy_
     ]
     model = PeftModel.from_pretrained(load_base(str(base_folder), device=DEVICE)[0], folder / "adapter").eval()
     with torch.inference_mode():
-        loss = model(**Collator(tokenizer.pad_token_id)(rows)).loss.item()
+        loss = model(**on_device(Collator(tokenizer.pad_token_id)(rows), DEVICE)).loss.item()
     assert summary.held_out_loss == pytest.approx(loss, abs=1e-5)
 
 

@@ -78,14 +78,14 @@ with torch.inference_mode():
 @pytest.mark.parametrize("imports", ["import peft\nimport hydralora", "import hydralora\nimport peft"])
 def test_a_fresh_process_loads_the_adapter_exactly(adapted, base_folder, ids, tmp_path, imports):
     adapted.save_pretrained(tmp_path / "adapter")
-    torch.save(ids, tmp_path / "ids.pt")
+    torch.save(ids.cpu(), tmp_path / "ids.pt")
     files = [base_folder, tmp_path / "adapter", tmp_path / "ids.pt", tmp_path / "logits.pt"]
     command = [sys.executable, "-c", LOAD.format(imports=imports), *map(str, files)]
     root = Path(hydralora.__file__).parent.parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     there = torch.load(tmp_path / "logits.pt", weights_only=True)
-    torch.testing.assert_close(there, logits(adapted, ids), rtol=0, atol=1e-6)
+    torch.testing.assert_close(there, logits(adapted.cpu(), ids.cpu()), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("first", ["tuner.config", "tuner.layer", "tuner.model"])

@@ -50,8 +50,8 @@ def test_matrices_read_from_a_file_are_those_of_the_layers(method, tiny, tmp_pat
     for module in found:
         layer = model.get_base_model().get_submodule(module.name)
         a, b = (getattr(layer, f"{'lora' if method == 'lora' else 'hydralora'}_{x}").default.weight for x in "AB")
-        assert torch.equal(module.a, a) and module.shared_a is shared
-        assert torch.equal(module.heads, b.view(-1, heads, 4).permute(1, 0, 2))
+        assert torch.equal(module.a, a.cpu()) and module.shared_a is shared
+        assert torch.equal(module.heads, b.cpu().view(-1, heads, 4).permute(1, 0, 2))
 
 
 def test_layers_come_in_model_order_with_number_and_kind(tmp_path):
@@ -261,7 +261,7 @@ def test_the_update_of_an_adalora_adapter_holds_its_singular_values(tiny, tmp_pa
     for module in read_modules(tmp_path):
         layer = model.get_base_model().get_submodule(module.name)
         expected = layer.lora_B["default"] @ (layer.lora_A["default"] * layer.lora_E["default"])
-        torch.testing.assert_close(module.heads[0] @ module.a, expected.detach())
+        torch.testing.assert_close(module.heads[0] @ module.a, expected.detach().cpu())
 
 
 def test_a_method_without_matrices_is_refused_plainly(tokenizer, tmp_path):
