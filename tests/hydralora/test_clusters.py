@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from hydralora.corpus.clusters.choice import Choice, compare_choices, find_elbow, suggest_experts
+from hydralora.corpus.clusters.choice import Choice, compare_choices, find_elbow, single_threads, suggest_experts
 from hydralora.corpus.clusters.clustering import cluster_corpus
 from hydralora.corpus.clusters.vectors import fit_space
 from hydralora.corpus.imports import import_corpus
@@ -87,6 +88,11 @@ def test_planted_kinds_are_found_with_their_words(three_kinds, tmp_path):
     found = cluster_corpus(three_kinds, tmp_path / "clusters")
     assert (found.k, found.nmi, found.sizes) == (3, pytest.approx(1.0), [60, 60, 60])
     assert {frozenset(words) for words in found.words} == {frozenset(w.split()) for w in WORDS.values()}
+
+
+def test_the_threads_that_try_numbers_of_clusters_start_none_of_their_own():
+    with threadpool_limits(1), single_threads(1) as pool:
+        assert {library["num_threads"] for library in pool.submit(threadpool_info).result()} == {1}
 
 
 def test_the_same_seed_gives_the_same_clusters_byte_for_byte(three_kinds, tmp_path):

@@ -82,13 +82,19 @@ def compare_choices(
     halves = _halves(len(points), seed)
     spread = np.array([((points[half] - points[half].mean(0)) ** 2).sum() for pair in halves for half in pair])
     choices, curves = [Choice(1, float(spread.mean()))], [spread]
-    with threadpool_limits(1), ThreadPoolExecutor(2) as pool:
+    with threadpool_limits(1), single_threads(2) as pool:
         measured = pool.map(lambda k: _measure(points, k, halves, seed), range(2, k_max + 1))
         for choice, inertia in measured:
             step(choice.k)
             choices.append(choice)
             curves.append(inertia)
     return choices, [find_elbow(list(curve)) for curve in np.array(curves).T[:TRIALS]]
+
+
+def single_threads(count: int) -> ThreadPoolExecutor:
+    """``count`` threads of which none starts more: OpenMP keeps its limit by thread, so a limit set around the pool
+    does not reach into it. Sums of several threads come in another order each time and differ in the last bit."""
+    return ThreadPoolExecutor(count, initializer=threadpool_limits, initargs=(1,))
 
 
 def _halves(count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
