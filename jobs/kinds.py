@@ -22,7 +22,7 @@ from jobs.home import Home
 
 GIB = 2**30
 HOUR = 3600
-Lane = Literal["light", "heavy", "server"]
+Lane = Literal["light", "heavy", "server", "network"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Kind:
         task: Dotted module and function that does the work, imported in the job's own process only.
         measure: For a look that ``jobs.tasks.measure`` takes, the dotted function of the library that measures a run:
             ``f(run_folder, corpus_folder, out_folder, *, clusters_folder, progress)`` gives the result it wrote.
-        lane: Jobs of one lane run one after the other; ``light`` ones never wait behind training.
+        lane: Jobs of one lane run one after the other; ``light`` ones never wait behind training,
+            and nothing waits behind the ``network``.
         grace_seconds: What it has to save its state after it was asked to end.
         version: For a look into a run, the version of what it writes: raise it when that changes, and what is stored
             from before is measured again when somebody looks. None for any other kind.
@@ -155,6 +156,10 @@ def _half_a_corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [_aside(home.corpus(payload["corpus_id"]))]
 
 
+def _half_a_download(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [_aside(home.uploads / name) for name in payload["files"]]
+
+
 def _half_a_check(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [_aside(home.corpus(payload["corpus_id"]) / QUALITY)]
 
@@ -184,6 +189,10 @@ def _limits_of_preview(memory: int) -> Limits:
     return Limits(max(2 * GIB, min(memory // 4, 8 * GIB)), cpu=HOUR // 6, wall=HOUR // 3, file=GIB)
 
 
+def _limits_of_fetch(memory: int) -> Limits:
+    return Limits(max(2 * GIB, min(memory // 4, 8 * GIB)), cpu=HOUR, wall=12 * HOUR, file=2 * GIB)
+
+
 def _limits_of_import(memory: int) -> Limits:
     return Limits(max(4 * GIB, memory // 2), cpu=HOUR, wall=2 * HOUR, file=20 * GIB)
 
@@ -192,7 +201,8 @@ def _limits_of_cluster(memory: int) -> Limits:
     return Limits(max(4 * GIB, memory * 3 // 4), wall=6 * HOUR, file=16 * GIB)
 
 
-PREVIEWS = ("preview", "render")  # looks at what an import would make of files; the second loads a base's tokenizer
+PREVIEWS = ("preview", "render", "fetch")  # looks at what an import would make of files: the second loads a base's
+# tokenizer, the third fetches the files before
 FIRST_MAP = {"which": "B", "layout": "pca", "seed": 0, "similarity": "cosine"}  # as the page first asks for it
 
 for _kind in (
@@ -221,6 +231,16 @@ for _kind in (
         needs_torch=True,
         uses_hub=True,
         limits=_limits_of_preview,
+    ),
+    Kind(
+        "fetch",
+        "Download of a data set",
+        "jobs.tasks.fetch",
+        lane="network",
+        needs_torch=True,
+        uses_hub=True,
+        limits=_limits_of_fetch,
+        leftovers=_half_a_download,
     ),
     Kind(
         "import",

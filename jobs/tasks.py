@@ -35,6 +35,18 @@ def preview(job: Job) -> results.Preview:
     return preview_files(_files(job), **_reading(job), base=asked["base"], max_length=asked["max_length"], resolve=find)
 
 
+def fetch(job: Job) -> results.Preview:
+    """Fetch a data set of the hub, then look at what an import would make of it."""
+    from hydralora.corpus.hub import HubDataset
+    from hydralora.corpus.hub_files import fetch_dataset
+
+    (place,) = _files(job)
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fetch_dataset(HubDataset.of(job.payload["dataset"]), place, progress=job.progress.part(0, 0.95))
+    return preview(job)
+
+
 def _files(job: Job) -> list[Path]:
     return [job.home.uploads / name for name in job.payload["files"]]
 

@@ -38,7 +38,7 @@ POLL_SECONDS = 0.4
 LEASE_RENEWAL_SECONDS = 10.0
 SIGN_OF_LIFE_SECONDS = 4.0
 TOUR_SECONDS = 1.0
-SLOTS = {"light": 1, "heavy": 1, "server": 1}
+SLOTS = {"light": 1, "heavy": 1, "server": 1, "network": 1}
 
 
 class Worker:

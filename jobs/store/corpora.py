@@ -13,15 +13,17 @@ from sqlalchemy import and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from hydralora.bounds import LARGEST_ID, BaseName, GivenRoles, Length, checked
+from hydralora.corpus.hub import HubDataset
 from hydralora.errors import UserError
 from hydralora.results import ImportOptions
 from jobs.home import Home
 from jobs.kinds import PREVIEWS
-from jobs.store.intake import taken_in
+from jobs.store.bases import is_hub_allowed
+from jobs.store.intake import safe_file_name, taken_in
 from jobs.store.queue import Queue
 from jobs.store.records import Corpus, Job, Reading, asks_alike
 from jobs.store.rows import Rows, clean_name, job_of, jobs_with, refuse_busy, row_of
-from jobs.store.status import ACTIVE, JobStatus
+from jobs.store.status import ACTIVE, FINISHED, JobStatus
 from jobs.store.tables import AnalysisRow, ClusteringRow, CorpusRow, ExclusionRow, JobRow, RunRow
 
 MOST_PREVIEWS = 20  # newest looks at a corpus that are read; earlier ones are given up
@@ -73,6 +75,29 @@ class Corpora:
         with self._taken_in(name, files, keep_files, False) as (session, row, places):
             corpus_id = row.id
             self._queue_previews(session, row, {"files": places, **_asked(None, None)}, base, 0)
+        return self.get(corpus_id)
+
+    def draft_of_hub(self, dataset: str, name: str = "", *, base: str = "") -> Corpus:
+        """Queue the download of a data set of the hub, ``owner/name`` or ``owner/name/folder``, as a draft.
+
+        Raises:
+            UserError: When that is no name of one, or this studio fetches nothing.
+        """
+        if not is_hub_allowed():
+            raise UserError(
+                "This studio fetches nothing from the hub: whoever runs it switched that off. Download the files of "
+                "the data set, and add them."
+            )
+        asked = HubDataset.of(dataset)
+        with self._rows.writing() as session:
+            row = CorpusRow(name=clean_name(name or asked.title), is_sample=False)
+            session.add(row)
+            session.flush()
+            files = [f"corpus-{row.id}/0/{safe_file_name(asked.title)}"]
+            payload = {"dataset": str(asked), "files": files, **_asked(None, None), "max_length": 0}
+            payload["base"] = checked(BaseName, base, "base")
+            row.job_id = self.queue.add(session, "fetch", payload, corpus_id=row.id, max_attempts=2).id
+            corpus_id = row.id
         return self.get(corpus_id)
 
     @contextmanager
@@ -209,6 +234,8 @@ class Corpora:
         job = session.get(JobRow, row.job_id)
         payload = job.payload if job else {}
         files = payload.get("files")
+        if job is not None and job.kind == "fetch" and JobStatus(job.status) not in FINISHED:
+            raise UserError(f"The files of corpus '{row.name}' are still being fetched. Wait for that, or stop it.")
         if not files or not all((self.home.uploads / name).exists() for name in files):
             raise UserError(f"The files of corpus '{row.name}' were not kept. Add them again.")
         return {"files": files, "roles": payload.get("roles"), "options": payload.get("options") or {}}

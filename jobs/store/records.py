@@ -14,6 +14,8 @@ from jobs.store.status import ACTIVE, FINISHED, JobStatus
 
 P = TypeVar("P", bound=Part)
 
+NEWEST_LOOKS = 2  # at a corpus: its columns, and its examples as a base sees them
+
 
 def typed(kind: type[P], stored: dict[str, Any] | None) -> P | None:
     """What a JSON column holds, as the type that wrote it.
@@ -127,7 +129,7 @@ class Reading:
             asked.get("roles"),
             ImportOptions(**(asked.get("options") or {})),
             [name.rsplit("/", 1)[-1] for name in asked.get("files", [])],
-            newest[: len(PREVIEWS)],
+            newest[:NEWEST_LOOKS],
             done,
             typed(Preview, done.result) if done else None,
         )

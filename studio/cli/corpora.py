@@ -12,6 +12,7 @@ from hydralora.bounds import LARGEST_SEED, LONGEST_EXAMPLE, BaseName, Clusters, 
 from hydralora.corpus.clusters.options import KMEANS, METHODS
 from hydralora.corpus.clusters.why import explain_row
 from hydralora.corpus.folder import Corpus as Rows
+from hydralora.corpus.hub import PREFIX
 from hydralora.corpus.preview import preview_files
 from hydralora.errors import UserError
 from hydralora.results import ImportOptions, Roles, cluster_name
@@ -62,7 +63,11 @@ corpora_app = typer.Typer(
 @corpora_app.command("add")
 def add_corpus(
     paths: Annotated[
-        list[str], typer.Argument(help=f"Files or folders of one corpus, or a sample: {', '.join(GENERATORS)}")
+        list[str],
+        typer.Argument(
+            help=f"Files or folders of one corpus; hub:owner/name, a data set of the hub; or a sample: "
+            f"{', '.join(GENERATORS)}"
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name; the file's when left out")] = "",
     roles: GivenRoles = None,
@@ -78,6 +83,10 @@ def add_corpus(
 ) -> None:
     """Add a corpus from files and wait until it is read."""
     store = Studio.store()
+    if paths[0].startswith(PREFIX):
+        wanted = roles_of(roles, prompt, answer, text, label), options_of(answers, file_names, unwrap, read)
+        corpus_view(store, _fetched(store, paths, name, *wanted).id, as_json)
+        return
     is_sample = len(paths) == 1 and paths[0] in GENERATORS and not Path(paths[0]).exists()
     files = [CORPORA / paths[0] / f"{paths[0]}.jsonl"] if is_sample else existing(paths)
     corpus = store.corpora.add(
@@ -90,6 +99,20 @@ def add_corpus(
     start_worker(store.home)
     finished(store, corpus.job, f"Reading {corpus.name}")
     corpus_view(store, corpus.id, as_json)
+
+
+def _fetched(
+    store: Store, paths: list[str], name: str, roles: dict[str, Any] | None, options: dict[str, Any]
+) -> Corpus:
+    """A data set of the hub: fetched, then imported."""
+    if len(paths) > 1:
+        raise UserError(f"`{paths[0]}` is a data set of the hub. Add it alone, and the others as corpora of their own.")
+    draft = store.corpora.draft_of_hub(paths[0], name)
+    start_worker(store.home)
+    finished(store, draft.job, f"Fetching {draft.name}")
+    corpus = store.corpora.import_again(draft.id, roles, options)
+    finished(store, corpus.job, f"Reading {corpus.name}")
+    return corpus
 
 
 def existing(paths: list[str]) -> list[Path]:

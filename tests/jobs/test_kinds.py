@@ -83,6 +83,7 @@ def test_only_kinds_that_load_models_are_given_the_hubs_token() -> None:
     assert with_token == {
         "check",
         "render",
+        "fetch",
         "import",
         "train",
         "speed",

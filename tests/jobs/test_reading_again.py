@@ -23,9 +23,9 @@ def sizes(folder: Path) -> Path:
     return path
 
 
-def work(store: Store, kind: str) -> object:
+def work(store: Store, kind: str, lane: str = "light") -> object:
     """Do the next job in this process, and end it as the worker does."""
-    job = store.queue.claim("w", "here", "light")
+    job = store.queue.claim("w", "here", lane)
     assert job is not None and job.kind == kind
     (folder := store.home.job(job.id, 1)).mkdir(parents=True)
     try:

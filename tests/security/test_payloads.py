@@ -135,7 +135,7 @@ def test_a_pipe_or_device_stops_nothing(studio: FastAPI, visitor: TestClient, tm
 def test_an_uploaded_file_becomes_a_corpus(studio: FastAPI, visitor: TestClient, store: Store) -> None:
     path = upload(visitor, "mine.csv", CSV)
     before = len(store.corpora.all())
-    ended = event(visitor, event_of(studio, "add_files")._id, [[file_value(path)], "mine"])
+    ended = event(visitor, event_of(studio, "add_files")._id, [[file_value(path)], "mine", ""])
     assert ended["success"] and len(store.corpora.all()) == before + 1
 
 
@@ -143,7 +143,7 @@ def test_another_visitors_upload_is_not_there(studio: FastAPI, visitor: TestClie
     path = upload(visitor, "private.csv", CSV + b"mine,alone\n")
     other = visit(studio)
     assert other.get(f"/gradio_api/file={path}").status_code == 404
-    refused = event(other, event_of(studio, "add_files")._id, [[file_value(path)], "stolen"])
+    refused = event(other, event_of(studio, "add_files")._id, [[file_value(path)], "stolen", ""])
     assert refused.status_code == 422 and "not uploaded here" in refused.json()["detail"]
 
 

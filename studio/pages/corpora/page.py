@@ -10,6 +10,7 @@ import gradio as gr
 from hydralora.corpus.formats import ENDINGS
 from hydralora.errors import UserError
 from hydralora.samples import GENERATORS
+from jobs.store.bases import is_hub_allowed
 from jobs.store.records import Corpus, Reading
 from jobs.tour import add_sample
 from studio import cards
@@ -84,6 +85,14 @@ class CorporaPage(Page):
                 height=130,
                 elem_id="corpus-files",
             )
+            self.dataset = gr.Textbox(
+                label="Or a data set of the Hugging Face hub",
+                placeholder="owner/name, or owner/name/folder",
+                info="Its files are fetched, and shown before anything is imported.",
+                max_lines=1,
+                visible=is_hub_allowed(),
+                elem_id="hub-dataset",
+            )
             self.name = gr.Textbox(label="Name", placeholder="taken from the file when left empty", max_lines=1)
             self.add = gr.Button("Add corpus", variant="primary", elem_id="add-corpus")
 
@@ -147,7 +156,8 @@ class CorporaPage(Page):
 
     def _connect_adding(self) -> None:
         open_it = {"fn": None, "inputs": self.opened, "outputs": None, "js": go_to("/corpora", "corpus")}
-        adding = self.on_click(self.add, self.add_files, [self.files, self.name], [self.opened, self.files, self.name])
+        given = [self.files, self.name, self.dataset]
+        adding = self.on_click(self.add, self.add_files, given, [self.opened, *given])
         adding.success(**open_it)
         self.on_click(self.use, self.use_sample, self.sample, self.opened).success(**open_it)
 
@@ -232,12 +242,18 @@ class CorporaPage(Page):
         """Whether k can be chosen."""
         return {self.k: gr.Slider(interactive=wanted is not True)}
 
-    def add_files(self, uploaded: list[str] | None, given: str | None) -> Changes:
-        """Take uploaded files in as a draft, and open it: it is imported when its columns have been seen."""
-        paths = [Path(path) for path in uploaded or []]
-        name = chosen_text(given).strip() or (paths[0].name.split(".")[0] if paths else "")
-        corpus = self.store.corpora.draft(name or "corpus", paths, base=BASE, keep_files=False)
-        return {self.opened: str(corpus.id), self.files: None, self.name: ""}
+    def add_files(self, uploaded: list[str] | None, given: str | None, dataset: str | None) -> Changes:
+        """Take uploaded files in as a draft, or have a data set fetched, and open it: it is imported when its columns
+        have been seen."""
+        paths, name, asked = [Path(path) for path in uploaded or []], chosen_text(given).strip(), chosen_text(dataset)
+        if paths and asked.strip():
+            raise UserError("Files were chosen and a data set was named. Take one of them, then add the other.")
+        if asked.strip():
+            corpus = self.store.corpora.draft_of_hub(asked, name, base=BASE)
+        else:
+            name = name or (paths[0].name.split(".")[0] if paths else "corpus")
+            corpus = self.store.corpora.draft(name, paths, base=BASE, keep_files=False)
+        return {self.opened: str(corpus.id), self.files: None, self.dataset: "", self.name: ""}
 
     def use_sample(self, which: Any) -> Changes:
         """Add a sample corpus, and open it."""
