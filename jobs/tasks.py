@@ -70,7 +70,9 @@ def check(job: Job) -> results.Quality:
 
     asked = job.payload
     base = known_base(job, asked["base"]) if asked["base"] else ""
-    return check_corpus(_corpus(job), TrainConfig(**asked["train"]), base=base, progress=job.progress)
+    others = {name: job.home.corpus(number) for name, number in asked.get("others", {}).items()}
+    train = TrainConfig(**asked["train"])
+    return check_corpus(_corpus(job), train, base=base, others=others, progress=job.progress)
 
 
 def cluster(job: Job) -> results.Clusters:

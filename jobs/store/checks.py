@@ -37,7 +37,10 @@ class Checks:
         self.exclusions.corpora.ready(corpus_id)
         base = self.bases.look(base) if base else ""
         train = parse_config({"train": {**settings, "selection": self.exclusions.selection(corpus_id)}}).train
-        payload = {"corpus_id": corpus_id, "base": base, "train": train.model_dump()}
+        all_of_them = self.exclusions.corpora.all()
+        others = {f"{other.name} ({other.id})": other.id for other in all_of_them if other.is_ready}
+        others = {name: number for name, number in others.items() if number != corpus_id}
+        payload = {"corpus_id": corpus_id, "base": base, "train": train.model_dump(), "others": others}
         with self._rows.writing() as session:
             return Job.of(self.queue.add(session, "check", payload, corpus_id=corpus_id))
 

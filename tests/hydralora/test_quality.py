@@ -57,6 +57,18 @@ def test_a_clean_corpus_has_no_finding(tmp_path: Path) -> None:
     assert report.train + report.held_out == 48 and report.held_out > 0
 
 
+def test_prompts_of_another_corpus_are_told_and_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    there = keep(tmp_path / "there", [{**row, "answer": "Elsewhere."} for row in rows(12)])
+    folder, train = keep(tmp_path, rows()), TrainConfig(held_out_fraction=0.2)
+    report = check_corpus(folder, train, others={"FAQ (7)": there, "gone": tmp_path / "gone"})
+    told = finding(report, "elsewhere")
+    trained = set(range(12)) - set(split_examples(Corpus(folder), train).held_out)
+    assert told is not None and told.count == told.removable == len(trained) > 0
+    assert set(read_finding(folder, "elsewhere")) == trained
+    assert f"'FAQ (7)' ({len(trained)} prompts)" in told.advice
+
+
 def test_copies_are_counted_and_one_of_each_is_kept(tmp_path: Path) -> None:
     data = rows()
     found = finding(check(tmp_path, [*data, data[3], data[3], data[5]]), "copies")

@@ -164,3 +164,11 @@ def test_new_run_names_what_would_be_cut(store: Store, stored: Stored, corpus: C
     train = TrainConfig(**job.payload["train"])
     stored.end(job, check_corpus(stored.home.corpus(corpus.id), train, base=job.payload["base"]).row())
     assert "6 examples would be left out of training" in part.draw(corpus.id, "starter", *asked)[part.note]
+
+
+def test_a_check_looks_into_the_other_corpora_that_are_ready(stored: Stored, corpus: Corpus) -> None:
+    other, waiting = stored.corpus(), stored.store.corpora.draft_of_hub("somebody/faq")
+    payload = stored.store.checks.add(corpus.id).payload
+    assert (
+        payload["others"] == {f"{other.name} ({other.id})": other.id} and waiting.id not in payload["others"].values()
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from hydralora.config import TrainConfig
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.quality import DECIDING, FOLDER
 from hydralora.corpus.quality.copies import find_contradictions, find_copies, find_leaks, find_near_copies, find_shared
+from hydralora.corpus.quality.elsewhere import find_elsewhere
 from hydralora.corpus.quality.findings import write_findings
 from hydralora.corpus.quality.lengths import Lengths, count_tokens, find_too_long, summary
 from hydralora.corpus.quality.table import Found, Texts
@@ -41,12 +42,14 @@ def check_corpus(
     train: TrainConfig,
     *,
     base: str = "",
+    others: Mapping[str, Path] | None = None,
     progress: Progress = SILENT,
 ) -> Quality:
     """Check what a run with these settings would train on; writes ``quality/quality.json`` below the corpus' folder.
 
     Args:
         base: Base model whose tokens are counted; none are where it is empty.
+        others: Folders of further corpora, by name: prompts that stand there too are told.
 
     Raises:
         CorpusError: When nothing is left to check.
@@ -60,8 +63,10 @@ def check_corpus(
     texts = read_texts(corpus, train)
     lengths, found = _measure(texts, train, base, progress.part(0.1, 0.5, ""))
     for number, (words, check) in enumerate(CHECKS):
-        progress.step(0.5 + 0.4 * number / len(CHECKS), words, "The check")
+        progress.step(0.5 + 0.35 * number / len(CHECKS), words, "The check")
         found += check(texts)
+    progress.step(0.85, "Looking into the other corpora", "The check")
+    found += find_elsewhere(texts, others or {})
     progress.step(0.9, "Telling languages", "The check")
     languages, sampled, rare = tell_languages(texts, train.seed)
     kept = [one for one in [*found, *rare] if len(one.places)]
