@@ -59,8 +59,8 @@ class Clusters(Result):
     borderline: list[list[int]] = Field(
         [], description="Positions of the examples nearest to another cluster, ``(k, up to 5)``"
     )
-    method: str = Field("kmeans", description="`kmeans`, `hdbscan` or `dbscan`")
-    options: dict[str, float | None] = Field({}, description="Options of the method")
+    method: str = Field("kmeans", description="`kmeans`, `embeddings`, `hdbscan` or `dbscan`")
+    options: dict[str, float | str | None] = Field({}, description="Options of the method")
     noise: int = Field(0, description="Examples of no cluster by the method; they stand with the nearest one")
     ari: float | None = Field(
         None, description="Adjusted Rand index with the corpus' own labels, up to 1; null without several"

@@ -14,10 +14,11 @@ from scipy.sparse import csr_matrix
 from sklearn.preprocessing import normalize
 
 from hydralora.corpus.clusters.choice import Choice, Suggestion, compare_choices, find_elbow, suggest_experts
+from hydralora.corpus.clusters.embeddings import embed_texts
 from hydralora.corpus.clusters.labels import compare_labels
 from hydralora.corpus.clusters.methods import Groups, group_points
 from hydralora.corpus.clusters.naming import margins, shown_rows, telling_terms
-from hydralora.corpus.clusters.options import Method, Options, checked_method
+from hydralora.corpus.clusters.options import EmbeddingsOptions, Method, Options, checked_method
 from hydralora.corpus.clusters.texts import Texts
 from hydralora.corpus.clusters.vectors import DIMENSIONS, MAX_DIMENSIONS, Space, fit_space
 from hydralora.corpus.clusters.why import write_terms
@@ -43,6 +44,7 @@ class Placed:
     sample: np.ndarray
     rows: csr_matrix
     points: np.ndarray
+    has_terms: bool = True  # whether the points are sums over the terms
 
 
 def cluster_corpus(
@@ -78,6 +80,8 @@ def cluster_corpus(
     texts = Texts.of(corpus)
     _check_k(k, len(texts.first))
     placed = place_texts(texts, seed, k, step)
+    if isinstance(asked, EmbeddingsOptions):
+        placed = embed_texts(placed, asked.model, DIMENSIONS, step)
     choices, elbows = _choose(placed.points, seed, k_max, step)
     suggestion = suggest_experts(choices)
     step(0.8, f"Grouping {len(texts.first):,} distinct texts")
@@ -194,7 +198,8 @@ class Found:
         with written_aside(folder) as aside:
             aside.mkdir(parents=True)
             pq.write_table(table, aside / ASSIGNMENTS)
-            write_terms(aside, self.placed.space, groups.centres)
+            if self.placed.has_terms:
+                write_terms(aside, self.placed.space, groups.centres)
             result.write(aside)
 
 

@@ -100,6 +100,7 @@ def _on_a_sample(group: Grouper) -> Grouper:
 
 GROUPERS: dict[str, Grouper] = {
     "kmeans": _k_means,
+    "embeddings": _k_means,  # of other points
     "hdbscan": _on_a_sample(_hdbscan),
     "dbscan": _on_a_sample(_dbscan),
 }

@@ -23,6 +23,12 @@ class KMeansOptions(Options):
     starts: int = Field(20, ge=1, le=100, description="Beginnings that are tried; the tightest is kept")
 
 
+class EmbeddingsOptions(KMeansOptions):
+    """Options of k-means of sentence embeddings."""
+
+    model: str = Field(min_length=1, max_length=1_000, description="Folder of a sentence encoder, with safetensors")
+
+
 class HdbscanOptions(Options):
     """Options of HDBSCAN."""
 
@@ -56,6 +62,7 @@ METHODS = {
     method.name: method
     for method in (
         KMEANS,
+        Method("embeddings", "k-means of sentence embeddings", EmbeddingsOptions, takes_k=True),
         Method("hdbscan", "HDBSCAN", HdbscanOptions),
         Method("dbscan", "DBSCAN", DbscanOptions),
     )

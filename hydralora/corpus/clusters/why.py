@@ -69,7 +69,8 @@ def explain_row(corpus_folder: Path, clusters_folder: Path, example: int) -> Why
     text = Corpus(corpus_folder).take([example])[0].text()
     if not (clusters_folder / TERMS).exists():
         raise CorpusError(
-            "This clustering keeps no terms: it was made by an earlier version. Cluster the corpus again."
+            "This clustering keeps no terms: it was made of sentence embeddings, or by an earlier version. Cluster the "
+            "corpus again with k-means."
         )
     place = pq.read_table(clusters_folder / ASSIGNMENTS).slice(example, 1).to_pylist()[0]
     names, says = _terms_of(text, pq.read_table(clusters_folder / TERMS))
