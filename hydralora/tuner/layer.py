@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
+from hydralora.tuner import fused
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.gating import GATES
 from hydralora.tuner.register import register_when_ready
@@ -35,7 +36,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
     """
 
     adapter_layer_names = ("hydralora_A", "hydralora_B", "hydralora_router")
-    other_param_names = ("r", "num_experts", "scaling", "options", "hydralora_dropout")
+    other_param_names = ("r", "num_experts", "scaling", "options", "plans", "hydralora_dropout")
 
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, name: str, config: HydraLoraConfig, **kwargs: Any
@@ -47,6 +48,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.num_experts: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
         self.options: dict[str, HydraLoraConfig] = {}
+        self.plans: dict[str, fused.Plan | None] = {}  # what `fused` computes of an adapter, if it can
         self.hydralora_dropout = nn.ModuleDict()
         self.hydralora_A = nn.ModuleDict()
         self.hydralora_B = nn.ModuleDict()
@@ -85,6 +87,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.r[adapter_name], self.num_experts[adapter_name] = rank, heads
         self.scaling[adapter_name] = config.scaling(self.name, rank)
         self.options[adapter_name] = config
+        self.plans[adapter_name] = fused.make_plan(config, rank, self.scaling[adapter_name])
         dropout = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
         self.hydralora_dropout[adapter_name] = dropout
         rows = rank if config.shared_a else rank * heads
@@ -127,31 +130,25 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             self.unmerge()
         plain = not (self.disable_adapters or self.merged)
         names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
-        if names and self._adds_in_place(x, names, args, kwargs):
-            # Rows are flattened first: adding into a view would copy its gradient in the backward pass.
-            flat = self.base_layer(x.reshape(-1, self.in_features))  # (tokens, out)
-            for name in names:
-                narrow = self._gated(x, name)  # (..., N r)
-                weight = self.hydralora_B[name].weight
-                flat.addmm_(narrow.reshape(-1, narrow.shape[-1]), weight.t(), alpha=self.scaling[name])
-            return flat.view(*x.shape[:-1], self.out_features)
+        plan = fused.usable(self, x, names[0]) if len(names) == 1 and not (args or kwargs) else None
+        if plan is not None and fused.is_frozen(self.base_layer, x):
+            return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
+        if plan is not None and result.dtype == x.dtype:
+            return fused.run(self, x, names[0], plan, result)
         for name in names:
             heads = self.hydralora_B[name]
             narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
             result = result + (heads(narrow) * self.scaling[name]).to(result.dtype)
         return result
 
-    def _adds_in_place(self, x: Tensor, names: list[str], args: Any, kwargs: Any) -> bool:
-        """Whether the update can be added into the base's output, which is exact and saves a copy.
-
-        Only a plain linear layer's output is surely fresh, and one type throughout is needed.
-        """
-        base = self.base_layer
-        if type(base) is not nn.Linear or args or kwargs or torch.is_autocast_enabled(x.device.type):
-            return False
-        types = {self.hydralora_B[name].weight.dtype for name in names}
-        return types == {x.dtype} == {base.weight.dtype}
+    def room_for_gates(self, x: Tensor, count: int) -> Tensor:
+        """Where a forward pass writes its gates, ``(tokens, N)`` in float32 or wider."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        room = torch.empty((*x.shape[:-1], count), dtype=wide, device=x.device)
+        self.kept_gates.clear()
+        self.kept_gates.append(room)
+        return room.view(-1, count)
 
     def _gated(self, x: Tensor, name: str) -> Tensor:
         """``u = g (x) A x`` ``(..., N r)``: every head's share of the narrow product."""

@@ -1,0 +1,202 @@
+"""The frozen layer and its routed update as one function with a gradient of its own.
+
+``y = W0 x + s B (g (x) A x)``. The update is added into the function's own output, the input's gradient of the
+update into that of the frozen layer, and the gated ``u = g (x) A x`` ``(tokens, N r)`` is computed again in the
+backward pass instead of being kept. Between the passes stay ``x``, the weights and the narrow ``h = [A x | logits]``
+``(tokens, rows + N)``. ``HydraLoraLinear`` in plain torch operations is the reference: the same numbers, but for
+the order of additions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.module import _has_any_global_hook
+
+from hydralora.tuner import routing
+from hydralora.tuner.config import HydraLoraConfig
+from hydralora.tuner.routing import Plan
+
+if TYPE_CHECKING:
+    from hydralora.tuner.layer import HydraLoraLinear
+
+# Options that a plan holds, that `usable` looks at, or that say nothing of what a layer computes.
+UNDERSTOOD = frozenset(
+    "r num_experts lora_alpha use_rslora rank_pattern alpha_pattern shared_a combine router_input "
+    "lora_dropout dropout_place balance_weight head_mask head_compensation "
+    "router_init head_init head_init_gamma init_weights bias fan_in_fan_out "
+    "target_modules exclude_modules modules_to_save layers_to_transform layers_pattern "
+    "task_type peft_type auto_mapping peft_version base_model_name_or_path revision inference_mode".split()
+)
+
+
+def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
+    """What the function computes for an adapter of rank r and scale s; None where an option is not one of its own."""
+    heads = config.num_experts
+    for option in fields(config):
+        default = option.default if option.default_factory is MISSING else option.default_factory()
+        if option.name not in UNDERSTOOD and getattr(config, option.name) != default:
+            return None
+    router_input = config.router_input if heads > 1 and config.combine == "router" else ""
+    if router_input == "pooled" or (config.combine == "hard" and heads > 1):
+        return None
+    share = 1.0 / heads if config.combine == "mean" else 1.0
+    return Plan(heads, rank, config.shared_a, router_input, share, scale)
+
+
+def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
+    """The plan of the adapter ``name`` where nothing at work now needs the layer's torch operations, else None.
+
+    Those remain for dropout and balance loss in training, silent or overridden heads, mixed types, autocast, transforms
+    of ``torch.func``, forward derivatives, tracing and ``torch.compile``, and for weights that others wrap or gather.
+    """
+    plan, options = layer.plans[name], layer.options[name]
+    if plan is None or layer.factors is not None or layer.forced is not None:
+        return None
+    if (options.lora_dropout or options.balance_weight) if layer.training else options.head_mask:
+        return None
+    if layer.capture and not plan.router_input:
+        return None
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type) or _is_transformed():
+        return None
+    modules = [layer.hydralora_A[name], layer.hydralora_B[name]]
+    if plan.router_input:
+        modules.append(layer.hydralora_router[name])
+    if not all(is_plain(module) and module.weight.dtype == x.dtype for module in modules):
+        return None
+    scale = layer.scaling[name]
+    return plan if plan.scale == scale else plan._replace(scale=scale)
+
+
+def _is_transformed() -> bool:
+    """Whether ``torch.func``, a forward derivative or a trace is at work, which no autograd function can follow."""
+    functions = torch._C._are_functorch_transforms_active()
+    return functions or torch.autograd.forward_ad._current_level >= 0 or torch.jit.is_tracing()
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether calling this linear layer is its product and nothing else: no hook, no wrapper, no sharded weight."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    own = type(module) is nn.Linear and "forward" not in module.__dict__
+    return own and not hooks and type(module.weight) is nn.Parameter and not _has_any_global_hook()
+
+
+def is_frozen(base: nn.Module, x: Tensor) -> bool:
+    """Whether the base layer's product can be computed here: a plain frozen linear layer of the input's type."""
+    if not is_plain(base) or base.weight.requires_grad or base.weight.dtype != x.dtype:
+        return False
+    return base.bias is None or not base.bias.requires_grad
+
+
+def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor | None) -> Tensor:
+    """Output ``(..., out)`` of a layer; ``start`` is the base layer's where it was called as a module."""
+    base = layer.base_layer
+    weight, bias = (base.weight, base.bias) if start is None else (None, None)
+    router = layer.hydralora_router[name].weight if plan.router_input else None
+    gates = layer.room_for_gates(x, plan.heads) if layer.capture else None
+    parts = x, start, weight, bias, layer.hydralora_A[name].weight, router, layer.hydralora_B[name].weight, plan, gates
+    return RoutedLinear.apply(*parts) if torch.is_grad_enabled() else compute(*parts, keep=False)[0]
+
+
+def compute(
+    x: Tensor,
+    start: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    a: Tensor,
+    router: Tensor | None,
+    b: Tensor,
+    plan: Plan,
+    gates: Tensor | None,
+    *,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Output ``(..., out)``, and ``h`` ``(tokens, rows + N)`` where it is to be kept; nothing has a gradient.
+
+    Args:
+        x: Input ``(..., in)``.
+        start: Output ``(..., out)`` of a base layer that was called as a module; it is not changed.
+        weight: ``(out, in)`` of the frozen layer, where it is computed here.
+        bias: ``(out,)`` of it.
+        a: ``(rows, in)``; rows are r, or N r where each head has an A of its own.
+        router: ``(N, in)`` or ``(N, rows)``.
+        b: The stacked heads ``(out, N r)``.
+        plan: What is computed.
+        gates: ``(tokens, N)`` float32 to be filled, where somebody looks.
+        keep: Whether a backward pass follows.
+    """
+    dense = x.contiguous()
+    if start is None:
+        y = functional.linear(dense, weight, bias)  # type: ignore[arg-type]
+    else:
+        y = start.clone(memory_format=torch.contiguous_format)
+    flat, rows = y.view(-1, y.shape[-1]), dense.view(-1, x.shape[-1])
+    return y, routing.update(flat, rows, a, router, b, plan, gates, keep)
+
+
+class RoutedLinear(torch.autograd.Function):
+    """``(..., in)`` to ``(..., out)``: the frozen layer and one adapter; see the module."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        start: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        a: Tensor,
+        router: Tensor | None,
+        b: Tensor,
+        plan: Plan,
+        gates: Tensor | None,
+    ) -> Tensor:
+        """Output ``(..., out)``; the arguments are those of ``compute``."""
+        y, hidden = compute(x, start, weight, bias, a, router, b, plan, gates, keep=True)
+        ctx.save_for_backward(x, weight, bias, a, router, b, hidden)
+        ctx.plan = plan
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Gradients of ``forward``'s arguments; differentiable themselves where a graph of them is asked for."""
+        if torch.is_grad_enabled():
+            return _by_torch(ctx, grad)
+        x, weight, _, a, router, b, hidden = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        to_x, to_start, _, _, to_a, to_router, to_b, _, _ = ctx.needs_input_grad
+        rows, flat, many = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]), a.shape[0]
+        narrow, scaled = routing.gradients(hidden, flat @ b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
+        grad_b = flat.t() @ scaled if to_b else None
+        stacked = plan.router_input == "x"
+        first = narrow if stacked else narrow[:, :many]  # of what was multiplied with x
+        grad_a = grad_router = grad_x = None
+        if to_a or (to_router and stacked):
+            both = first.t() @ rows  # (rows + N, in)
+            grad_a, grad_router = both[:many], both[many:] if stacked else None
+        if to_router and plan.router_input == "Ax":
+            grad_router = narrow[:, many:].t() @ hidden[:, :many]
+        if to_x:
+            down = torch.cat((a, router)) if stacked else a  # type: ignore[arg-type]
+            grad_x = first @ down if weight is None else (flat @ weight).addmm_(first, down)
+            grad_x = grad_x.view(x.shape)
+        return grad_x, grad if to_start else None, None, None, grad_a, grad_router, grad_b, None, None
+
+
+def _by_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward pass as operations that have gradients themselves."""
+    x, weight, bias, a, router, b, _ = ctx.saved_tensors
+    y = routing.mix(routing.project(x, a, router, ctx.plan), ctx.plan) @ b.t() * ctx.plan.scale
+    if weight is not None:
+        y = y + functional.linear(x, weight, bias)
+    places = [place for place in (0, 4, 5, 6) if ctx.needs_input_grad[place]]
+    inputs = {0: x, 4: a, 5: router, 6: b}
+    found = torch.autograd.grad(y, [inputs[place] for place in places], grad, create_graph=True)
+    result: list[Tensor | None] = [None] * 9
+    result[1] = grad if ctx.needs_input_grad[1] else None
+    for place, gradient in zip(places, found, strict=True):
+        result[place] = gradient
+    return tuple(result)
