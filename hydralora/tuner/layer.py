@@ -58,6 +58,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.capture = False
         # Gates (..., N) float32 of the last forward; a list, since setting a module's attribute is slow.
         self.kept_gates: list[Tensor] = []
+        self.gate_row: Tensor | None = None  # (1, N) float32: where one token's gates go, of `GateCapture.reserve`
         self.balance: Tensor | None = None  # scalar with gradient, of the last training forward
         self.factors: Tensor | None = None  # (N,) set by `override_experts`
         self.forced: int | None = None
@@ -144,11 +145,20 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
 
     def room_for_gates(self, x: Tensor, count: int) -> Tensor:
         """Where a forward pass writes its gates, ``(tokens, N)`` in float32 or wider."""
+        if self.gate_row is not None and x.numel() == self.in_features:
+            return self.gate_row
         wide = torch.promote_types(x.dtype, torch.float32)
         room = torch.empty((*x.shape[:-1], count), dtype=wide, device=x.device)
-        self.kept_gates.clear()
-        self.kept_gates.append(room)
+        self._keep(room)
         return room.view(-1, count)
+
+    def _keep(self, gates: Tensor) -> None:
+        """Hold the gates ``(..., N)`` of this pass until they are taken."""
+        if self.gate_row is not None and gates.numel() == self.gate_row.numel():
+            self.gate_row.copy_(gates.view_as(self.gate_row))
+        else:
+            self.kept_gates.clear()
+            self.kept_gates.append(gates)
 
     def _gated(self, x: Tensor, name: str) -> Tensor:
         """``u = g (x) A x`` ``(..., N r)``: every head's share of the narrow product."""
@@ -198,8 +208,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if self.factors is not None:
             gates = gates * self.factors.to(gates)
         if self.capture:
-            self.kept_gates.clear()
-            self.kept_gates.append(gates.detach())
+            self._keep(gates.detach())
         return gates.to(hidden.dtype)
 
     def _chosen(self, x: Tensor, count: int) -> Tensor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -25,8 +23,9 @@ def random(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Te
 
 
 def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    limit = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(found, expected, rtol=limit, atol=limit)
+    """Equal to some roundings of the largest value."""
+    limit = (1e-5 if dtype == torch.float32 else 2e-2) * max(1.0, expected.abs().max().item())
+    torch.testing.assert_close(found, expected, rtol=0, atol=limit)
 
 
 def make_plan(heads: int, rank: int, shared: bool = True) -> Plan:
@@ -56,18 +55,19 @@ def weights(plan: Plan, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     return random(plan.rank, width, seed=2).mul(scale).to(dtype), random(plan.heads, width, seed=3).mul(scale).to(dtype)
 
 
+# In float16: Triton's interpreter multiplies matrices of bfloat16 as if they were whole numbers.
 @pytest.mark.parametrize(("heads", "rank"), SIZES)
 def test_the_product_and_routing_in_one_kernel_equal_torch(heads: int, rank: int) -> None:
     plan, width = make_plan(heads, rank), 300
-    a, router = weights(plan, width, torch.bfloat16)
+    a, router = weights(plan, width, torch.float16)
     for tokens in (1, 17):
-        x = random(tokens, width, dtype=torch.bfloat16)
+        x = random(tokens, width, dtype=torch.float16)
         gates, expected = torch.full((tokens, heads), torch.nan), torch.empty(tokens, heads)
         hidden, u = kernels.project_and_route(x, a, router, plan, gates)
         by_torch = routing.project(x, a, router, plan)
-        close(hidden, by_torch, torch.bfloat16)
-        close(u, routing.mix(by_torch, plan, expected), torch.bfloat16)
-        close(gates, expected, torch.bfloat16)
+        close(hidden, by_torch, torch.float16)
+        close(u, routing.mix(by_torch, plan, expected), torch.float16)
+        close(gates, expected, torch.float16)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -81,6 +81,5 @@ def test_the_whole_update_in_one_kernel_equals_torch(heads: int, rank: int, dtyp
     u = routing.mix(routing.project(x, a, router, plan), plan, expected)
     wanted = torch.addmm(y, u, b.t(), alpha=plan.scale)
     kernels.whole_update(y, x, a, router, b, plan, gates)
-    limit: Any = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 3e-2, "atol": 3e-2}
-    torch.testing.assert_close(y, wanted, **limit)
+    close(y, wanted, dtype)
     close(gates, expected, dtype)
