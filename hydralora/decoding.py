@@ -24,6 +24,12 @@ WARM_UP = 3  # passes before a graph is recorded, in which libraries allocate wh
 ROUND = 128  # a cache holds a multiple of so many tokens, so that answers of like length share one
 
 
+def cache_word(model: Any) -> str:
+    """What this model's ``forward`` calls its key-value cache; transformers has renamed it."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return "cache" if "cache" in inspect.signature(type(inner).forward).parameters else "past_key_values"
+
+
 def why_not_static(model: Any) -> str | None:
     """Why this model cannot decode with a cache of fixed size, in words; None where it can."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -64,8 +70,7 @@ class StaticDecoder:
         self.device = next(inner.parameters()).device
         self.tokens = -(-tokens // ROUND) * ROUND
         self.cache = StaticCache(inner.config, max_cache_len=self.tokens)
-        known = inspect.signature(type(inner).forward).parameters
-        self.cache_name = "cache" if "cache" in known else "past_key_values"  # transformers' word before 5.23
+        self.word = cache_word(model)
         self.used = 0
         self.token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self.graph: Any = None
@@ -77,7 +82,7 @@ class StaticDecoder:
 
     def _forward(self, ids: Tensor) -> Tensor:
         """Logits ``(1, vocabulary)`` after ``ids`` ``(1, tokens)``, which follow what the cache holds."""
-        more = {self.cache_name: self.cache, "use_cache": True, "logits_to_keep": 1}
+        more = {self.word: self.cache, "use_cache": True, "logits_to_keep": 1}
         return self.model(input_ids=ids, **more).logits[:, -1]
 
     @torch.inference_mode()

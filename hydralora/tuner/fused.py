@@ -63,42 +63,63 @@ def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
         return None
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type) or _is_transformed():
         return None
-    modules = [layer.hydralora_A[name], layer.hydralora_B[name]]
-    if plan.router_input:
-        modules.append(layer.hydralora_router[name])
-    if not all(is_plain(module) and module.weight.dtype == x.dtype for module in modules):
+    if not all(is_plain(module, x.dtype) for module in _linears(layer, name) if module is not None):
         return None
     scale = layer.scaling[name]
     return plan if plan.scale == scale else plan._replace(scale=scale)
 
 
+def _linears(layer: HydraLoraLinear, name: str) -> tuple[nn.Linear, nn.Linear | None, nn.Linear]:
+    """A, router and B of an adapter. By the dictionaries behind the names, which are ten times as fast to ask."""
+    parts: Any = layer._modules
+    return (
+        parts["hydralora_A"]._modules[name],
+        parts["hydralora_router"]._modules.get(name),
+        parts["hydralora_B"]._modules[name],
+    )
+
+
 def _is_transformed() -> bool:
     """Whether ``torch.func``, a forward derivative or a trace is at work, which no autograd function can follow."""
-    functions = torch._C._are_functorch_transforms_active()
-    return functions or torch.autograd.forward_ad._current_level >= 0 or torch.jit.is_tracing()
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+    )
 
 
-def is_plain(module: nn.Module) -> bool:
-    """Whether calling this linear layer is its product and nothing else: no hook, no wrapper, no sharded weight."""
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    own = type(module) is nn.Linear and "forward" not in module.__dict__
-    return own and not hooks and type(module.weight) is nn.Parameter and not _has_any_global_hook()
-
-
-def is_frozen(base: nn.Module, x: Tensor) -> bool:
-    """Whether the base layer's product can be computed here: a plain frozen linear layer of the input's type."""
-    if not is_plain(base) or base.weight.requires_grad or base.weight.dtype != x.dtype:
+def is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether calling this linear layer is its product in ``dtype`` and nothing else: no hook, wrapper or sharding."""
+    if type(module) is not nn.Linear or "forward" in module.__dict__ or _has_any_global_hook():
         return False
-    return base.bias is None or not base.bias.requires_grad
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    weight: Any = module._parameters["weight"]
+    return type(weight) is nn.Parameter and weight.dtype == dtype
+
+
+def is_frozen(base: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether the base layer's product can be computed here: a plain frozen linear layer of the input's type."""
+    if not is_plain(base, dtype):
+        return False
+    return not any(weight is not None and weight.requires_grad for weight in base._parameters.values())
 
 
 def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor | None) -> Tensor:
     """Output ``(..., out)`` of a layer; ``start`` is the base layer's where it was called as a module."""
-    base = layer.base_layer
-    weight, bias = (base.weight, base.bias) if start is None else (None, None)
-    router = layer.hydralora_router[name].weight if plan.router_input else None
-    gates = layer.room_for_gates(x, plan.heads) if layer.capture else None
-    parts = x, start, weight, bias, layer.hydralora_A[name].weight, router, layer.hydralora_B[name].weight, plan, gates
+    down, router, up = _linears(layer, name)
+    frozen = layer._modules["base_layer"]._parameters if start is None else {}  # type: ignore[union-attr]
+    parts = (
+        x,
+        start,
+        frozen.get("weight"),
+        frozen.get("bias"),
+        down._parameters["weight"],
+        router._parameters["weight"] if router is not None else None,
+        up._parameters["weight"],
+        plan,
+        layer.room_for_gates(x, plan.heads) if layer.capture else None,
+    )
     return RoutedLinear.apply(*parts) if torch.is_grad_enabled() else compute(*parts, keep=False)[0]
 
 

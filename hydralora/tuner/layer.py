@@ -132,7 +132,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         plain = not (self.disable_adapters or self.merged)
         names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
         plan = fused.usable(self, x, names[0]) if len(names) == 1 and not (args or kwargs) else None
-        if plan is not None and fused.is_frozen(self.base_layer, x):
+        if plan is not None and fused.is_frozen(self.base_layer, x.dtype):
             return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
         if plan is not None and result.dtype == x.dtype:
