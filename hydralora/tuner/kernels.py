@@ -7,7 +7,9 @@ gates before they are multiplied) is rounded here too. Where A is shared, ``h`` 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 import triton
@@ -167,8 +169,8 @@ def _whole_update(
     router,
     b,
     gates,
-    out,
     scale,
+    OUT: tl.constexpr,
     WIDTH: tl.constexpr,
     HEADS: tl.constexpr,
     RANK: tl.constexpr,
@@ -184,7 +186,7 @@ def _whole_update(
     c, k = tl.arange(0, CP), tl.arange(0, STRIDE)
     low, logit = c < RANK, (c >= RANK) & (c < RANK + HEADS)
     total = tl.zeros((CP, STRIDE), tl.float32)
-    for begin in range(0, WIDTH, STRIDE):
+    for begin in tl.range(0, WIDTH, STRIDE, num_stages=3):
         column = begin + k
         there = column < WIDTH
         part = tl.load(x + t * WIDTH + column, mask=there, other=0.0)
@@ -204,12 +206,43 @@ def _whole_update(
     u = (gate * tl.sum(tl.where(c[None, :] == j % RANK, values, 0.0), 1)).to(kind).to(tl.float32)
     o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     j = tl.arange(0, JP)
-    there = (o < out)[:, None] & (j < HEADS * RANK)[None, :]
+    there = (o < OUT)[:, None] & (j < HEADS * RANK)[None, :]
     heads = tl.load(b + o[:, None].to(tl.int64) * (HEADS * RANK) + j[None, :], mask=there, other=0.0)
     added = tl.sum(heads.to(tl.float32) * u[None, :], 1) * scale  # (BLOCK,)
-    place = y + t * out + o
-    before = tl.load(place, mask=o < out, other=0.0).to(tl.float32)
-    tl.store(place, (before + added).to(kind), mask=o < out)
+    place = y + t * OUT + o
+    before = tl.load(place, mask=o < OUT, other=0.0).to(tl.float32)
+    tl.store(place, (before + added).to(kind), mask=o < OUT)
+
+
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+def _launch(
+    kernel: Any,
+    grid: tuple[int, int, int],
+    tensors: tuple[Tensor, ...],
+    numbers: tuple,
+    constants: tuple,
+    warps: int = 4,
+) -> None:
+    """Run ``kernel`` on the tensors' device; from the second time on without Triton's look at every argument.
+
+    What Triton would look at is in the key (type, device, constants) or the same at each call (the numbers are not
+    specialised on), but for the pointers: only those divisible by 16 take the short way.
+    """
+    first, places = tensors[0], 0
+    for tensor in tensors:
+        places |= tensor.data_ptr()
+    device, arguments = first.get_device(), (*tensors, *numbers, *constants)
+    key = (kernel.__name__, first.dtype, device, constants)
+    known = _compiled.get(key) if places % 16 == 0 else None
+    if known is not None and device == torch.cuda.current_device():
+        known[grid](*arguments)
+        return
+    with torch.cuda.device(device) if device >= 0 else nullcontext():  # no device: Triton's interpreter
+        made = kernel[grid](*arguments, num_warps=warps)
+    if made is not None and places % 16 == 0:
+        _compiled[key] = made
 
 
 @cache
@@ -221,22 +254,21 @@ def _sizes(plan: Plan) -> tuple[int, int, int]:
 
 def route(hidden: Tensor, plan: Plan, gates: Tensor | None) -> Tensor:
     """``u = g (x) A x`` ``(tokens, N r)`` of ``h`` ``(tokens, rows + N)``; fills ``gates`` ``(tokens, N)``, float32."""
-    tokens, keep = hidden.shape[0], gates is not None
+    tokens, keep, (block, heads, rank) = hidden.shape[0], gates is not None, _sizes(plan)
     u = hidden.new_empty(tokens, plan.heads * plan.rank)
-    block, heads, rank = _sizes(plan)
-    grid = (-(-tokens // block),)
-    _route[grid](hidden, u, gates if keep else u, tokens, plan.heads, plan.rank, plan.shared, keep, block, heads, rank)
+    tensors = hidden, u, gates if gates is not None else u
+    constants = plan.heads, plan.rank, plan.shared, keep, block, heads, rank
+    _launch(_route, (-(-tokens // block), 1, 1), tensors, (tokens,), constants)
     return u
 
 
 def route_backward(hidden: Tensor, grad_u: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     """Gradient of ``h`` and ``s u``, from ``h`` and ``B^T dy`` ``(tokens, N r)``; see ``routing.gradients``."""
-    tokens = hidden.shape[0]
+    tokens, (block, heads, rank) = hidden.shape[0], _sizes(plan)
     grad_hidden, scaled = torch.empty_like(hidden), torch.empty_like(grad_u)
-    block, heads, rank = _sizes(plan)
-    _route_backward[(-(-tokens // block),)](
-        hidden, grad_u, grad_hidden, scaled, tokens, plan.scale, plan.heads, plan.rank, plan.shared, block, heads, rank
-    )
+    constants = plan.heads, plan.rank, plan.shared, block, heads, rank
+    grid = (-(-tokens // block), 1, 1)
+    _launch(_route_backward, grid, (hidden, grad_u, grad_hidden, scaled), (tokens, plan.scale), constants)
     return grad_hidden, scaled
 
 
@@ -248,26 +280,11 @@ def projects(x: Tensor, plan: Plan) -> bool:
 
 def project_and_route(x: Tensor, a: Tensor, router: Tensor, plan: Plan, gates: Tensor | None) -> tuple[Tensor, Tensor]:
     """``h`` ``(tokens, r + N)`` and ``u`` ``(tokens, N r)`` of ``x`` ``(tokens, in)``, ``A`` and ``W_g``."""
-    tokens, keep = x.shape[0], gates is not None
-    columns = plan.rank + plan.heads
+    (tokens, width), columns = x.shape, plan.rank + plan.heads
     hidden, u = x.new_empty(tokens, columns), x.new_empty(tokens, plan.heads * plan.rank)
-    grid = (-(-tokens // 16),)
-    _project_and_route[grid](
-        x,
-        a,
-        router,
-        hidden,
-        u,
-        gates if keep else u,
-        tokens,
-        x.shape[1],
-        plan.heads,
-        plan.rank,
-        keep,
-        16,
-        256,
-        max(16, triton.next_power_of_2(columns)),
-    )
+    tensors = x, a, router, hidden, u, gates if gates is not None else u
+    constants = width, plan.heads, plan.rank, gates is not None, 16, 256, max(16, triton.next_power_of_2(columns))
+    _launch(_project_and_route, (-(-tokens // 16), 1, 1), tensors, (tokens,), constants)
     return hidden, u
 
 
@@ -279,25 +296,10 @@ def updates(x: Tensor, plan: Plan) -> bool:
 
 def whole_update(y: Tensor, x: Tensor, a: Tensor, router: Tensor, b: Tensor, plan: Plan, gates: Tensor | None) -> None:
     """Add ``s B u`` to ``y`` ``(tokens, out)`` in one launch, where nothing is kept for a backward pass."""
-    (tokens, width), out, keep = x.shape, y.shape[1], gates is not None
+    (tokens, width), out = x.shape, y.shape[1]
     columns, wide = triton.next_power_of_2(plan.rank + plan.heads), triton.next_power_of_2(plan.heads * plan.rank)
     block = max(16, min(128, TILE // wide))
-    _whole_update[(-(-out // block), tokens)](
-        y,
-        x,
-        a,
-        router,
-        b,
-        gates if keep else y,
-        out,
-        plan.scale,
-        width,
-        plan.heads,
-        plan.rank,
-        keep,
-        block,
-        TILE * 2 // columns,
-        columns,
-        wide,
-        num_warps=8,
-    )
+    tensors = y, x, a, router, b, gates if gates is not None else y
+    shape = block, 2 * TILE // columns, columns, wide
+    constants = out, width, plan.heads, plan.rank, gates is not None, *shape
+    _launch(_whole_update, (-(-out // block), tokens, 1), tensors, (plan.scale,), constants, warps=8)
