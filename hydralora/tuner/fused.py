@@ -210,12 +210,13 @@ class RoutedLinear(torch.autograd.Function):
 def _by_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """The backward pass as operations that have gradients themselves."""
     x, weight, bias, a, router, b, _ = ctx.saved_tensors
-    y = routing.mix(routing.project(x, a, router, ctx.plan), ctx.plan) @ b.t() * ctx.plan.scale
+    rows = x.reshape(-1, x.shape[-1])
+    y = routing.mix(routing.project(rows, a, router, ctx.plan), ctx.plan) @ b.t() * ctx.plan.scale
     if weight is not None:
-        y = y + functional.linear(x, weight, bias)
+        y = y + functional.linear(rows, weight, bias)
     places = [place for place in (0, 4, 5, 6) if ctx.needs_input_grad[place]]
     inputs = {0: x, 4: a, 5: router, 6: b}
-    found = torch.autograd.grad(y, [inputs[place] for place in places], grad, create_graph=True)
+    found = torch.autograd.grad(y.view(grad.shape), [inputs[place] for place in places], grad, create_graph=True)
     result: list[Tensor | None] = [None] * 9
     result[1] = grad if ctx.needs_input_grad[1] else None
     for place, gradient in zip(places, found, strict=True):

@@ -278,8 +278,43 @@ def measure_paths(bench: Bench, tokens: int) -> dict[str, Any]:
     steps: dict[str, Callable[[], None]] = {"torch operations": without_kernels, "reference": by_reference}
     if kernels is not None:
         steps |= {"product in the kernel": with_limit(1 << 40), "product apart": with_limit(0)}
-    found = bench.turns(steps, sizes.rounds // 2, inner=1 if tokens > 4096 else 4)
+    found = bench.turns(steps, max(1, sizes.rounds // 2), inner=1 if tokens > 4096 else 4)
     return medians(found)
+
+
+def measure_launches(bench: Bench) -> dict[str, Any]:
+    """Microseconds of CPU time that one call takes, the GPU's work left out: what short inputs pay."""
+    from hydralora.tuner import routing
+
+    layers, few = make_layers(bench), 16
+    x = torch.randn(1, few, bench.sizes.width, device=bench.device, dtype=bench.dtype)
+    own = x.clone().requires_grad_(True)
+    calls: dict[str, Callable[[], Any]] = {"product": lambda: x @ x.mT}
+    for name, layer in layers.items():
+        calls[f"{name}, forward in training"] = lambda layer=layer: layer(own)  # type: ignore[misc]
+        calls[f"{name}, inference"] = torch.inference_mode()(lambda layer=layer: layer(x))  # type: ignore[misc]
+    plan = layers["hydralora"].plans["default"]
+    hidden = torch.randn(few, plan.rows + plan.heads, device=bench.device, dtype=bench.dtype)
+    kernels = routing.kernels_for(hidden, plan)
+    if kernels is not None:
+        calls["routing kernel"] = lambda: kernels.route(hidden, plan, None)
+
+        def by_triton() -> None:
+            kernels._compiled.clear()
+            kernels.route(hidden, plan, None)
+
+        calls["routing kernel, launched by Triton"] = by_triton
+    found = {}
+    for name, call in calls.items():
+        for _ in range(20):
+            call()
+        bench.wait()
+        began = time.perf_counter()
+        for _ in range(200):
+            call()
+        found[f"{name}, us"] = (time.perf_counter() - began) / 200 * 1e6
+        bench.wait()
+    return found
 
 
 def build_llama(bench: Bench, depth: int) -> Any:
@@ -459,6 +494,7 @@ def rows(bench: Bench) -> dict[str, Callable[[], dict[str, Any]]]:
         found[f"layer {tokens}"] = lambda tokens=tokens: measure_layer(bench, tokens)  # type: ignore[misc]
     for tokens in sizes.tokens:
         found[f"ways {tokens}"] = lambda tokens=tokens: measure_paths(bench, tokens)  # type: ignore[misc]
+    found["launches"] = lambda: measure_launches(bench)
     found["decode graph, eager kernels"] = lambda: measure_graph_decode(bench, False)
     found["training step"] = lambda: measure_training(bench)
     found["decode eager"] = lambda: measure_eager_decode(bench)
