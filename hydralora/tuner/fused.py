@@ -51,17 +51,17 @@ def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
 def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
     """The plan of the adapter ``name`` where nothing at work now needs the layer's torch operations, else None.
 
-    Those remain for dropout and balance loss in training, silent or overridden heads, mixed types, autocast, transforms
-    of ``torch.func``, forward derivatives, tracing and ``torch.compile``, and for weights that others wrap or gather.
+    Those remain for dropout and balance loss in training, silent heads, gradients of overridden ones, mixed types,
+    autocast, what cannot follow the function (``_is_followed``), and weights that others wrap or gather.
     """
     plan, options = layer.plans[name], layer.options[name]
-    if plan is None or layer.factors is not None or layer.forced is not None:
+    if plan is None or (layer.change is not None and (torch.is_grad_enabled() or not plan.router_input)):
         return None
     if (options.lora_dropout or options.balance_weight) if layer.training else options.head_mask:
         return None
     if layer.capture and not plan.router_input:
         return None
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type) or _is_transformed():
+    if torch.is_autocast_enabled(x.device.type) or not _is_followed(layer):
         return None
     if not all(is_plain(module, x.dtype) for module in _linears(layer, name) if module is not None):
         return None
@@ -79,13 +79,15 @@ def _linears(layer: HydraLoraLinear, name: str) -> tuple[nn.Linear, nn.Linear | 
     )
 
 
-def _is_transformed() -> bool:
-    """Whether ``torch.func``, a forward derivative or a trace is at work, which no autograd function can follow."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
-    )
+def _is_followed(layer: HydraLoraLinear) -> bool:
+    """Whether what runs this pass follows our function: no ``torch.func``, forward derivative, trace or export.
+
+    Compiled passes take the operator, which knows no override.
+    """
+    if torch.compiler.is_compiling():
+        return not torch.compiler.is_exporting() and layer.change is None
+    transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    return not (transformed or torch.jit.is_tracing())
 
 
 def is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
@@ -109,18 +111,22 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
     """Output ``(..., out)`` of a layer; ``start`` is the base layer's where it was called as a module."""
     down, router, up = _linears(layer, name)
     frozen = layer._modules["base_layer"]._parameters if start is None else {}  # type: ignore[union-attr]
-    parts = (
-        x,
-        start,
+    weights = (
         frozen.get("weight"),
         frozen.get("bias"),
         down._parameters["weight"],
         router._parameters["weight"] if router is not None else None,
         up._parameters["weight"],
-        plan,
-        layer.room_for_gates(x, plan.heads) if layer.capture else None,
     )
-    return RoutedLinear.apply(*parts) if torch.is_grad_enabled() else compute(*parts, keep=False)[0]
+    if torch.compiler.is_compiling():
+        y, hidden = torch.ops.hydralora.routed(x, *weights, *plan)
+        if layer.capture:
+            layer.keep_gates(routing.softmax(hidden.detach().t(), plan).t().unflatten(0, x.shape[:-1]))
+        return y
+    gates = layer.room_for_gates(x, plan.heads) if layer.capture else None
+    if torch.is_grad_enabled():
+        return RoutedLinear.apply(x, start, *weights, plan, gates)
+    return compute(x, start, *weights, plan, gates, layer.change, keep=False)[0]
 
 
 def compute(
@@ -133,6 +139,7 @@ def compute(
     b: Tensor,
     plan: Plan,
     gates: Tensor | None,
+    change: Tensor | None = None,
     *,
     keep: bool,
 ) -> tuple[Tensor, Tensor | None]:
@@ -148,6 +155,7 @@ def compute(
         b: The stacked heads ``(out, N r)``.
         plan: What is computed.
         gates: ``(tokens, N)`` float32 to be filled, where somebody looks.
+        change: ``(2, N)`` float32, what gates are multiplied with and what is added; without a gradient only.
         keep: Whether a backward pass follows.
     """
     dense = x.contiguous()
@@ -156,7 +164,39 @@ def compute(
     else:
         y = start.clone(memory_format=torch.contiguous_format)
     flat, rows = y.view(-1, y.shape[-1]), dense.view(-1, x.shape[-1])
-    return y, routing.update(flat, rows, a, router, b, plan, gates, keep)
+    return y, routing.update(flat, rows, a, router, b, plan, gates, change, keep)
+
+
+def gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    a: Tensor,
+    router: Tensor | None,
+    b: Tensor,
+    hidden: Tensor,
+    plan: Plan,
+    *,
+    to_x: bool = True,
+    to_a: bool = True,
+    to_b: bool = True,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of ``x``; of what met it, ``(rows + N, in)``; of a router on ``A x``; of B ``(out, N r)``.
+
+    ``grad`` is that of the output ``(..., out)``; the others are as in ``compute``.
+    """
+    rows, flat, many = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]), a.shape[0]
+    narrow, scaled = routing.gradients(hidden, flat @ b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
+    stacked = plan.router_input == "x"
+    first = narrow if stacked else narrow[:, :many]
+    grad_b = flat.t() @ scaled if to_b else None
+    both = first.t() @ rows if to_a else None
+    from_low = narrow[:, many:].t() @ hidden[:, :many] if to_a and plan.router_input == "Ax" else None
+    if not to_x:
+        return None, both, from_low, grad_b
+    down = torch.cat((a, router)) if stacked else a  # type: ignore[arg-type]
+    grad_x = first @ down if weight is None else (flat @ weight).addmm_(first, down)
+    return grad_x.view(x.shape), both, from_low, grad_b
 
 
 class RoutedLinear(torch.autograd.Function):
@@ -187,23 +227,13 @@ class RoutedLinear(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _by_torch(ctx, grad)
         x, weight, _, a, router, b, hidden = ctx.saved_tensors
-        plan: Plan = ctx.plan
         to_x, to_start, _, _, to_a, to_router, to_b, _, _ = ctx.needs_input_grad
-        rows, flat, many = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]), a.shape[0]
-        narrow, scaled = routing.gradients(hidden, flat @ b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
-        grad_b = flat.t() @ scaled if to_b else None
-        stacked = plan.router_input == "x"
-        first = narrow if stacked else narrow[:, :many]  # of what was multiplied with x
-        grad_a = grad_router = grad_x = None
-        if to_a or (to_router and stacked):
-            both = first.t() @ rows  # (rows + N, in)
-            grad_a, grad_router = both[:many], both[many:] if stacked else None
-        if to_router and plan.router_input == "Ax":
-            grad_router = narrow[:, many:].t() @ hidden[:, :many]
-        if to_x:
-            down = torch.cat((a, router)) if stacked else a  # type: ignore[arg-type]
-            grad_x = first @ down if weight is None else (flat @ weight).addmm_(first, down)
-            grad_x = grad_x.view(x.shape)
+        grad_x, both, from_low, grad_b = gradients(
+            grad, x, weight, a, router, b, hidden, ctx.plan, to_x=to_x, to_a=to_a or to_router, to_b=to_b
+        )
+        many = a.shape[0]
+        grad_a = both[:many] if both is not None else None
+        grad_router = both[many:] if both is not None and ctx.plan.router_input == "x" else from_low
         return grad_x, grad if to_start else None, None, None, grad_a, grad_router, grad_b, None, None
 
 

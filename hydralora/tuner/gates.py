@@ -129,10 +129,20 @@ def override_experts(
                 row[expert] = factor
             layer.factors = row.to(next(layer.hydralora_B[layer.active_adapters[0]].parameters()).device)
             layer.forced = forced
+            layer.change = _as_change(layer.factors, forced)
         yield
     finally:
         for layer in layers.values():
-            layer.factors, layer.forced = None, None
+            layer.factors, layer.forced, layer.change = None, None, None
+
+
+def _as_change(factors: Tensor, forced: int | None) -> Tensor:
+    """``(2, N)``: the factor and the summand of every gate that mute, scale and force experts."""
+    if forced is None:
+        return torch.stack((factors, torch.zeros_like(factors)))
+    alone = torch.zeros_like(factors)
+    alone[forced] = factors[forced]
+    return torch.stack((torch.zeros_like(factors), alone))
 
 
 def _plan(layers: dict[str, Any], factors: Any) -> dict[str, dict[int, float]]:

@@ -33,6 +33,13 @@ def _softmax(logits, there):
 
 
 @triton.jit
+def _changed(shares, change, n, there, HEADS: tl.constexpr):
+    """Gates ``(BLOCK, columns)`` times the first row of ``change`` ``(2, N)`` plus its second; ``n`` is the expert."""
+    factor = tl.load(change + n, mask=there, other=0.0)
+    return shares * factor[None, :] + tl.load(change + HEADS + n, mask=there, other=0.0)[None, :]
+
+
+@triton.jit
 def _tile(HEADS: tl.constexpr, RANK: tl.constexpr, SHARED: tl.constexpr, HP: tl.constexpr, RP: tl.constexpr):
     """Columns of ``A x`` ``(1, HP, RP)`` (the same for every head where A is shared) and of ``u``, and which exist."""
     n, r = tl.arange(0, HP)[None, :, None], tl.arange(0, RP)[None, None, :]
@@ -47,11 +54,13 @@ def _route(
     hidden,
     u,
     gates,
+    change,
     tokens,
     HEADS: tl.constexpr,
     RANK: tl.constexpr,
     SHARED: tl.constexpr,
     KEEP: tl.constexpr,
+    CHANGED: tl.constexpr,
     BLOCK: tl.constexpr,
     HP: tl.constexpr,
     RP: tl.constexpr,
@@ -63,6 +72,8 @@ def _route(
     row = hidden + t * (rows + HEADS)
     logits = tl.load(row[:, None] + rows + n[None, :], mask=inside[:, None] & seen[None, :], other=0.0)
     shares = _softmax(logits.to(tl.float32), seen[None, :])  # (BLOCK, HP)
+    if CHANGED:
+        shares = _changed(shares, change, n, seen, HEADS)
     if KEEP:
         place = gates + t[:, None] * HEADS + n[None, :]
         tl.store(place, shares, mask=inside[:, None] & seen[None, :])
@@ -123,11 +134,13 @@ def _project_and_route(
     hidden,
     u,
     gates,
+    change,
     tokens,
     WIDTH: tl.constexpr,
     HEADS: tl.constexpr,
     RANK: tl.constexpr,
     KEEP: tl.constexpr,
+    CHANGED: tl.constexpr,
     BLOCK: tl.constexpr,
     STRIDE: tl.constexpr,
     CP: tl.constexpr,
@@ -152,6 +165,8 @@ def _project_and_route(
     tl.store(hidden + t[:, None] * (RANK + HEADS) + c[None, :], rounded, mask=kept)
     values = rounded.to(tl.float32)
     shares = _softmax(values, logit[None, :])
+    if CHANGED:
+        shares = _changed(shares, change, c - RANK, logit, HEADS)
     if KEEP:
         tl.store(gates + t[:, None] * HEADS + (c - RANK)[None, :], shares, mask=inside[:, None] & logit[None, :])
     shares = shares.to(kind).to(tl.float32)
@@ -169,12 +184,14 @@ def _whole_update(
     router,
     b,
     gates,
+    change,
     scale,
     OUT: tl.constexpr,
     WIDTH: tl.constexpr,
     HEADS: tl.constexpr,
     RANK: tl.constexpr,
     KEEP: tl.constexpr,
+    CHANGED: tl.constexpr,
     BLOCK: tl.constexpr,
     STRIDE: tl.constexpr,
     CP: tl.constexpr,
@@ -197,6 +214,8 @@ def _whole_update(
         total += (of_a + of_router).to(tl.float32) * part.to(tl.float32)[None, :]
     values = tl.sum(total, 1).to(kind).to(tl.float32)[None, :]  # (1, CP)
     shares = _softmax(values, logit[None, :])
+    if CHANGED:
+        shares = _changed(shares, change, c - RANK, logit, HEADS)
     if KEEP:
         place = gates + t * HEADS + (c - RANK)[None, :]
         tl.store(place, shares, mask=logit[None, :] & (tl.program_id(0) == 0))
@@ -252,12 +271,17 @@ def _sizes(plan: Plan) -> tuple[int, int, int]:
     return max(1, min(128, TILE // (heads * rank))), heads, rank
 
 
-def route(hidden: Tensor, plan: Plan, gates: Tensor | None) -> Tensor:
+def _or(wanted: Tensor | None, stand_in: Tensor) -> Tensor:
+    """A kernel's argument where there may be none; the kernel does not look at what stands in."""
+    return stand_in if wanted is None else wanted
+
+
+def route(hidden: Tensor, plan: Plan, gates: Tensor | None, change: Tensor | None = None) -> Tensor:
     """``u = g (x) A x`` ``(tokens, N r)`` of ``h`` ``(tokens, rows + N)``; fills ``gates`` ``(tokens, N)``, float32."""
-    tokens, keep, (block, heads, rank) = hidden.shape[0], gates is not None, _sizes(plan)
+    tokens, (block, heads, rank) = hidden.shape[0], _sizes(plan)
     u = hidden.new_empty(tokens, plan.heads * plan.rank)
-    tensors = hidden, u, gates if gates is not None else u
-    constants = plan.heads, plan.rank, plan.shared, keep, block, heads, rank
+    tensors = hidden, u, _or(gates, u), _or(change, u)
+    constants = plan.heads, plan.rank, plan.shared, gates is not None, change is not None, block, heads, rank
     _launch(_route, (-(-tokens // block), 1, 1), tensors, (tokens,), constants)
     return u
 
@@ -278,12 +302,15 @@ def projects(x: Tensor, plan: Plan) -> bool:
     return fits and x.shape[0] <= SOME_TOKENS
 
 
-def project_and_route(x: Tensor, a: Tensor, router: Tensor, plan: Plan, gates: Tensor | None) -> tuple[Tensor, Tensor]:
+def project_and_route(
+    x: Tensor, a: Tensor, router: Tensor, plan: Plan, gates: Tensor | None, change: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """``h`` ``(tokens, r + N)`` and ``u`` ``(tokens, N r)`` of ``x`` ``(tokens, in)``, ``A`` and ``W_g``."""
     (tokens, width), columns = x.shape, plan.rank + plan.heads
     hidden, u = x.new_empty(tokens, columns), x.new_empty(tokens, plan.heads * plan.rank)
-    tensors = x, a, router, hidden, u, gates if gates is not None else u
-    constants = width, plan.heads, plan.rank, gates is not None, 16, 256, max(16, triton.next_power_of_2(columns))
+    tensors = x, a, router, hidden, u, _or(gates, u), _or(change, u)
+    shape = 16, 256, max(16, triton.next_power_of_2(columns))
+    constants = width, plan.heads, plan.rank, gates is not None, change is not None, *shape
     _launch(_project_and_route, (-(-tokens // 16), 1, 1), tensors, (tokens,), constants)
     return hidden, u
 
@@ -294,12 +321,21 @@ def updates(x: Tensor, plan: Plan) -> bool:
     return fits and x.shape[0] <= FEW_TOKENS and plan.heads * plan.rank <= 256
 
 
-def whole_update(y: Tensor, x: Tensor, a: Tensor, router: Tensor, b: Tensor, plan: Plan, gates: Tensor | None) -> None:
+def whole_update(
+    y: Tensor,
+    x: Tensor,
+    a: Tensor,
+    router: Tensor,
+    b: Tensor,
+    plan: Plan,
+    gates: Tensor | None,
+    change: Tensor | None = None,
+) -> None:
     """Add ``s B u`` to ``y`` ``(tokens, out)`` in one launch, where nothing is kept for a backward pass."""
     (tokens, width), out = x.shape, y.shape[1]
     columns, wide = triton.next_power_of_2(plan.rank + plan.heads), triton.next_power_of_2(plan.heads * plan.rank)
     block = max(16, min(128, TILE // wide))
-    tensors = y, x, a, router, b, gates if gates is not None else y
+    tensors = y, x, a, router, b, _or(gates, y), _or(change, y)
     shape = block, 2 * TILE // columns, columns, wide
-    constants = out, width, plan.heads, plan.rank, gates is not None, *shape
+    constants = out, width, plan.heads, plan.rank, gates is not None, change is not None, *shape
     _launch(_whole_update, (-(-out // block), tokens, 1), tensors, (plan.scale,), constants, warps=8)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
-from hydralora.tuner import fused
+from hydralora.tuner import fused, operators  # noqa: F401  # the operators are called by name
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.gating import GATES
 from hydralora.tuner.register import register_when_ready
@@ -62,6 +62,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.balance: Tensor | None = None  # scalar with gradient, of the last training forward
         self.factors: Tensor | None = None  # (N,) set by `override_experts`
         self.forced: int | None = None
+        self.change: Tensor | None = None  # (2, N): both of these as a factor and a summand of every gate
         self.choice: Tensor | None = None  # (batch,) head of each example, -1 for none; of `choose_heads`
         self.real: Tensor | None = None  # (batch, tokens) 0 for padding, where the tuner knows it
         base = self.get_base_layer()
@@ -135,7 +136,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if plan is not None and fused.is_frozen(self.base_layer, x.dtype):
             return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
-        if plan is not None and result.dtype == x.dtype:
+        if plan is not None and result.dtype == x.dtype and not torch.compiler.is_compiling():
             return fused.run(self, x, names[0], plan, result)
         for name in names:
             heads = self.hydralora_B[name]
@@ -149,10 +150,10 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             return self.gate_row
         wide = torch.promote_types(x.dtype, torch.float32)
         room = torch.empty((*x.shape[:-1], count), dtype=wide, device=x.device)
-        self._keep(room)
+        self.keep_gates(room)
         return room.view(-1, count)
 
-    def _keep(self, gates: Tensor) -> None:
+    def keep_gates(self, gates: Tensor) -> None:
         """Hold the gates ``(..., N)`` of this pass until they are taken."""
         if self.gate_row is not None and gates.numel() == self.gate_row.numel():
             self.gate_row.copy_(gates.view_as(self.gate_row))
@@ -208,7 +209,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if self.factors is not None:
             gates = gates * self.factors.to(gates)
         if self.capture:
-            self._keep(gates.detach())
+            self.keep_gates(gates.detach())
         return gates.to(hidden.dtype)
 
     def _chosen(self, x: Tensor, count: int) -> Tensor:

@@ -32,7 +32,15 @@ class Plan(NamedTuple):
 
 
 def update(
-    y: Tensor, x: Tensor, a: Tensor, router: Tensor | None, b: Tensor, plan: Plan, gates: Tensor | None, keep: bool
+    y: Tensor,
+    x: Tensor,
+    a: Tensor,
+    router: Tensor | None,
+    b: Tensor,
+    plan: Plan,
+    gates: Tensor | None,
+    change: Tensor | None,
+    keep: bool,
 ) -> Tensor | None:
     """Add ``s B u`` to ``y`` ``(tokens, out)`` and fill ``gates``.
 
@@ -41,15 +49,15 @@ def update(
     kernels = kernels_for(x, plan)
     if kernels is None:
         hidden = project(x, a, router, plan)
-        u = mix(hidden, plan, gates)
+        u = mix(hidden, plan, gates, change)
     elif not keep and kernels.updates(x, plan):
-        kernels.whole_update(y, x, a, router, b, plan, gates)
+        kernels.whole_update(y, x, a, router, b, plan, gates, change)
         return None
     elif kernels.projects(x, plan):
-        hidden, u = kernels.project_and_route(x, a, router, plan, gates)
+        hidden, u = kernels.project_and_route(x, a, router, plan, gates, change)
     else:
         hidden = project(x, a, router, plan)
-        u = kernels.route(hidden, plan, gates)
+        u = kernels.route(hidden, plan, gates, change)
     y.addmm_(u, b.t(), alpha=plan.scale)
     return hidden
 
@@ -62,12 +70,17 @@ def project(x: Tensor, a: Tensor, router: Tensor | None, plan: Plan) -> Tensor:
     return torch.cat((hidden, hidden @ router.t()), -1) if plan.router_input else hidden  # type: ignore[union-attr]
 
 
-def mix(hidden: Tensor, plan: Plan, gates: Tensor | None = None) -> Tensor:
-    """``u = g (x) A x`` ``(tokens, N r)`` of ``h``, and ``gates`` ``(tokens, N)`` filled where given."""
+def mix(hidden: Tensor, plan: Plan, gates: Tensor | None = None, change: Tensor | None = None) -> Tensor:
+    """``u = g (x) A x`` ``(tokens, N r)`` of ``h``, and ``gates`` ``(tokens, N)`` filled where given.
+
+    ``change`` ``(2, N)`` holds what each gate is multiplied with, and what is added then.
+    """
     columns, low = _columns(hidden, plan)
     if not plan.router_input:
         return (low * plan.share).expand(plan.heads, plan.rank, -1).reshape(-1, len(hidden)).t()
-    shares = _softmax(columns, plan)
+    shares = softmax(columns, plan)
+    if change is not None:
+        shares = shares * change[0].unsqueeze(-1) + change[1].unsqueeze(-1)
     if gates is not None:
         gates.copy_(shares.t())
     return (shares.to(hidden.dtype).unsqueeze(1) * low).flatten(0, 1).t()
@@ -82,7 +95,7 @@ def _columns(hidden: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     return columns, columns[: plan.rows].unflatten(0, (1 if plan.shared else plan.heads, plan.rank))
 
 
-def _softmax(columns: Tensor, plan: Plan) -> Tensor:
+def softmax(columns: Tensor, plan: Plan) -> Tensor:
     """Gates ``(N, tokens)`` in float32, or float64 where ``h`` is."""
     return columns[plan.rows :].softmax(0, dtype=torch.promote_types(columns.dtype, torch.float32))
 
@@ -107,7 +120,7 @@ def _gradients(hidden: Tensor, grad_u: Tensor, plan: Plan) -> tuple[Tensor, Tens
         from_heads = by_head.sum(0) if plan.shared else by_head.flatten(0, 1)
         scaled = (low * (plan.share * plan.scale)).expand_as(by_head).flatten(0, 1)
         return (from_heads * (plan.share * plan.scale)).t(), scaled.t()
-    shares = _softmax(columns, plan)  # (N, tokens)
+    shares = softmax(columns, plan)  # (N, tokens)
     gates = shares.to(hidden.dtype).unsqueeze(1)
     narrow = torch.empty_like(columns)
     weighted = gates * by_head * plan.scale
