@@ -49,17 +49,37 @@ class GateCapture:
     def __init__(self, model: nn.Module, enabled: bool = True) -> None:
         self.layers = gate_layers(model) if enabled else {}
         self.names = list(self.layers)
+        self.rows: Tensor | None = None  # (layers, 1, experts), of `reserve`
 
     def __enter__(self) -> GateCapture:
         for layer in self.layers.values():
             layer.capture = True
-            layer.kept_gates.clear()
+        self.forget()
         return self
 
     def __exit__(self, *error: object) -> None:
         for layer in self.layers.values():
-            layer.capture = False
+            layer.capture, layer.gate_row = False, None
+        self.forget()
+        self.rows = None
+
+    def forget(self) -> None:
+        """Drop what earlier passes left."""
+        for layer in self.layers.values():
             layer.kept_gates.clear()
+
+    def reserve(self) -> None:
+        """Let passes over one token write their gates into one buffer that stays in place, as a CUDA graph needs it.
+
+        From then on ``take`` gives the buffer's content where no longer pass came last.
+        """
+        if self.layers and self.rows is None:
+            layers = list(self.layers.values())
+            counts = [max(layer.num_experts[name] for name in layer.active_adapters) for layer in layers]
+            weight = next(layers[0].hydralora_B.parameters())
+            self.rows = torch.zeros(len(layers), 1, max(counts), device=weight.device)
+            for layer, row in zip(layers, self.rows, strict=True):
+                layer.gate_row = row
 
     def take(self) -> Tensor:
         """Gates of the last forward pass, ``(layers, batch, tokens, experts)``, and forget them.
@@ -68,6 +88,8 @@ class GateCapture:
             AdapterError: When no forward pass has happened since the last call.
         """
         kept = [layer.kept_gates for layer in self.layers.values()]
+        if self.rows is not None and not any(kept):
+            return self.rows.unsqueeze(1).clone()
         if not kept or not all(kept):
             raise AdapterError("No gate weights were captured. Run the model inside the context first.")
         found = [gates.pop() for gates in kept]
@@ -107,10 +129,20 @@ def override_experts(
                 row[expert] = factor
             layer.factors = row.to(next(layer.hydralora_B[layer.active_adapters[0]].parameters()).device)
             layer.forced = forced
+            layer.change = _as_change(layer.factors, forced)
         yield
     finally:
         for layer in layers.values():
-            layer.factors, layer.forced = None, None
+            layer.factors, layer.forced, layer.change = None, None, None
+
+
+def _as_change(factors: Tensor, forced: int | None) -> Tensor:
+    """``(2, N)``: the factor and the summand of every gate that mute, scale and force experts."""
+    if forced is None:
+        return torch.stack((factors, torch.zeros_like(factors)))
+    alone = torch.zeros_like(factors)
+    alone[forced] = factors[forced]
+    return torch.stack((torch.zeros_like(factors), alone))
 
 
 def _plan(layers: dict[str, Any], factors: Any) -> dict[str, dict[int, float]]:

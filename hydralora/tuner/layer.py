@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
+from hydralora.tuner import fused, operators  # noqa: F401  # the operators are called by name
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.gating import GATES
 from hydralora.tuner.register import register_when_ready
@@ -35,7 +36,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
     """
 
     adapter_layer_names = ("hydralora_A", "hydralora_B", "hydralora_router")
-    other_param_names = ("r", "num_experts", "scaling", "options", "hydralora_dropout")
+    other_param_names = ("r", "num_experts", "scaling", "options", "plans", "hydralora_dropout")
 
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, name: str, config: HydraLoraConfig, **kwargs: Any
@@ -47,6 +48,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.num_experts: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
         self.options: dict[str, HydraLoraConfig] = {}
+        self.plans: dict[str, fused.Plan | None] = {}  # what `fused` computes of an adapter, if it can
         self.hydralora_dropout = nn.ModuleDict()
         self.hydralora_A = nn.ModuleDict()
         self.hydralora_B = nn.ModuleDict()
@@ -56,9 +58,11 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.capture = False
         # Gates (..., N) float32 of the last forward; a list, since setting a module's attribute is slow.
         self.kept_gates: list[Tensor] = []
+        self.gate_row: Tensor | None = None  # (1, N) float32: where one token's gates go, of `GateCapture.reserve`
         self.balance: Tensor | None = None  # scalar with gradient, of the last training forward
         self.factors: Tensor | None = None  # (N,) set by `override_experts`
         self.forced: int | None = None
+        self.change: Tensor | None = None  # (2, N): both of these as a factor and a summand of every gate
         self.choice: Tensor | None = None  # (batch,) head of each example, -1 for none; of `choose_heads`
         self.real: Tensor | None = None  # (batch, tokens) 0 for padding, where the tuner knows it
         base = self.get_base_layer()
@@ -85,6 +89,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self.r[adapter_name], self.num_experts[adapter_name] = rank, heads
         self.scaling[adapter_name] = config.scaling(self.name, rank)
         self.options[adapter_name] = config
+        self.plans[adapter_name] = fused.make_plan(config, rank, self.scaling[adapter_name])
         dropout = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
         self.hydralora_dropout[adapter_name] = dropout
         rows = rank if config.shared_a else rank * heads
@@ -127,31 +132,34 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             self.unmerge()
         plain = not (self.disable_adapters or self.merged)
         names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
-        if names and self._adds_in_place(x, names, args, kwargs):
-            # Rows are flattened first: adding into a view would copy its gradient in the backward pass.
-            flat = self.base_layer(x.reshape(-1, self.in_features))  # (tokens, out)
-            for name in names:
-                narrow = self._gated(x, name)  # (..., N r)
-                weight = self.hydralora_B[name].weight
-                flat.addmm_(narrow.reshape(-1, narrow.shape[-1]), weight.t(), alpha=self.scaling[name])
-            return flat.view(*x.shape[:-1], self.out_features)
+        plan = fused.usable(self, x, names[0]) if len(names) == 1 and not (args or kwargs) else None
+        if plan is not None and fused.is_frozen(self.base_layer, x.dtype):
+            return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
+        if plan is not None and result.dtype == x.dtype and not torch.compiler.is_compiling():
+            return fused.run(self, x, names[0], plan, result)
         for name in names:
             heads = self.hydralora_B[name]
             narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
             result = result + (heads(narrow) * self.scaling[name]).to(result.dtype)
         return result
 
-    def _adds_in_place(self, x: Tensor, names: list[str], args: Any, kwargs: Any) -> bool:
-        """Whether the update can be added into the base's output, which is exact and saves a copy.
+    def room_for_gates(self, x: Tensor, count: int) -> Tensor:
+        """Where a forward pass writes its gates, ``(tokens, N)`` in float32 or wider."""
+        if self.gate_row is not None and x.numel() == self.in_features:
+            return self.gate_row
+        wide = torch.promote_types(x.dtype, torch.float32)
+        room = torch.empty((*x.shape[:-1], count), dtype=wide, device=x.device)
+        self.keep_gates(room)
+        return room.view(-1, count)
 
-        Only a plain linear layer's output is surely fresh, and one type throughout is needed.
-        """
-        base = self.base_layer
-        if type(base) is not nn.Linear or args or kwargs or torch.is_autocast_enabled(x.device.type):
-            return False
-        types = {self.hydralora_B[name].weight.dtype for name in names}
-        return types == {x.dtype} == {base.weight.dtype}
+    def keep_gates(self, gates: Tensor) -> None:
+        """Hold the gates ``(..., N)`` of this pass until they are taken."""
+        if self.gate_row is not None and gates.numel() == self.gate_row.numel():
+            self.gate_row.copy_(gates.view_as(self.gate_row))
+        else:
+            self.kept_gates.clear()
+            self.kept_gates.append(gates)
 
     def _gated(self, x: Tensor, name: str) -> Tensor:
         """``u = g (x) A x`` ``(..., N r)``: every head's share of the narrow product."""
@@ -201,8 +209,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if self.factors is not None:
             gates = gates * self.factors.to(gates)
         if self.capture:
-            self.kept_gates.clear()
-            self.kept_gates.append(gates.detach())
+            self.keep_gates(gates.detach())
         return gates.to(hidden.dtype)
 
     def _chosen(self, x: Tensor, count: int) -> Tensor:

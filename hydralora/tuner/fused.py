@@ -1,0 +1,254 @@
+"""The frozen layer and its routed update as one function with a gradient of its own.
+
+``y = W0 x + s B (g (x) A x)``. The update is added into the function's own output, the input's gradient of the
+update into that of the frozen layer, and the gated ``u = g (x) A x`` ``(tokens, N r)`` is computed again in the
+backward pass instead of being kept. Between the passes stay ``x``, the weights and the narrow ``h = [A x | logits]``
+``(tokens, rows + N)``. ``HydraLoraLinear`` in plain torch operations is the reference: the same numbers, but for
+the order of additions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.module import _has_any_global_hook
+
+from hydralora.tuner import routing
+from hydralora.tuner.config import HydraLoraConfig
+from hydralora.tuner.routing import Plan
+
+if TYPE_CHECKING:
+    from hydralora.tuner.layer import HydraLoraLinear
+
+# Options that a plan holds, that `usable` looks at, or that say nothing of what a layer computes.
+UNDERSTOOD = frozenset(
+    "r num_experts lora_alpha use_rslora rank_pattern alpha_pattern shared_a combine router_input "
+    "lora_dropout dropout_place balance_weight head_mask head_compensation "
+    "router_init head_init head_init_gamma init_weights bias fan_in_fan_out "
+    "target_modules exclude_modules modules_to_save layers_to_transform layers_pattern "
+    "task_type peft_type auto_mapping peft_version base_model_name_or_path revision inference_mode".split()
+)
+
+
+def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
+    """What the function computes for an adapter of rank r and scale s; None where an option is not one of its own."""
+    heads = config.num_experts
+    for option in fields(config):
+        default = option.default if option.default_factory is MISSING else option.default_factory()
+        if option.name not in UNDERSTOOD and getattr(config, option.name) != default:
+            return None
+    router_input = config.router_input if heads > 1 and config.combine == "router" else ""
+    if router_input == "pooled" or (config.combine == "hard" and heads > 1):
+        return None
+    share = 1.0 / heads if config.combine == "mean" else 1.0
+    return Plan(heads, rank, config.shared_a, router_input, share, scale)
+
+
+def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
+    """The plan of the adapter ``name`` where nothing at work now needs the layer's torch operations, else None.
+
+    Those remain for dropout and balance loss in training, silent heads, gradients of overridden ones, mixed types,
+    autocast, what cannot follow the function (``_is_followed``), and weights that others wrap or gather.
+    """
+    plan, options = layer.plans[name], layer.options[name]
+    if plan is None or (layer.change is not None and (torch.is_grad_enabled() or not plan.router_input)):
+        return None
+    if (options.lora_dropout or options.balance_weight) if layer.training else options.head_mask:
+        return None
+    if layer.capture and not plan.router_input:
+        return None
+    if torch.is_autocast_enabled(x.device.type) or not _is_followed(layer):
+        return None
+    if not all(is_plain(module, x.dtype) for module in _linears(layer, name) if module is not None):
+        return None
+    scale = layer.scaling[name]
+    return plan if plan.scale == scale else plan._replace(scale=scale)
+
+
+def _linears(layer: HydraLoraLinear, name: str) -> tuple[nn.Linear, nn.Linear | None, nn.Linear]:
+    """A, router and B of an adapter. By the dictionaries behind the names, which are ten times as fast to ask."""
+    parts: Any = layer._modules
+    return (
+        parts["hydralora_A"]._modules[name],
+        parts["hydralora_router"]._modules.get(name),
+        parts["hydralora_B"]._modules[name],
+    )
+
+
+def _is_followed(layer: HydraLoraLinear) -> bool:
+    """Whether what runs this pass follows our function: no ``torch.func``, forward derivative, trace or export.
+
+    Compiled passes take the operator, which knows no override.
+    """
+    if torch.compiler.is_compiling():
+        return not torch.compiler.is_exporting() and layer.change is None
+    transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    return not (transformed or torch.jit.is_tracing())
+
+
+def is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether calling this linear layer is its product in ``dtype`` and nothing else: no hook, wrapper or sharding."""
+    if type(module) is not nn.Linear or "forward" in module.__dict__ or _has_any_global_hook():
+        return False
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    weight: Any = module._parameters["weight"]
+    return type(weight) is nn.Parameter and weight.dtype == dtype
+
+
+def is_frozen(base: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether the base layer's product can be computed here: a plain frozen linear layer of the input's type."""
+    if not is_plain(base, dtype):
+        return False
+    return not any(weight is not None and weight.requires_grad for weight in base._parameters.values())
+
+
+def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor | None) -> Tensor:
+    """Output ``(..., out)`` of a layer; ``start`` is the base layer's where it was called as a module."""
+    down, router, up = _linears(layer, name)
+    frozen = layer._modules["base_layer"]._parameters if start is None else {}  # type: ignore[union-attr]
+    weights = (
+        frozen.get("weight"),
+        frozen.get("bias"),
+        down._parameters["weight"],
+        router._parameters["weight"] if router is not None else None,
+        up._parameters["weight"],
+    )
+    if torch.compiler.is_compiling():
+        y, hidden = torch.ops.hydralora.routed(x, *weights, *plan)
+        if layer.capture:
+            layer.keep_gates(routing.softmax(hidden.detach().t(), plan).t().unflatten(0, x.shape[:-1]))
+        return y
+    gates = layer.room_for_gates(x, plan.heads) if layer.capture else None
+    if torch.is_grad_enabled():
+        return RoutedLinear.apply(x, start, *weights, plan, gates)
+    return compute(x, start, *weights, plan, gates, layer.change, keep=False)[0]
+
+
+def compute(
+    x: Tensor,
+    start: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    a: Tensor,
+    router: Tensor | None,
+    b: Tensor,
+    plan: Plan,
+    gates: Tensor | None,
+    change: Tensor | None = None,
+    *,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Output ``(..., out)``, and ``h`` ``(tokens, rows + N)`` where it is to be kept; nothing has a gradient.
+
+    Args:
+        x: Input ``(..., in)``.
+        start: Output ``(..., out)`` of a base layer that was called as a module; it is not changed.
+        weight: ``(out, in)`` of the frozen layer, where it is computed here.
+        bias: ``(out,)`` of it.
+        a: ``(rows, in)``; rows are r, or N r where each head has an A of its own.
+        router: ``(N, in)`` or ``(N, rows)``.
+        b: The stacked heads ``(out, N r)``.
+        plan: What is computed.
+        gates: ``(tokens, N)`` float32 to be filled, where somebody looks.
+        change: ``(2, N)`` float32, what gates are multiplied with and what is added; without a gradient only.
+        keep: Whether a backward pass follows.
+    """
+    dense = x.contiguous()
+    if start is None:
+        y = functional.linear(dense, weight, bias)  # type: ignore[arg-type]
+    else:
+        y = start.clone(memory_format=torch.contiguous_format)
+    flat, rows = y.view(-1, y.shape[-1]), dense.view(-1, x.shape[-1])
+    return y, routing.update(flat, rows, a, router, b, plan, gates, change, keep)
+
+
+def gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    a: Tensor,
+    router: Tensor | None,
+    b: Tensor,
+    hidden: Tensor,
+    plan: Plan,
+    *,
+    to_x: bool = True,
+    to_a: bool = True,
+    to_b: bool = True,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of ``x``; of what met it, ``(rows + N, in)``; of a router on ``A x``; of B ``(out, N r)``.
+
+    ``grad`` is that of the output ``(..., out)``; the others are as in ``compute``.
+    """
+    rows, flat, many = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]), a.shape[0]
+    narrow, scaled = routing.gradients(hidden, flat @ b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
+    stacked = plan.router_input == "x"
+    first = narrow if stacked else narrow[:, :many]
+    grad_b = flat.t() @ scaled if to_b else None
+    both = first.t() @ rows if to_a else None
+    from_low = narrow[:, many:].t() @ hidden[:, :many] if to_a and plan.router_input == "Ax" else None
+    if not to_x:
+        return None, both, from_low, grad_b
+    down = torch.cat((a, router)) if stacked else a  # type: ignore[arg-type]
+    grad_x = first @ down if weight is None else (flat @ weight).addmm_(first, down)
+    return grad_x.view(x.shape), both, from_low, grad_b
+
+
+class RoutedLinear(torch.autograd.Function):
+    """``(..., in)`` to ``(..., out)``: the frozen layer and one adapter; see the module."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        start: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        a: Tensor,
+        router: Tensor | None,
+        b: Tensor,
+        plan: Plan,
+        gates: Tensor | None,
+    ) -> Tensor:
+        """Output ``(..., out)``; the arguments are those of ``compute``."""
+        y, hidden = compute(x, start, weight, bias, a, router, b, plan, gates, keep=True)
+        ctx.save_for_backward(x, weight, bias, a, router, b, hidden)
+        ctx.plan = plan
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Gradients of ``forward``'s arguments; differentiable themselves where a graph of them is asked for."""
+        if torch.is_grad_enabled():
+            return _by_torch(ctx, grad)
+        x, weight, _, a, router, b, hidden = ctx.saved_tensors
+        to_x, to_start, _, _, to_a, to_router, to_b, _, _ = ctx.needs_input_grad
+        grad_x, both, from_low, grad_b = gradients(
+            grad, x, weight, a, router, b, hidden, ctx.plan, to_x=to_x, to_a=to_a or to_router, to_b=to_b
+        )
+        many = a.shape[0]
+        grad_a = both[:many] if both is not None else None
+        grad_router = both[many:] if both is not None and ctx.plan.router_input == "x" else from_low
+        return grad_x, grad if to_start else None, None, None, grad_a, grad_router, grad_b, None, None
+
+
+def _by_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward pass as operations that have gradients themselves."""
+    x, weight, bias, a, router, b, _ = ctx.saved_tensors
+    rows = x.reshape(-1, x.shape[-1])
+    y = routing.mix(routing.project(rows, a, router, ctx.plan), ctx.plan) @ b.t() * ctx.plan.scale
+    if weight is not None:
+        y = y + functional.linear(rows, weight, bias)
+    places = [place for place in (0, 4, 5, 6) if ctx.needs_input_grad[place]]
+    inputs = {0: x, 4: a, 5: router, 6: b}
+    found = torch.autograd.grad(y.view(grad.shape), [inputs[place] for place in places], grad, create_graph=True)
+    result: list[Tensor | None] = [None] * 9
+    result[1] = grad if ctx.needs_input_grad[1] else None
+    for place, gradient in zip(places, found, strict=True):
+        result[place] = gradient
+    return tuple(result)

@@ -1,0 +1,341 @@
+"""Triton kernels of the routing: its forward pass, its gradient, and both products around it where tokens are few.
+
+Imported only where Triton is installed. ``HP``, ``RP``, ``CP`` and ``JP`` are N, r, r + N and N r rounded up to powers
+of two, as tiles must be. Arithmetic is float32; what torch would round to the layer's type on the way (``h``, and the
+gates before they are multiplied) is rounded here too. Where A is shared, ``h`` has r columns and the logits follow.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hydralora.tuner.routing import Plan
+
+TILE = 4096  # numbers of one tile (tokens, N, r) that a program holds in registers
+SOME_TOKENS = 2048  # up to here the product with A and router is done in the kernel: launches cost more than work
+FEW_TOKENS = 4  # up to here the whole update is one kernel
+HALVES = (torch.bfloat16, torch.float16)
+
+
+@triton.jit
+def _softmax(logits, there):
+    """Softmax over the last axis of a tile ``(BLOCK, columns)``; zero where not ``there``."""
+    logits = tl.where(there, logits, float("-inf"))
+    shares = tl.exp(logits - tl.max(logits, 1)[:, None])
+    return shares / tl.sum(shares, 1)[:, None]
+
+
+@triton.jit
+def _changed(shares, change, n, there, HEADS: tl.constexpr):
+    """Gates ``(BLOCK, columns)`` times the first row of ``change`` ``(2, N)`` plus its second; ``n`` is the expert."""
+    factor = tl.load(change + n, mask=there, other=0.0)
+    return shares * factor[None, :] + tl.load(change + HEADS + n, mask=there, other=0.0)[None, :]
+
+
+@triton.jit
+def _tile(HEADS: tl.constexpr, RANK: tl.constexpr, SHARED: tl.constexpr, HP: tl.constexpr, RP: tl.constexpr):
+    """Columns of ``A x`` ``(1, HP, RP)`` (the same for every head where A is shared) and of ``u``, and which exist."""
+    n, r = tl.arange(0, HP)[None, :, None], tl.arange(0, RP)[None, None, :]
+    there = (n < HEADS) & (r < RANK)
+    of_u = n * RANK + r
+    of_low = r + n * 0 if SHARED else of_u
+    return of_low, of_u, there
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _route(
+    hidden,
+    u,
+    gates,
+    change,
+    tokens,
+    HEADS: tl.constexpr,
+    RANK: tl.constexpr,
+    SHARED: tl.constexpr,
+    KEEP: tl.constexpr,
+    CHANGED: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HP: tl.constexpr,
+    RP: tl.constexpr,
+):
+    rows: tl.constexpr = RANK if SHARED else HEADS * RANK
+    t = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # (BLOCK,)
+    n = tl.arange(0, HP)
+    inside, seen = t < tokens, n < HEADS
+    row = hidden + t * (rows + HEADS)
+    logits = tl.load(row[:, None] + rows + n[None, :], mask=inside[:, None] & seen[None, :], other=0.0)
+    shares = _softmax(logits.to(tl.float32), seen[None, :])  # (BLOCK, HP)
+    if CHANGED:
+        shares = _changed(shares, change, n, seen, HEADS)
+    if KEEP:
+        place = gates + t[:, None] * HEADS + n[None, :]
+        tl.store(place, shares, mask=inside[:, None] & seen[None, :])
+    of_low, of_u, there = _tile(HEADS, RANK, SHARED, HP, RP)
+    there = there & inside[:, None, None]
+    low = tl.load(row[:, None, None] + of_low, mask=there, other=0.0).to(tl.float32)  # (BLOCK, HP, RP)
+    rounded = shares.to(u.dtype.element_ty).to(tl.float32)
+    product = (rounded[:, :, None] * low).to(u.dtype.element_ty)
+    tl.store(u + t[:, None, None] * (HEADS * RANK) + of_u, product, mask=there)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _route_backward(
+    hidden,
+    grad_u,
+    grad_hidden,
+    scaled,
+    tokens,
+    scale,
+    HEADS: tl.constexpr,
+    RANK: tl.constexpr,
+    SHARED: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HP: tl.constexpr,
+    RP: tl.constexpr,
+):
+    rows: tl.constexpr = RANK if SHARED else HEADS * RANK
+    kind = scaled.dtype.element_ty
+    t = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    n, r = tl.arange(0, HP), tl.arange(0, RP)
+    inside, seen = t < tokens, n < HEADS
+    row = hidden + t * (rows + HEADS)
+    logits = tl.load(row[:, None] + rows + n[None, :], mask=inside[:, None] & seen[None, :], other=0.0)
+    shares = _softmax(logits.to(tl.float32), seen[None, :])  # (BLOCK, HP)
+    rounded = shares.to(kind).to(tl.float32)[:, :, None]
+    of_low, of_u, there = _tile(HEADS, RANK, SHARED, HP, RP)
+    there = there & inside[:, None, None]
+    low = tl.load(row[:, None, None] + of_low, mask=there, other=0.0).to(tl.float32)  # (BLOCK, HP, RP)
+    wide = t[:, None, None] * (HEADS * RANK) + of_u
+    back = tl.load(grad_u + wide, mask=there, other=0.0).to(tl.float32) * scale
+    tl.store(scaled + wide, (rounded * low * scale).to(kind), mask=there)
+    out = grad_hidden + t * (rows + HEADS)
+    if SHARED:
+        total = tl.sum(rounded * back, 1)  # (BLOCK, RP)
+        tl.store(out[:, None] + r[None, :], total.to(kind), mask=inside[:, None] & (r < RANK)[None, :])
+    else:
+        tl.store(out[:, None, None] + of_low, (rounded * back).to(kind), mask=there)
+    grad_gates = tl.sum(back * low, 2)  # (BLOCK, HP)
+    grad_logits = shares * (grad_gates - tl.sum(shares * grad_gates, 1)[:, None])
+    tl.store(out[:, None] + rows + n[None, :], grad_logits.to(kind), mask=inside[:, None] & seen[None, :])
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _project_and_route(
+    x,
+    a,
+    router,
+    hidden,
+    u,
+    gates,
+    change,
+    tokens,
+    WIDTH: tl.constexpr,
+    HEADS: tl.constexpr,
+    RANK: tl.constexpr,
+    KEEP: tl.constexpr,
+    CHANGED: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr,
+    CP: tl.constexpr,
+):
+    """``h = [A x | W_g x]`` and ``u`` of ``BLOCK`` tokens by parts of ``STRIDE`` columns of ``x``; one shared A."""
+    kind = u.dtype.element_ty
+    t = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    c, k = tl.arange(0, CP), tl.arange(0, STRIDE)
+    inside, low, logit = t < tokens, c < RANK, (c >= RANK) & (c < RANK + HEADS)
+    total = tl.zeros((BLOCK, CP), tl.float32)
+    for begin in range(0, WIDTH, STRIDE):
+        column = begin + k
+        there = column < WIDTH
+        part = tl.load(x + t[:, None] * WIDTH + column[None, :], mask=inside[:, None] & there[None, :], other=0.0)
+        of_a = tl.load(a + c[None, :] * WIDTH + column[:, None], mask=low[None, :] & there[:, None], other=0.0)
+        of_router = tl.load(
+            router + (c - RANK)[None, :] * WIDTH + column[:, None], mask=logit[None, :] & there[:, None], other=0.0
+        )
+        total = tl.dot(part, of_a + of_router, total)
+    rounded = total.to(kind)  # (BLOCK, CP)
+    kept = inside[:, None] & (c < RANK + HEADS)[None, :]
+    tl.store(hidden + t[:, None] * (RANK + HEADS) + c[None, :], rounded, mask=kept)
+    values = rounded.to(tl.float32)
+    shares = _softmax(values, logit[None, :])
+    if CHANGED:
+        shares = _changed(shares, change, c - RANK, logit, HEADS)
+    if KEEP:
+        tl.store(gates + t[:, None] * HEADS + (c - RANK)[None, :], shares, mask=inside[:, None] & logit[None, :])
+    shares = shares.to(kind).to(tl.float32)
+    for n in tl.static_range(HEADS):
+        gate = tl.sum(tl.where(c[None, :] == RANK + n, shares, 0.0), 1)  # (BLOCK,)
+        place = u + t[:, None] * (HEADS * RANK) + n * RANK + c[None, :]
+        tl.store(place, (gate[:, None] * values).to(kind), mask=inside[:, None] & low[None, :])
+
+
+@triton.jit
+def _whole_update(
+    y,
+    x,
+    a,
+    router,
+    b,
+    gates,
+    change,
+    scale,
+    OUT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HEADS: tl.constexpr,
+    RANK: tl.constexpr,
+    KEEP: tl.constexpr,
+    CHANGED: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr,
+    CP: tl.constexpr,
+    JP: tl.constexpr,
+):
+    """``y += s B u`` of one token and ``BLOCK`` outputs. Each program computes ``h`` anew, from the cache."""
+    kind = y.dtype.element_ty
+    t = tl.program_id(1).to(tl.int64)
+    c, k = tl.arange(0, CP), tl.arange(0, STRIDE)
+    low, logit = c < RANK, (c >= RANK) & (c < RANK + HEADS)
+    total = tl.zeros((CP, STRIDE), tl.float32)
+    for begin in tl.range(0, WIDTH, STRIDE, num_stages=3):
+        column = begin + k
+        there = column < WIDTH
+        part = tl.load(x + t * WIDTH + column, mask=there, other=0.0)
+        of_a = tl.load(a + c[:, None] * WIDTH + column[None, :], mask=low[:, None] & there[None, :], other=0.0)
+        of_router = tl.load(
+            router + (c - RANK)[:, None] * WIDTH + column[None, :], mask=logit[:, None] & there[None, :], other=0.0
+        )
+        total += (of_a + of_router).to(tl.float32) * part.to(tl.float32)[None, :]
+    values = tl.sum(total, 1).to(kind).to(tl.float32)[None, :]  # (1, CP)
+    shares = _softmax(values, logit[None, :])
+    if CHANGED:
+        shares = _changed(shares, change, c - RANK, logit, HEADS)
+    if KEEP:
+        place = gates + t * HEADS + (c - RANK)[None, :]
+        tl.store(place, shares, mask=logit[None, :] & (tl.program_id(0) == 0))
+    shares = shares.to(kind).to(tl.float32)
+    j = tl.arange(0, JP)[:, None]  # column n r + i of u
+    gate = tl.sum(tl.where(c[None, :] == RANK + j // RANK, shares, 0.0), 1)  # (JP,)
+    u = (gate * tl.sum(tl.where(c[None, :] == j % RANK, values, 0.0), 1)).to(kind).to(tl.float32)
+    o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    j = tl.arange(0, JP)
+    there = (o < OUT)[:, None] & (j < HEADS * RANK)[None, :]
+    heads = tl.load(b + o[:, None].to(tl.int64) * (HEADS * RANK) + j[None, :], mask=there, other=0.0)
+    added = tl.sum(heads.to(tl.float32) * u[None, :], 1) * scale  # (BLOCK,)
+    place = y + t * OUT + o
+    before = tl.load(place, mask=o < OUT, other=0.0).to(tl.float32)
+    tl.store(place, (before + added).to(kind), mask=o < OUT)
+
+
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+def _launch(
+    kernel: Any,
+    grid: tuple[int, int, int],
+    tensors: tuple[Tensor, ...],
+    numbers: tuple,
+    constants: tuple,
+    warps: int = 4,
+) -> None:
+    """Run ``kernel`` on the tensors' device; from the second time on without Triton's look at every argument.
+
+    What Triton would look at is in the key (type, device, constants) or the same at each call (the numbers are not
+    specialised on), but for the pointers: only those divisible by 16 take the short way.
+    """
+    first, places = tensors[0], 0
+    for tensor in tensors:
+        places |= tensor.data_ptr()
+    device, arguments = first.get_device(), (*tensors, *numbers, *constants)
+    key = (kernel.__name__, first.dtype, device, constants)
+    known = _compiled.get(key) if places % 16 == 0 else None
+    if known is not None and device == torch.cuda.current_device():
+        known[grid](*arguments)
+        return
+    with torch.cuda.device(device) if device >= 0 else nullcontext():  # no device: Triton's interpreter
+        made = kernel[grid](*arguments, num_warps=warps)
+    if made is not None and places % 16 == 0:
+        _compiled[key] = made
+
+
+@cache
+def _sizes(plan: Plan) -> tuple[int, int, int]:
+    """Tokens of a tile, and N and r rounded up."""
+    heads, rank = triton.next_power_of_2(plan.heads), triton.next_power_of_2(plan.rank)
+    return max(1, min(128, TILE // (heads * rank))), heads, rank
+
+
+def _or(wanted: Tensor | None, stand_in: Tensor) -> Tensor:
+    """A kernel's argument where there may be none; the kernel does not look at what stands in."""
+    return stand_in if wanted is None else wanted
+
+
+def route(hidden: Tensor, plan: Plan, gates: Tensor | None, change: Tensor | None = None) -> Tensor:
+    """``u = g (x) A x`` ``(tokens, N r)`` of ``h`` ``(tokens, rows + N)``; fills ``gates`` ``(tokens, N)``, float32."""
+    tokens, (block, heads, rank) = hidden.shape[0], _sizes(plan)
+    u = hidden.new_empty(tokens, plan.heads * plan.rank)
+    tensors = hidden, u, _or(gates, u), _or(change, u)
+    constants = plan.heads, plan.rank, plan.shared, gates is not None, change is not None, block, heads, rank
+    _launch(_route, (-(-tokens // block), 1, 1), tensors, (tokens,), constants)
+    return u
+
+
+def route_backward(hidden: Tensor, grad_u: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Gradient of ``h`` and ``s u``, from ``h`` and ``B^T dy`` ``(tokens, N r)``; see ``routing.gradients``."""
+    tokens, (block, heads, rank) = hidden.shape[0], _sizes(plan)
+    grad_hidden, scaled = torch.empty_like(hidden), torch.empty_like(grad_u)
+    constants = plan.heads, plan.rank, plan.shared, block, heads, rank
+    grid = (-(-tokens // block), 1, 1)
+    _launch(_route_backward, grid, (hidden, grad_u, grad_hidden, scaled), (tokens, plan.scale), constants)
+    return grad_hidden, scaled
+
+
+def projects(x: Tensor, plan: Plan) -> bool:
+    """Whether ``project_and_route`` takes this input and pays off: few tokens of two bytes a number, one shared A."""
+    fits = plan.shared and plan.router_input == "x" and plan.rank + plan.heads <= 128 and x.dtype in HALVES
+    return fits and x.shape[0] <= SOME_TOKENS
+
+
+def project_and_route(
+    x: Tensor, a: Tensor, router: Tensor, plan: Plan, gates: Tensor | None, change: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """``h`` ``(tokens, r + N)`` and ``u`` ``(tokens, N r)`` of ``x`` ``(tokens, in)``, ``A`` and ``W_g``."""
+    (tokens, width), columns = x.shape, plan.rank + plan.heads
+    hidden, u = x.new_empty(tokens, columns), x.new_empty(tokens, plan.heads * plan.rank)
+    tensors = x, a, router, hidden, u, _or(gates, u), _or(change, u)
+    shape = 16, 256, max(16, triton.next_power_of_2(columns))
+    constants = width, plan.heads, plan.rank, gates is not None, change is not None, *shape
+    _launch(_project_and_route, (-(-tokens // 16), 1, 1), tensors, (tokens,), constants)
+    return hidden, u
+
+
+def updates(x: Tensor, plan: Plan) -> bool:
+    """Whether ``whole_update`` takes this input and pays off: a few tokens, one narrow shared A."""
+    fits = plan.shared and plan.router_input == "x" and plan.rank + plan.heads <= 32
+    return fits and x.shape[0] <= FEW_TOKENS and plan.heads * plan.rank <= 256
+
+
+def whole_update(
+    y: Tensor,
+    x: Tensor,
+    a: Tensor,
+    router: Tensor,
+    b: Tensor,
+    plan: Plan,
+    gates: Tensor | None,
+    change: Tensor | None = None,
+) -> None:
+    """Add ``s B u`` to ``y`` ``(tokens, out)`` in one launch, where nothing is kept for a backward pass."""
+    (tokens, width), out = x.shape, y.shape[1]
+    columns, wide = triton.next_power_of_2(plan.rank + plan.heads), triton.next_power_of_2(plan.heads * plan.rank)
+    block = max(16, min(128, TILE // wide))
+    tensors = y, x, a, router, b, _or(gates, y), _or(change, y)
+    shape = block, 2 * TILE // columns, columns, wide
+    constants = out, width, plan.heads, plan.rank, gates is not None, change is not None, *shape
+    _launch(_whole_update, (-(-out // block), tokens, 1), tensors, (plan.scale,), constants, warps=8)
