@@ -138,7 +138,7 @@ def test_density_finds_the_planted_kinds_and_says_what_is_noise(tmp_path, method
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"method": "guess"}, "`method` must be one of kmeans, hdbscan, dbscan, got 'guess'"),
+        ({"method": "guess"}, "`method` must be one of kmeans, embeddings, hdbscan, dbscan, got 'guess'"),
         ({"method": "dbscan", "k": 3}, "DBSCAN finds the number of clusters by itself"),
         ({"method": "dbscan", "options": {"radius": -1}}, "`radius`: input should be greater than 0, got -1"),
         ({"options": {"radius": 1}}, "`radius` is not a setting here"),
@@ -202,5 +202,5 @@ def test_an_example_outside_the_corpus_is_refused(trades):
 
 
 def test_clusters_of_an_earlier_version_say_that_they_keep_no_words(trades, tmp_path):
-    with pytest.raises(CorpusError, match=r"made by an earlier version\. Cluster the corpus again"):
+    with pytest.raises(CorpusError, match=r"or by an earlier version\. Cluster the corpus again"):
         explain_row(trades[0], tmp_path, 0)
