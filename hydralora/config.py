@@ -44,6 +44,22 @@ class TrainConfig(Settings):
         description="Peak learning rate; 0 chooses 0.64 / width of the base, at most 0.004 (a tenth of it "
         "where every weight is trained)",
     )
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor", "lion"] = Field(
+        "adamw",
+        description="Optimizer: AdamW, AdamW with 8-bit states, Adafactor or Lion; 8-bit and Lion need bitsandbytes",
+    )
+    b_rate: float = Field(
+        1.0, ge=0.01, le=1_000.0, title="Rate of B", description="Learning rate of B over that of A (LoRA+ takes 16)"
+    )
+    router_rate: float = Field(
+        1.0, ge=0.0, le=1_000.0, title="Rate of the router", description="Learning rate of the router over that of A"
+    )
+    neftune_noise: float = Field(
+        0.0, ge=0.0, le=1_000.0, description="Noise on the embeddings while training (NEFTune takes 5); 0 is none"
+    )
+    order: Literal["shuffled", "by length"] = Field(
+        "shuffled", description="Order of the examples: by lot, or batches of like length, which pads less"
+    )
     warmup_fraction: float = Field(0.05, ge=0.0, le=1.0, description="Share of the steps before the peak is reached")
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the peak"
@@ -87,6 +103,13 @@ class TrainConfig(Settings):
         le=MOST_STEPS,
         description="Measure the held-out loss every so many steps; 0 is never",
         json_schema_extra=unit("steps"),
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        le=1_000,
+        description="End the run when the held-out loss has not fallen for so many measurements; 0 never does",
+        json_schema_extra=unit("measurements"),
     )
     save_every: int = Field(
         50,

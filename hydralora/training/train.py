@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from hydralora.adapters.build import add_adapter, count_parameters
 from hydralora.bases.load import context_length, fingerprint, load_base
@@ -36,6 +36,12 @@ from hydralora.results import AdapterFacts, RunSummary, TrainingSet
 from hydralora.training.trainer import AdapterTrainer, Plan, StepReporter, StepValues
 
 log = logging.getLogger(__name__)
+OPTIMIZERS = {  # by the names of `transformers.training_args.OptimizerNames`
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "adafactor": "adafactor",
+    "lion": "lion_32bit",
+}
 MAX_EVALUATED = 256  # held-out examples whose loss is measured during training
 
 
@@ -109,7 +115,7 @@ def train_adapter(
         partly_examples=data.training_set.partly,
         leaking_examples=data.training_set.leaking,
         training_hash=data.training_set.hash,
-        note=_note(config, data, tokenizer, given_length),
+        note=" ".join(filter(None, [_note(config, data, tokenizer, given_length), _early(config.train, step)])),
         **best_step(trainer.state.log_history),
         trainable=counts.trainable,
         router=counts.router,
@@ -222,10 +228,12 @@ def make_trainer(model: Any, plan: Plan, reporter: StepReporter, width: int) -> 
         train_dataset=rows,
         eval_dataset=measured or None,
         data_collator=collator,
-        callbacks=[reporter],
+        callbacks=[reporter, *_early_end(config.train, bool(measured))],
     )
     trainer.remove_callback(PrinterCallback)  # steps are reported, not printed
     trainer.gate_every = config.train.gate_every
+    if (config.train.b_rate, config.train.router_rate) != (1.0, 1.0):
+        trainer.rates = config.train
     reporter.trainer = trainer
     trainer.prepare(plan)
     return trainer, measured
@@ -295,6 +303,22 @@ def learning_rate_for(width: int, method: str = "hydralora") -> float:
     return min(4e-3, 0.64 / max(1, width)) * (0.1 if method == "full" else 1.0)
 
 
+def _early_end(train: TrainConfig, has_held_out: bool) -> list[TrainerCallback]:
+    """What ends a run whose held-out loss does not fall any more.
+
+    Raises:
+        TrainingError: When that loss is never measured.
+    """
+    if not train.patience:
+        return []
+    if not has_held_out or not train.eval_every:
+        raise TrainingError(
+            f"`patience` is {train.patience}, but no held-out loss is measured. Raise `held_out_fraction` and "
+            "`eval_every`, or set `patience` to 0."
+        )
+    return [EarlyStoppingCallback(early_stopping_patience=train.patience)]
+
+
 def _arguments(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> TrainingArguments:
     train = config.train
     return TrainingArguments(
@@ -304,6 +328,12 @@ def _arguments(config: RunConfig, run_folder: Path, has_held_out: bool, width: i
         per_device_eval_batch_size=train.batch_size,  # measuring takes no more memory than training
         gradient_accumulation_steps=train.accumulation,
         learning_rate=train.learning_rate or learning_rate_for(width, config.method),
+        optim=OPTIMIZERS[train.optimizer],
+        neftune_noise_alpha=train.neftune_noise or None,
+        train_sampling_strategy="group_by_length" if train.order == "by length" else "random",
+        metric_for_best_model="eval_loss" if has_held_out and train.eval_every else None,  # its checkpoint is kept
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=bool(train.patience),  # how often it has not fallen in a row
         lr_scheduler_type=train.scheduler,
         warmup_steps=int(train.warmup_fraction * train.max_steps),
         weight_decay=train.weight_decay,
@@ -356,6 +386,16 @@ def _note(config: RunConfig, data: Data, tokenizer: Any, given_length: int) -> s
     if has_talks and config.train.learn == "all" and not can_mask(tokenizer):
         found.append(CANNOT_MASK)
     return " ".join(found)
+
+
+def _early(train: TrainConfig, step: int) -> str:
+    """That a run ended before its last step, and why; empty where it did not."""
+    if step >= train.max_steps:
+        return ""
+    return (
+        f"It ended at step {step:,} of {train.max_steps:,}: the held-out loss had not fallen for {train.patience} "
+        "measurements."
+    )
 
 
 def _versions() -> dict[str, str]:

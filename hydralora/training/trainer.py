@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hydralora.config import RunConfig
+from hydralora.config import RunConfig, TrainConfig
 from hydralora.corpus.batches import Collator, Encoded
 from hydralora.corpus.encode import IGNORED
 from hydralora.corpus.examples import Example
@@ -21,6 +21,7 @@ from hydralora.corpus.tasks import Tasks
 from hydralora.errors import TrainingError
 from hydralora.files import seal_checkpoint
 from hydralora.progress import Progress
+from hydralora.training.rates import rate_groups
 from hydralora.training.state import has_state, load_state, save_state
 from hydralora.tuner.gates import GateCapture
 
@@ -56,6 +57,7 @@ class AdapterTrainer(Trainer):
     gate_every = 0
     tokens_seen = 0  # not padding, since the last logged step
     gate_means: dict[str, list[float]] | None = None
+    rates: TrainConfig | None = None  # where B or the router learn at a rate of their own
     measured: tuple[float, int] = (0.0, 0)  # summed loss and answer tokens of the held-out rows so far
 
     @classmethod
@@ -83,6 +85,15 @@ class AdapterTrainer(Trainer):
             load_state(self.model, folder)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> Any:
+        """The optimizer, with rates of their own for B and the router where they are asked for."""
+        if self.rates is not None and self.optimizer is None:  # type: ignore[has-type]
+            decayed = self.get_decay_parameter_names(self.model)
+            groups = rate_groups(self.model.named_parameters(), self.rates, self.args.learning_rate, decayed)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = kind(groups, **options)
+        return super().create_optimizer(model)
 
     def compute_loss(  # type: ignore[no-untyped-def]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
