@@ -55,8 +55,9 @@ def split_cluster(
     placed = place_texts(texts, before.seed, asked_k, step)
     inside = np.flatnonzero(grouped.cluster[texts.first] == number)  # distinct texts of the cluster
     if len(inside) < max(k or 2, 2):
+        texts_inside = "one distinct text" if len(inside) == 1 else f"{len(inside)} distinct texts"
         raise CorpusError(
-            f"Cluster {cluster_name(number)} holds {len(inside)} distinct texts, too few for {k or 2} parts. "
+            f"Cluster {cluster_name(number)} holds {texts_inside}, too few for {k or 2} parts. "
             "Choose fewer parts, or leave it whole."
         )
     k = k or _suggested(placed.points[inside], before.seed, step)
