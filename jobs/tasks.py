@@ -79,7 +79,8 @@ def split(job: Job) -> dict[str, Any]:
     how = {name: asked[name] for name in ("k", "asked_k")}
     aside = f"edit-{asked['edit_id']}"
     result, name = split_cluster(_corpus(job), clusters, asked["number"], **how, aside=aside, progress=job.progress)
-    return {"clusters": result.dump(), "grouping": name}
+    parts = [number for number in result.all_numbers if len(result.branches) - 1 in result.paths[result.place(number)]]
+    return {"clusters": result.dump(), "grouping": name, "parts": parts}
 
 
 def train(job: Job) -> results.RunSummary:

@@ -98,7 +98,7 @@ class ClusterEdits:
         clustering, result = self._open(corpus_id)
         check_numbers(result, [number])
         positions = np.flatnonzero(self.clusterings.numbers(clustering) == number)
-        made = self.exclusions.add(corpus_id, positions.tolist(), f'cluster "{result.shown_name(number)}"')
+        made = self.exclusions.add(corpus_id, positions.tolist(), exclusion_reason(result, number))
         details = {"number": number, "title": result.title(number), "exclusion": made.id, "rows": made.count}
         try:
             return self._add(clustering, "exclude", details)
@@ -145,8 +145,7 @@ class ClusterEdits:
         pending = next((edit for edit in clustering.edits if edit.is_pending), None)
         if pending is not None:
             raise UserError(f"Cluster {pending.details['title']} is being split. Wait for it, or undo it.")
-        assert clustering.result is not None  # it is finished
-        return clustering, clustering.result
+        return clustering, clustering.clusters
 
     def _grouped(self, clustering: Clustering, result: Clusters) -> Grouped:
         return Grouped.read(self.clusterings.folder(clustering), result)
@@ -201,8 +200,14 @@ class ClusterEdits:
             return Edit.of(row, job=job_of(session, row.job_id))
 
 
+def exclusion_reason(result: Clusters, number: int) -> str:
+    """Why the examples of a cluster are left out."""
+    return f'cluster "{result.shown_name(number)}"'
+
+
 def write_split(session: Session, job: JobRow) -> None:
     """Write what a split has made into its edit."""
     row = session.get(ClusterEditRow, job.payload["edit_id"])
     if row is not None and job.result is not None:
         row.result, row.grouping = job.result["clusters"], job.result["grouping"]
+        row.details = {**row.details, "parts": job.result["parts"]}

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from hydralora.bounds import MOST_EXPERTS
 from hydralora.config import RunConfig, parse_config
+from hydralora.errors import UserError
 from hydralora.results import Clusters, ImportOptions, Part, Preview, Roles, RunSummary
 from jobs.kinds import PREVIEWS
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
@@ -205,6 +206,13 @@ class Clustering(Record):
     left_out: tuple[int, ...]
 
     @property
+    def clusters(self) -> Clusters:
+        """What is told of the clusters as they stand; UserError where it is not finished."""
+        if self.result is None:
+            raise UserError("This clustering is not finished yet. Wait for it.")
+        return self.result
+
+    @property
     def to_undo(self) -> Edit | None:
         """The edit that undoing takes back: the newest that stands."""
         return next((edit for edit in self.edits if edit.is_active), None)
@@ -222,7 +230,8 @@ class Clustering(Record):
     @property
     def is_edited(self) -> bool:
         """Whether somebody has decided which clusters there are."""
-        return bool(self.left_out) or any(edit.is_active and edit.action in ("merge", "split") for edit in self.edits)
+        made = (edit for edit in self.edits if edit.is_active and not edit.is_pending)
+        return bool(self.left_out) or any(edit.action in ("merge", "split") for edit in made)
 
     @property
     def chosen_k(self) -> int | None:

@@ -313,7 +313,7 @@ def test_the_elbow_marks_the_suggested_number(client: TestClient, stored: Stored
 def test_an_unfinished_clustering_says_so(client: TestClient, stored: Stored) -> None:
     waiting = stored.store.clusterings.add(stored.corpus().id, 2)
     reply = client.get(f"/ui/figures/clusterings/{waiting.id}/map")
-    assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet.")
+    assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet. Wait for it.")
 
 
 def test_a_clustering_whose_files_are_gone_says_so(client: TestClient, stored: Stored) -> None:
