@@ -144,7 +144,9 @@ def header(pages: Sequence[tuple[str, str]], current: str, *, has_sign_out: bool
     )
 
 
-def table(head_row: list[str], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()) -> Markup:
+def table(
+    head_row: Sequence[object], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()
+) -> Markup:
     """A table; columns in ``numbers`` are right-aligned."""
     numeric = set(numbers)
 

@@ -53,10 +53,11 @@ def figure_router(store: Store) -> APIRouter:
     @router.get("/figures/clusterings/{clustering_id}/{view}")
     def clustering(clustering_id: Id, view: View) -> Response:
         found = store.clusterings.get(clustering_id)
+        result = found.clusters
         if view == "elbow":
-            return _reply(figures.elbow(found.clusters))
+            return _reply(figures.elbow(result))
         x, y = _places(store.home.clustering(clustering_id))
-        return _reply(figures.corpus_map(store.clusterings.numbers(found), x, y, found.clusters))
+        return _reply(figures.corpus_map(store.clusterings.numbers(found), x, y, result))
 
     @router.get("/figures/runs/{run_id}/{view}")
     def run(run_id: Id, view: View, layer: Name = "") -> Response:

@@ -35,7 +35,7 @@ def cluster_list(clustering: Clustering) -> Markup:
         "<div class='foot'><button type='button' class='hy-btn' data-act='merge' disabled>Merge</button>"
         "<span data-words role='status'></span></div>"
     )
-    head = "<div class='top' aria-hidden='true'><span>Cluster</span><span>Rows</span></div>"
+    head = "<div class='row top' aria-hidden='true'><span>Cluster</span><span>Rows</span></div>"
     return Markup(
         f"<div class='hy-clusters'>{head}<ul aria-label='Clusters'>{items}</ul>{foot if found.k > 1 else ''}</div>"
     )
@@ -46,7 +46,7 @@ def _item(clustering: Clustering, node: Node) -> str:
         return _branch(clustering, node)
     found, number = clustering.clusters, node.number
     letter, name = cluster_name(number), cards.text(node.name)
-    words = cards.text(", ".join(found.words[found.place(number)][:WORDS]))
+    words = cards.text(", ".join(_words(found, number)))
     is_out = number in clustering.left_out
     state = "<em>left out</em> " if is_out else ""
     tick = (
@@ -54,9 +54,15 @@ def _item(clustering: Clustering, node: Node) -> str:
         f"<span class='hy-chip {cluster_class(number)}'>{letter}</span><b>{name}</b>"
     )
     return (
-        f"<li><label>{tick}</label><span class='num'>{node.rows:,}</span>{_menu(found, number, is_out)}"
+        f"<li class='row'><label>{tick}</label><span class='num'>{node.rows:,}</span>{_menu(found, number, is_out)}"
         f"<span class='words'>{state}{words}</span></li>"
     )
+
+
+def _words(found: Clusters, number: int) -> list[str]:
+    """The words that stand below a name: those that are not the name already."""
+    words = found.words[found.place(number)]
+    return words[:WORDS] if found.given_name(number) else words[3 : 3 + WORDS]
 
 
 def _menu(found: Clusters, number: int, is_out: bool) -> str:
@@ -77,9 +83,9 @@ def _branch(clustering: Clustering, node: Node) -> str:
     """What was split, with its parts inside."""
     inside = "".join(_item(clustering, part) for part in node.parts)
     key = "-".join(str(leaf.number) for leaf in node.leaves())
-    many = f"split into {len(node.parts)}"
+    name, many = cards.text(node.name), f"split into {len(node.parts)}"
     return (
-        f"<li class='branch'><details data-branch='{key}' open><summary><b>{cards.text(node.name)}</b>"
+        f"<li class='branch'><details data-branch='{key}' open><summary class='row split'><b>{name}</b>"
         f"<span class='words'>{many}</span><span class='num'>{node.rows:,}</span></summary>"
         f"<ul aria-label='Parts of {escape(node.name, quote=True)}'>{inside}</ul></details></li>"
     )
@@ -89,7 +95,7 @@ def label_table(found: Clusters) -> Markup:
     """Labels beside clusters, and how well they agree; empty where the corpus has no labels that repeat."""
     if not found.labels or found.nmi is None:
         return Markup("")
-    head = ["Label", *(cluster_name(number) for number in found.all_numbers)]
+    head: list[object] = ["Label", *(cards.cluster(number) for number in found.all_numbers)]
     rows: list[list[object]] = [
         [_short(label), *(_count(value, row) for value in row)]
         for label, row in zip(found.labels[:SHOWN_LABELS], found.label_table, strict=False)
