@@ -40,7 +40,7 @@ export function start(element, props, trigger, watch) {
   element.dataset.wired = "1";
   let last = "";
   let ticked = new Set();
-  let folded = new Set();
+  const folded = new Set();
   element.addEventListener("focusin", (event) => {
     last = nameOf(event.target);
     closeMenus(element, event.target.closest("details.menu"));
