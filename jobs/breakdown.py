@@ -30,11 +30,11 @@ def start_breakdown(store: Store, run_id: int, *, own_seeds: bool = False) -> li
         raise UserError(
             f"Run {run_id} was not trained here, so its settings are not known. Start from a run of this studio."
         )
-    clusters = _count_clusters(store, run)
+    clusters = _clusters(store, run)
     options = run.config.adapter.model_dump()
     adapter = {name: options[name] for name in ("r", "lora_alpha", "target_modules") if name in options}
     started = []
-    for cluster in range(1, clusters + 1):
+    for cluster in (number + 1 for number in clusters):
         seed = run.config.train.seed + (cluster if own_seeds else 0)
         train = {**run.config.train.model_dump(), "only_cluster": cluster, "seed": seed}
         config = {"base": run.base, "method": "lora", "adapter": adapter, "train": train}
@@ -44,13 +44,14 @@ def start_breakdown(store: Store, run_id: int, *, own_seeds: bool = False) -> li
     return started
 
 
-def _count_clusters(store: Store, run: Run) -> int:
+def _clusters(store: Store, run: Run) -> list[int]:
+    """The numbers of the clusters, as somebody has edited them."""
     clustering = store.clusterings.latest(run.corpus_id, finished=True)
     if clustering is None or clustering.result is None:
         raise UserError("The corpus of this run has no clusters yet. Cluster it first, then break it down.")
     if clustering.result.k < 2:
         raise UserError("The corpus has only one cluster, so there is nothing to break down. Choose another k.")
-    return clustering.result.k
+    return clustering.result.all_numbers
 
 
 def find_breakdown(store: Store, run: Run, *, own_seeds: bool = False) -> list[Run]:
@@ -63,16 +64,21 @@ def find_breakdown(store: Store, run: Run, *, own_seeds: bool = False) -> list[R
         if other.is_imported or other.method != "lora":
             continue
         cluster = other.config.train.only_cluster
-        same = (other.corpus_id, other.base, other.clustering_id, other.config.train.selection) == (
+        same = (other.corpus_id, other.base, *_trained_on(other), other.config.train.selection) == (
             run.corpus_id,
             run.base,
-            clustering.id if clustering else None,
+            *((clustering.id, clustering.grouping) if clustering else (None, "")),
             run.config.train.selection,
         )
         seed = run.config.train.seed + (cluster if own_seeds else 0)
         if cluster and same and other.config.train.seed == seed:
             found.setdefault(cluster, other)
     return [found[cluster] for cluster in sorted(found)]
+
+
+def _trained_on(run: Run) -> tuple[int | None, str]:
+    """The clustering of a run, and the grouping that edits had made of it."""
+    return run.clustering_id, run.grouping or ""
 
 
 def describe_breakdown(runs: list[Run]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from hydralora.corpus.clusters.grouping import half_written
 from hydralora.corpus.quality import FOLDER as QUALITY
 from hydralora.errors import UserError
 from hydralora.files import PART
@@ -168,6 +169,10 @@ def _half_a_clustering(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [_aside(home.clustering(payload["clustering_id"]))]
 
 
+def _half_a_split(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return half_written(home.corpus(payload["corpus_id"]), f"edit-{payload['edit_id']}")
+
+
 def _half_an_export(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [_aside(home.analysis(payload["analysis_id"]))]
 
@@ -260,6 +265,14 @@ for _kind in (
         limits=_limits_of_cluster,
         leftovers=_half_a_clustering,
         writer="jobs.store.clusterings.write_result",
+    ),
+    Kind(
+        "split",
+        "Split of a cluster",
+        "jobs.tasks.split",
+        limits=_limits_of_cluster,
+        leftovers=_half_a_split,
+        writer="jobs.store.cluster_edits.write_split",
     ),
     Kind(
         "train",

@@ -84,6 +84,19 @@ def cluster(job: Job) -> results.Clusters:
     return cluster_corpus(_corpus(job), out, k=asked["k"], seed=asked["seed"], progress=job.progress, **how)
 
 
+def split(job: Job) -> dict[str, Any]:
+    """Split one cluster of a corpus."""
+    from hydralora.corpus.clusters.splitting import split_cluster
+
+    asked, clusters = job.payload, _clusters(job)
+    assert clusters is not None  # a split is of a clustering
+    how = {name: asked[name] for name in ("k", "asked_k")}
+    aside = f"edit-{asked['edit_id']}"
+    result, name = split_cluster(_corpus(job), clusters, asked["number"], **how, aside=aside, progress=job.progress)
+    parts = [number for number in result.all_numbers if len(result.branches) - 1 in result.paths[result.place(number)]]
+    return {"clusters": result.dump(), "grouping": name, "parts": parts}
+
+
 def train(job: Job) -> results.RunSummary:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
     from hydralora.bases.load import fit_threads
@@ -213,7 +226,12 @@ def _corpus(job: Job) -> Path:
 
 
 def _clusters(job: Job) -> Path | None:
-    clustering = job.payload.get("clustering_id")
+    """The clusters that the job's run was started with, as somebody had edited them then."""
+    from hydralora.corpus.clusters.grouping import open_grouping
+
+    clustering, grouping = (job.payload.get(name) for name in ("clustering_id", "grouping"))
+    if grouping:
+        return open_grouping(_corpus(job), grouping)
     return job.home.clustering(clustering) if clustering else None
 
 

@@ -15,7 +15,7 @@ from hydralora.config import parse_config
 from hydralora.errors import UserError
 from hydralora.samples import CORPORA
 from hydralora.training.presets import PRESETS, preset_settings, settings_for
-from jobs.store.records import Job
+from jobs.store.records import Clustering, Job
 from jobs.store.status import JobStatus
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Tour:
         if clustering.result is None:
             return self._fail_with(clustering.job)
         if "run_id" not in notes:
-            train = self._settings(notes)
+            train = self._settings(notes, clustering)
             if train is not None:
                 adapter = {"num_experts": clustering.experts}
                 config = {"base": BASE, "method": METHOD, "adapter": adapter, "train": train}
@@ -165,11 +165,11 @@ class Tour:
             for kind in LOOKS:
                 store.analyses.ask(notes["run_id"], kind)
 
-    def _settings(self, notes: dict[str, Any]) -> dict[str, Any] | None:
+    def _settings(self, notes: dict[str, Any], clustering: Clustering) -> dict[str, Any] | None:
         """Steps that fill the minutes on this machine; None while its speed is being measured."""
         speeds, config = self.store.speeds, parse_config({"base": BASE, "method": METHOD})
         speed = speeds.get(notes["corpus_id"], config)
-        job = None if speed else speeds.ask(notes["corpus_id"], config, notes["clustering_id"])
+        job = None if speed else speeds.ask(notes["corpus_id"], config, clustering)
         if job is not None and not job.is_finished:
             return None
         examples = self.store.corpora.get(notes["corpus_id"]).examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -143,7 +144,9 @@ def header(pages: Sequence[tuple[str, str]], current: str, *, has_sign_out: bool
     )
 
 
-def table(head_row: list[str], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()) -> Markup:
+def table(
+    head_row: Sequence[object], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()
+) -> Markup:
     """A table; columns in ``numbers`` are right-aligned."""
     numeric = set(numbers)
 
@@ -189,6 +192,13 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def moment(seconds: float) -> str:
+    """A time of day, with the date when it is not today."""
+    then = time.localtime(seconds)
+    same_day = time.strftime("%Y%m%d", then) == time.strftime("%Y%m%d")
+    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -1,19 +1,26 @@
-"""What a finished clustering says about the number of experts, in the same words on pages and in commands."""
+"""What a finished clustering says about the number of experts, and what was edited, in the same words on pages and in
+commands."""
 
 from __future__ import annotations
+
+import math
 
 from hydralora.bounds import MOST_EXPERTS
 from hydralora.corpus.clusters.options import METHODS
 from hydralora.corpus.clusters.why import Why
+from hydralora.errors import UserError
+from hydralora.plain import shown
 from hydralora.results import Clusters, cluster_name
-from jobs.store.records import Clustering
+from jobs.store.records import Clustering, Edit
 
 BORDERLINE = 0.1  # of a distance between points of unit length
+TOLD_EDITS = 4  # that the reason of a number names
 
 
 def experts_title(clustering: Clustering) -> str:
     """How many experts a finished clustering speaks for, and whether it was chosen or suggested."""
-    return f"{'chosen' if clustering.chosen_k else 'suggested'} number of experts: {clustering.experts}"
+    is_chosen = clustering.chosen_k or clustering.is_edited
+    return f"{'chosen' if is_chosen else 'suggested'} number of experts: {clustering.experts}"
 
 
 def experts_reason(clustering: Clustering) -> str:
@@ -22,7 +29,9 @@ def experts_reason(clustering: Clustering) -> str:
     if found is None:
         return ""
     reason = found.reason
-    if clustering.chosen_k:
+    if clustering.is_edited:
+        reason = f"{edits_reason(clustering)} The measures suggest {found.suggested_k}: {reason}"
+    elif clustering.chosen_k:
         limit = f" More than {MOST_EXPERTS} experts cannot be trained." if clustering.chosen_k > MOST_EXPERTS else ""
         reason = f"You clustered it into {clustering.chosen_k}.{limit} {_beside(clustering.chosen_k, found)}: {reason}"
     return " ".join(filter(None, [reason, elbow_sentence(found), noise_sentence(found)]))
@@ -55,6 +64,73 @@ def noise_sentence(found: Clusters) -> str:
     return f"{rows} noise to {METHODS[found.method].title} and counted with the nearest cluster."
 
 
+def edits_reason(clustering: Clustering) -> str:
+    """Why an edited clustering speaks for its number of experts: what you did, and what it comes to."""
+    found = clustering.clusters
+    made = [edit for edit in reversed(clustering.edits) if edit.is_active and not edit.is_pending]
+    did = [_lower(edit_sentence(edit)) for edit in made if edit.action in ("merge", "split")]
+    more = [f"made {len(did) - TOLD_EDITS} more edits"] if len(did) > TOLD_EDITS else []
+    if clustering.left_out:
+        more.append(f"left {in_words([found.title(number) for number in clustering.left_out])} out")
+    count = found.k - len(clustering.left_out)
+    limit = f" More than {MOST_EXPERTS} experts cannot be trained." if count > MOST_EXPERTS else ""
+    kept = "1 cluster" if count == 1 else f"{count} clusters"
+    return f"You {in_words([*did[:TOLD_EDITS], *more])}: {kept}.{limit}"
+
+
+def edit_sentence(edit: Edit) -> str:
+    """What an edit did, or does, to which clusters, as they were called then; without its end."""
+    details = edit.details
+    match edit.action:
+        case "rename" if details["name"]:
+            return f"Renamed {details['before']} to “{details['name']}”"
+        case "rename":
+            return f"Took the name of {details['before']} back"
+        case "merge":
+            return f"Merged {in_words(details['titles'])} into {cluster_name(details['kept'])}"
+        case "split":
+            parts = len(details["parts"]) if "parts" in details else details["k"]
+            return f"Split {details['title']}" + (f" into {parts}" if parts else "")
+    return f"Left {details['title']} out ({details['rows']:,} rows)"
+
+
+def edit_state(edit: Edit) -> str:
+    """Whether an edit stands."""
+    if edit.has_failed:
+        return "failed"
+    if edit.undone_at is not None:
+        return "taken back"
+    return "under way" if edit.is_pending else "stands"
+
+
+def edit_author(edit: Edit) -> str:
+    """Where an edit came from; there are no accounts."""
+    return "page" if edit.visitor else "command"
+
+
+def in_words(names: list[str]) -> str:
+    """``C1, C3 and C4``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
+
+
+def find_cluster(found: Clusters, text: str) -> int:
+    """The number of the cluster that a person calls ``C2``, ``2``, or by the name that somebody gave it.
+
+    Raises:
+        UserError: When there is none.
+    """
+    wanted = text.strip().casefold()
+    for number in found.all_numbers:
+        if wanted in (cluster_name(number).casefold(), str(number + 1), found.given_name(number).casefold() or None):
+            return number
+    present = in_words([found.title(number) for number in found.all_numbers[:40]])
+    raise UserError(f"There is no cluster called {shown(text)}. Choose from: {present}.")
+
+
 def why_sentence(found: Why) -> str:
     """Where an example lies, and how clearly."""
     here = f"Example {found.example} lies in {cluster_name(found.cluster)}"
@@ -62,5 +138,7 @@ def why_sentence(found: Why) -> str:
         return f"{here}, the nearest to it: the method calls it noise."
     if found.other is None:
         return f"{here}, the only cluster."
+    if math.isnan(found.margin):  # two clusters that it lay between were merged
+        return f"{here}; {cluster_name(found.other)} comes next. Its words, and what they say:"
     nearness = "nearly as close" if found.margin < BORDERLINE else "further away"
     return f"{here}; {cluster_name(found.other)} is {nearness} (by {found.margin:.2f}). Its words, and what they say:"

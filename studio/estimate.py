@@ -58,7 +58,7 @@ def ask_speed(store: Store, place: Place, *, fetch: bool = False) -> Job | None:
     if not fetch and store.queue.has_waiting("heavy"):
         return None
     clustering = store.clusterings.latest(corpus_id, finished=True)
-    return store.speeds.ask(corpus_id, config, clustering.id if clustering else None)
+    return store.speeds.ask(corpus_id, config, clustering)
 
 
 def settings_of(store: Store, name: str, place: Place) -> dict[str, Any]:

@@ -70,6 +70,22 @@ class Choices(gr.HTML):
         return "html"
 
 
+class ClusterList(gr.HTML):
+    """HTML of the studio with boxes to tick and buttons that tell what is wanted: ``select`` events carry
+    ``{"act", "of"}``.
+
+    ``act`` is the button's ``data-act``, ``of`` the numbers it is about: its own ``data-of``, or those of the boxes
+    that are ticked. The keyboard and the ticks stay where they are when the HTML is drawn anew.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(js_on_load=START % f"{STATIC_ADDRESS}/clusters.js", apply_default_css=False, **kwargs)
+
+    def get_block_name(self) -> str:
+        """Gradio finds the front-end part by this name."""
+        return "html"
+
+
 class LiveChanges(Widget):
     """Tells a page when something that it shows has changed. It is seen only while the studio cannot be reached.
 

@@ -148,7 +148,7 @@ def describe_experts(
     groups: dict[str, Grouping],
     norms: dict[str, list[float]],
     contexts: Contexts,
-    words: list[list[str]],
+    words: dict[int, list[str]],
     seed: int = 0,
 ) -> list[ExpertCard]:
     """One card per expert: change when muted, by group and layer, favourites, norm, one sentence."""
@@ -185,7 +185,7 @@ def _by_group(changes: np.ndarray, groups: Grouping, seed: int) -> list[GroupCha
     return sorted(found, key=lambda row: -row.change)
 
 
-def say(card: ExpertCard, words: list[list[str]]) -> str:
+def say(card: ExpertCard, words: dict[int, list[str]]) -> str:
     """The plain sentence of one card, from its measurements only; labels are named before clusters."""
     whole = card.whole
     kind = next((kind for kind in ("label", "cluster") if kind in card.groups), "part")
@@ -203,7 +203,7 @@ def say(card: ExpertCard, words: list[list[str]]) -> str:
 
 
 def _say_where(
-    kind: str, groups: list[GroupChange], served: list[GroupChange], effect: str, words: list[list[str]]
+    kind: str, groups: list[GroupChange], served: list[GroupChange], effect: str, words: dict[int, list[str]]
 ) -> str:
     """The sentence of an expert that serves some groups, the largest change first."""
     names = ", ".join(_name(row, words) for row in served)
@@ -221,16 +221,18 @@ def _say_where(
     )
 
 
-def _name(row: GroupChange, words: list[list[str]]) -> str:
+def _name(row: GroupChange, words: dict[int, list[str]]) -> str:
     """``C2 (miles, km, convert)`` for a cluster whose words are known; a label is never taken for a cluster."""
-    known = words[row.cluster][:3] if row.cluster is not None and row.cluster < len(words) else []
+    known = words.get(row.cluster, [])[:3] if row.cluster is not None else []
     return f"{row.name} ({', '.join(known)})" if known else row.name
 
 
-def _words(clusters_folder: Path | None) -> list[list[str]]:
-    """The words of each cluster, where the corpus has been clustered."""
-    known = clusters_folder is not None and (clusters_folder / Clusters.FILE).exists()
-    return Clusters.read(clusters_folder).words if clusters_folder is not None and known else []
+def _words(clusters_folder: Path | None) -> dict[int, list[str]]:
+    """The words of each cluster by its number, where the corpus has been clustered."""
+    if clusters_folder is None or not (clusters_folder / Clusters.FILE).exists():
+        return {}
+    found = Clusters.read(clusters_folder)
+    return dict(zip(found.all_numbers, found.words, strict=True))
 
 
 def summarise_cards(cards: list[ExpertCard]) -> str:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from hydralora.analysis.group_gates import SHOWN, group_gates
-from hydralora.analysis.groups import groups_of
+from hydralora.analysis.groups import Grouping, read_groups_of
 from hydralora.analysis.runs import fitting_examples, load_run, settings_on
 from hydralora.corpus.batches import Encoded, padded_batches
 from hydralora.corpus.folder import Corpus
-from hydralora.corpus.tasks import Placed, read_clusters
+from hydralora.corpus.tasks import Placed
 from hydralora.errors import AdapterError
 from hydralora.progress import SILENT, Progress
 from hydralora.results import Favourite, GroupGates, Routing, TokenClasses
@@ -117,7 +117,7 @@ def measure_routing(
         sums.add(gates, batch["input_ids"], batch["attention_mask"], places)
         progress.report(0.9 * len(sums.gates) / len(rows), f"{len(sums.gates):,} examples read")
     assert sums is not None  # there are rows
-    result = summarise(sums, examples, tokenizer, read_clusters(clusters_folder), seed)
+    result = summarise(sums, examples, tokenizer, read_groups_of(examples, clusters_folder), seed)
     cost = seconds["with"] / seconds["without"] - 1 if seconds["without"] else None
     progress.report(1.0, "Writing")
     return result.model_copy(update={"capture_cost": cost}).write(out_folder)
@@ -149,12 +149,11 @@ def _passes(
         yield places, batch, gates, list(capture.names)
 
 
-def summarise(sums: Sums, examples: Placed, tokenizer: Any, clusters: np.ndarray | None, seed: int) -> Routing:
-    """Everything the pages show, from the sums of one pass."""
+def summarise(sums: Sums, examples: Placed, tokenizer: Any, groups: dict[str, Grouping], seed: int) -> Routing:
+    """Everything the pages show, from the sums of one pass; ``groups`` are those of the examples."""
     gates = sums.by_example()  # (examples, L, N)
     mean = gates.mean(0)  # (L, N)
     ids = [i for i, _ in examples]
-    groups = groups_of(examples, clusters)
     effective = np.exp(sums.entropy / sums.tokens)  # (L,)
     return Routing(
         layers=sums.layers,

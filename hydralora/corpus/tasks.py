@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from hydralora.corpus.examples import Example
 from hydralora.errors import TrainingError
-from hydralora.results import cluster_name
+from hydralora.results import Clusters, cluster_name
 from hydralora.results.clusters import ASSIGNMENTS
 
+MOST_NAMED = 40  # clusters that a refusal names
 Placed = list[tuple[int, Example]]  # positions in the corpus and the examples there
 
 
@@ -82,6 +83,14 @@ def read_clusters(folder: Path | None) -> np.ndarray | None:
     return pq.read_table(path)["cluster"].to_numpy() if path is not None and path.exists() else None
 
 
+def read_titles(folder: Path | None) -> dict[int, str]:
+    """What each cluster is called, by its number: ``C2 Returns`` where somebody named it, else ``C2``."""
+    if folder is None or not (folder / Clusters.FILE).exists():
+        return {}
+    found = Clusters.read(folder)
+    return {number: found.title(number) for number in found.all_numbers}
+
+
 def only_cluster(
     train: list[int], held_out: list[int], number: int, clusters_folder: Path | None
 ) -> tuple[list[int], list[int]]:
@@ -97,9 +106,9 @@ def only_cluster(
         raise TrainingError(f"`only_cluster` is {number}, but the corpus has no clusters. Cluster it first.")
     found = [position for position in train if cluster[position] == number - 1]
     if not found:
+        present = ", ".join(cluster_name(int(other)) for other in np.unique(cluster)[:MOST_NAMED])
         raise TrainingError(
-            f"No training example lies in cluster {cluster_name(number - 1)}; the corpus has {cluster_name(0)} to "
-            f"{cluster_name(int(cluster.max()))}. "
-            "Set `only_cluster` to one of these, or to 0 for all."
+            f"No training example lies in cluster {cluster_name(number - 1)}; the corpus has {present}. "
+            "Set `only_cluster` to the number of one of these, or to 0 for all."
         )
     return found, [position for position in held_out if cluster[position] == number - 1]

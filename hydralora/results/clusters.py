@@ -67,6 +67,48 @@ class Clusters(Result):
     )
     labels: list[str] = Field([], description="The corpus' own labels, the most frequent first, up to 100")
     label_table: list[list[int]] = Field([], description="Examples by label and cluster, ``(labels, k)``")
+    numbers: list[int] = Field(
+        [], description="Number of each cluster, from 0, which it keeps whatever is edited; empty stands for 0 to k - 1"
+    )
+    numbers_used: int = Field(0, description="Numbers given so far, those of clusters that are gone among them; 0 is k")
+    given_names: list[str] = Field([], description="Name that somebody gave each cluster, empty where none, ``(k,)``")
+    branches: list[str] = Field([], description="What each cluster that was split was called, in order of the splits")
+    paths: list[list[int]] = Field(
+        [],
+        description="Places in `branches` of what each cluster is part of, outermost first, ``(k, depth)``",
+    )
+
+    @property
+    def all_numbers(self) -> list[int]:
+        """The number of each listed cluster, ``(k,)``."""
+        return self.numbers or list(range(self.k))
+
+    @property
+    def next_number(self) -> int:
+        """The first number that no cluster has ever had."""
+        return self.numbers_used or self.k
+
+    def place(self, number: int) -> int:
+        """Where a cluster stands in the lists.
+
+        Raises:
+            ValueError: When there is no such cluster.
+        """
+        return self.all_numbers.index(number)
+
+    def given_name(self, number: int) -> str:
+        """The name that somebody gave a cluster; empty where nobody did."""
+        return self.given_names[self.place(number)] if self.given_names else ""
+
+    def title(self, number: int) -> str:
+        """``C2 Returns`` for a cluster that somebody named, else ``C2``."""
+        return f"{cluster_name(number)} {self.given_name(number)}".rstrip()
+
+    def shown_name(self, number: int) -> str:
+        """The name that somebody gave a cluster, else the proposed one, else ``C2``."""
+        place = self.place(number)
+        proposed = self.names[place] if self.names else ", ".join(self.words[place][:3])
+        return self.given_name(number) or proposed or cluster_name(number)
 
     def row(self) -> dict[str, Any]:
         """All of it: the pages ask for clusters all the time."""

@@ -43,7 +43,7 @@ class Analyses:
     def ask(self, run_id: int, kind: str, params: dict[str, Any] | None = None) -> Analysis:
         """The analysis with these parameters: the stored one, or a newly queued one.
 
-        ``corpus_id`` and ``clustering_id`` among ``params`` take the place of the run's own.
+        ``corpus_id``, ``clustering_id`` and ``grouping`` among ``params`` take the place of the run's own.
         """
         if kind not in looks():
             raise UserError(f"Analysis '{kind}' is unknown. Choose one of: {', '.join(looks())}.")
@@ -62,6 +62,7 @@ class Analyses:
         question = question_of(kind, params)
         latest = None if run.clustering_id else self.runs.clusterings.latest(run.corpus_id, finished=True)
         clustering_id = run.clustering_id or (latest.id if latest else None)
+        grouping = run.grouping if run.clustering_id else (latest.grouping if latest else None)
         with self._rows.writing() as session:
             asked = self._asked(session, run_id, question)
             if asked is not None and asked[1].status not in BAD:  # by somebody else, a moment ago
@@ -78,6 +79,7 @@ class Analyses:
                 "corpus_id": run.corpus_id,
                 "version": kind_of(kind).version,
                 "clustering_id": clustering_id,
+                "grouping": None if "clustering_id" in (params or {}) else grouping,
                 **(params or {}),
                 "is_own": corpus_id == run.corpus_id and not run.is_imported,
             }
@@ -103,7 +105,8 @@ class Analyses:
         if corpus_id is None or not known:
             return None if run.corpus_id is None else {}
         clustering = self.runs.clusterings.latest(corpus_id, finished=True)
-        return {"corpus_id": corpus_id, "clustering_id": clustering.id if clustering else None}
+        edited = {"grouping": clustering.grouping} if clustering and clustering.grouping else {}
+        return {"corpus_id": corpus_id, "clustering_id": clustering.id if clustering else None, **edited}
 
     def export(self, run_id: int, how: str) -> Analysis:
         """The export of a run in one of its method's ways: the stored one, or a newly queued one.

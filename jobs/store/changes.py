@@ -25,6 +25,7 @@ from hydralora.plain import shown
 from jobs.store.tables import (
     AnalysisRow,
     ChangeRow,
+    ClusterEditRow,
     ClusteringRow,
     ConversationRow,
     CorpusRow,
@@ -78,7 +79,7 @@ def topics_of(row: Any) -> tuple[str, ...]:
             return "all", "runs", f"run-{row.id}"
         case CorpusRow():
             return "all", "corpora", f"corpus-{row.id}"
-        case ClusteringRow() | ExclusionRow():
+        case ClusteringRow() | ClusterEditRow() | ExclusionRow():
             return "all", "corpora", f"corpus-{row.corpus_id}"
         case AnalysisRow():
             return "all", f"run-{row.run_id}"

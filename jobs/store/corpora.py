@@ -24,7 +24,7 @@ from jobs.store.queue import Queue
 from jobs.store.records import Corpus, Job, Reading, asks_alike
 from jobs.store.rows import Rows, clean_name, job_of, jobs_with, refuse_busy, row_of
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
-from jobs.store.tables import AnalysisRow, ClusteringRow, CorpusRow, ExclusionRow, JobRow, RunRow
+from jobs.store.tables import AnalysisRow, ClusterEditRow, ClusteringRow, CorpusRow, ExclusionRow, JobRow, RunRow
 
 MOST_PREVIEWS = 20  # newest looks at a corpus that are read; earlier ones are given up
 
@@ -243,6 +243,7 @@ class Corpora:
     def _forget_clusterings(self, session: Session, corpus_id: int) -> list[Path]:
         """Delete the clusterings of a corpus; gives the folders to remove."""
         rows = session.scalars(select(ClusteringRow).where(ClusteringRow.corpus_id == corpus_id)).all()
+        session.execute(delete(ClusterEditRow).where(ClusterEditRow.corpus_id == corpus_id))
         for row in rows:
             session.delete(row)
         session.flush()

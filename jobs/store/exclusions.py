@@ -49,7 +49,7 @@ class Exclusions:
             bad = wanted[0] if wanted[0] < 0 else wanted[-1]
             raise UserError(f"Example {bad} is outside corpus '{corpus.name}' of {count:,}. Count from 0.")
         with self._rows.writing() as session:
-            present = self._excluded(session, corpus_id)
+            present = self.positions(session, corpus_id)
             new = np.setdiff1d(wanted, present, assume_unique=True)
             if not len(new):
                 raise UserError(
@@ -79,7 +79,7 @@ class Exclusions:
             row.undone_at = undone_at
             session.flush()
             corpus = self.corpora.get(row.corpus_id)
-            if len(self._excluded(session, row.corpus_id)) >= (corpus.examples or 0):
+            if len(self.positions(session, row.corpus_id)) >= (corpus.examples or 0):
                 raise UserError(f"That would leave nothing of corpus '{corpus.name}'. Take others back first.")
             return _copy(row)
 
@@ -92,7 +92,7 @@ class Exclusions:
     def excluded(self, corpus_id: int) -> np.ndarray:
         """Positions that are left out now, ascending."""
         with self._rows.reading() as session:
-            return self._excluded(session, corpus_id)
+            return self.positions(session, corpus_id)
 
     def selection(self, corpus_id: int) -> str:
         """The name of what is left out now, kept beside the corpus for a run to begin with; empty where nothing is."""
@@ -103,7 +103,8 @@ class Exclusions:
         return name_selection(self.excluded(corpus_id))
 
     @staticmethod
-    def _excluded(session: Session, corpus_id: int) -> np.ndarray:
+    def positions(session: Session, corpus_id: int) -> np.ndarray:
+        """Positions that a corpus leaves out now, ascending, within a session."""
         query = select(ExclusionRow.positions).where(
             ExclusionRow.corpus_id == corpus_id, ExclusionRow.undone_at.is_(None)
         )

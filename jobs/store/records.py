@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from hydralora.bounds import MOST_EXPERTS
 from hydralora.config import RunConfig, parse_config
+from hydralora.errors import UserError
 from hydralora.results import Clusters, ImportOptions, Part, Preview, Roles, RunSummary
 from jobs.kinds import PREVIEWS
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
@@ -151,8 +152,49 @@ def asks_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
+class Edit(Record):
+    """One change of clusters: ``rename``, ``merge``, ``split`` or ``exclude``, and the job that makes it, if any.
+
+    ``details`` say of which clusters, as they were called then. ``grouping`` names how the clusters stand after it:
+    None where it changes none, or until its job has succeeded.
+    """
+
+    id: int
+    clustering_id: int
+    action: str
+    details: dict[str, Any]
+    grouping: str | None
+    visitor: str
+    created_at: float
+    undone_at: float | None
+    job: Job | None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether its job has not ended yet."""
+        return self.undone_at is None and self.job is not None and self.grouping is None and not self.job.is_finished
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its job ended without making it."""
+        return self.job is not None and self.job.is_finished and self.grouping is None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it was neither taken back nor failed."""
+        return self.undone_at is None and not self.has_failed
+
+
+@dataclass(frozen=True)
 class Clustering(Record):
-    """A clustering and its job; ``result`` is None until that has succeeded."""
+    """A clustering with its edits, and its job; ``result`` is None until that has succeeded.
+
+    Args:
+        result: What is told of the clusters as they stand now.
+        grouping: Name of how they stand, where somebody has edited them; else empty.
+        edits: Every edit, newest first, those that were taken back among them.
+        left_out: Numbers of the clusters of which every example is left out.
+    """
 
     id: int
     corpus_id: int
@@ -161,11 +203,37 @@ class Clustering(Record):
     result: Clusters | None
     created_at: float
     job: Job | None
+    grouping: str
+    edits: tuple[Edit, ...]
+    left_out: tuple[int, ...]
 
-    @classmethod
-    def of(cls, row: Any, **more: Any) -> Self:
-        """Copy the row; its JSON becomes a result."""
-        return super().of(row, result=typed(Clusters, row.result), **more)
+    @property
+    def clusters(self) -> Clusters:
+        """What is told of the clusters as they stand; UserError where it is not finished."""
+        if self.result is None:
+            raise UserError("This clustering is not finished yet. Wait for it.")
+        return self.result
+
+    @property
+    def to_undo(self) -> Edit | None:
+        """The edit that undoing takes back: the newest that stands."""
+        return next((edit for edit in self.edits if edit.is_active), None)
+
+    @property
+    def to_redo(self) -> Edit | None:
+        """The edit that can be made again: the one that was taken back last, where nothing was edited since."""
+        undone: list[Edit] = []
+        for edit in self.edits:
+            if edit.is_active:
+                break
+            undone += [edit] if edit.undone_at is not None and not edit.has_failed else []
+        return undone[-1] if undone else None
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether somebody has decided which clusters there are."""
+        made = (edit for edit in self.edits if edit.is_active and not edit.is_pending)
+        return bool(self.left_out) or any(edit.action in ("merge", "split") for edit in made)
 
     @property
     def chosen_k(self) -> int | None:
@@ -174,10 +242,12 @@ class Clustering(Record):
 
     @property
     def experts(self) -> int | None:
-        """How many experts to train: the chosen number of clusters as far as it goes, else the suggested one."""
+        """How many experts to train: the clusters that somebody made and has not left out, else the chosen number of
+        clusters, else the suggested one, as far as that goes."""
         if self.result is None:
             return None
-        return min(int(self.chosen_k or self.result.suggested_k), MOST_EXPERTS)
+        number = self.result.k - len(self.left_out) if self.is_edited else self.chosen_k or self.result.suggested_k
+        return min(max(int(number), 1), MOST_EXPERTS)
 
 
 @dataclass(frozen=True)
@@ -188,6 +258,7 @@ class Run(Record):
     name: str
     corpus_id: int | None
     clustering_id: int | None
+    grouping: str | None
     stored_config: dict[str, Any] = field(repr=False)
     summary: RunSummary | None
     is_sample: bool

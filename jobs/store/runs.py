@@ -81,6 +81,7 @@ class Runs:
                 name=clean_name(name or f"{checked.method} on {corpus.name}"),
                 corpus_id=corpus_id,
                 clustering_id=clustering.id if clustering else None,
+                grouping=(clustering.grouping or None) if clustering else None,
                 config=checked.model_dump(),
                 is_sample=is_sample,
             )
@@ -123,6 +124,7 @@ class Runs:
                 corpus_id=corpus_id,
                 config=config.model_dump(),
                 clustering_id=clustering.id if clustering else None,
+                grouping=(clustering.grouping or None) if clustering else None,
             )
             session.add(row)
             session.flush()
@@ -144,6 +146,7 @@ class Runs:
                     f"Run {run_id} has corpus {row.corpus_id} already. Choose another on Inspect for a look."
                 )
             row.corpus_id, row.clustering_id = corpus.id, clustering.id if clustering else None
+            row.grouping = (clustering.grouping or None) if clustering else None
         return self.get(run_id)
 
     def _queue_import(self, session: Session, row: RunRow, given: dict[str, Any]) -> None:
@@ -172,6 +175,7 @@ class Runs:
             "run_id": row.id,
             "corpus_id": row.corpus_id,
             "clustering_id": row.clustering_id,
+            "grouping": row.grouping,
             "config": row.config,
             "estimated_seconds": estimate,
         }

@@ -12,7 +12,7 @@ from hydralora.errors import UserError
 from hydralora.training.presets import Speed, speed_of
 from jobs.store.changes import SPEED
 from jobs.store.queue import Queue
-from jobs.store.records import Job
+from jobs.store.records import Clustering, Job
 from jobs.store.settings import Settings
 from jobs.store.status import JobStatus
 from jobs.store.tables import JobRow, SettingRow
@@ -42,7 +42,7 @@ class Speeds:
         )
         return next((job for job in found if job.status != JobStatus.STOPPED), None)
 
-    def ask(self, corpus_id: int, config: RunConfig, clustering_id: int | None = None) -> Job | None:
+    def ask(self, corpus_id: int, config: RunConfig, clustering: Clustering | None = None) -> Job | None:
         """Queue a measurement, after waiting runs; None when the speed is known already."""
         if self.get(corpus_id, config) is not None:
             return None
@@ -52,7 +52,8 @@ class Speeds:
         payload: dict[str, Any] = {
             "key": _key(corpus_id, config),
             "corpus_id": corpus_id,
-            "clustering_id": clustering_id,
+            "clustering_id": clustering.id if clustering else None,
+            "grouping": clustering.grouping if clustering else None,
             "config": config.model_dump(),
         }
         return self.queue.submit("speed", payload, corpus_id=corpus_id, max_attempts=1, priority=-1)

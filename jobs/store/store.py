@@ -20,6 +20,7 @@ from jobs.store.bases import Bases
 from jobs.store.changes import Changes
 from jobs.store.chats import Chats
 from jobs.store.checks import Checks
+from jobs.store.cluster_edits import ClusterEdits
 from jobs.store.clusterings import Clusterings
 from jobs.store.corpora import Corpora
 from jobs.store.database import migrate, open_engine
@@ -57,7 +58,8 @@ class Store:
         self.bases = Bases(self.home)
         self.corpora = Corpora(self.home, rows, self.queue)
         self.exclusions = Exclusions(self.home, rows, self.corpora)
-        self.clusterings = Clusterings(rows, self.queue, self.corpora)
+        self.clusterings = Clusterings(self.home, rows, self.queue, self.corpora)
+        self.cluster_edits = ClusterEdits(rows, self.queue, self.clusterings, self.exclusions)
         self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.bases)
         self.runs = Runs(self.home, rows, self.queue, self.clusterings, self.exclusions, self.speeds, self.bases)
         self.analyses = Analyses(rows, self.runs)

@@ -130,6 +130,25 @@ class ClusteringRow(Base):
     __table_args__ = (KEYS,)
 
 
+class ClusterEditRow(Base):
+    """One change of the clusters of a clustering: ``result`` and ``grouping`` are how they stand after it, where it
+    changes them."""
+
+    __tablename__ = "cluster_edits"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    clustering_id: Mapped[int] = mapped_column(ForeignKey("clusterings.id", ondelete="CASCADE"), index=True)
+    corpus_id: Mapped[int] = mapped_column(ForeignKey("corpora.id", ondelete="CASCADE"))
+    action: Mapped[str]
+    details: Mapped[dict[str, Any]]
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    grouping: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    visitor: Mapped[str] = mapped_column(default=NOBODY)
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    undone_at: Mapped[float | None]
+    __table_args__ = (KEYS,)
+
+
 class RunRow(Base):
     """One configuration trained once, or an adapter from elsewhere, with its results."""
 
@@ -138,6 +157,7 @@ class RunRow(Base):
     name: Mapped[str]
     corpus_id: Mapped[int | None] = mapped_column(ForeignKey("corpora.id"), index=True)
     clustering_id: Mapped[int | None] = mapped_column(ForeignKey("clusterings.id"))
+    grouping: Mapped[str | None]
     config: Mapped[dict[str, Any]]
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
     summary: Mapped[dict[str, Any] | None]

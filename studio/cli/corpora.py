@@ -56,7 +56,7 @@ IMPORT_IT = "`corpora import {}` imports it."
 corpora_app = typer.Typer(
     no_args_is_help=True,
     help="Corpora: preview, add, import, roles, list, show, check, exclude, exclusions, undo, redo, export, cluster, "
-    "why, delete.",
+    "clusters, why, delete.",
 )
 
 
@@ -315,10 +315,8 @@ def why(
 ) -> None:
     """Say why an example lies in its cluster: its most telling words."""
     store = Studio.store()
-    clustering = store.clusterings.latest(corpus_id, finished=True)
-    if clustering is None:
-        raise UserError(f"Corpus {corpus_id} has no clusters yet. Run `corpora cluster {corpus_id}` first.")
-    found = explain_row(store.home.corpus(corpus_id), store.home.clustering(clustering.id), row)
+    clustering = store.clusterings.clustered(corpus_id)
+    found = explain_row(store.home.corpus(corpus_id), store.clusterings.folder(clustering), row)
 
     def lines() -> None:
         out.print(why_sentence(found))

@@ -23,6 +23,7 @@ from jobs.runner.worker import main as worker_main
 from jobs.tour import Tour
 from studio.cli.bases import bases_app
 from studio.cli.chat import chat
+from studio.cli.clusters import clusters_app
 from studio.cli.corpora import corpora_app
 from studio.cli.inspect import inspect_run
 from studio.cli.quality import quality_app
@@ -49,6 +50,7 @@ WRONG_USE: type[Exception] = typer.BadParameter.__bases__[0]  # typer names no c
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Hydra Studio on the command line.", pretty_exceptions_enable=False
 )
+corpora_app.add_typer(clusters_app)
 corpora_app.add_typer(quality_app)  # without a name: its commands are those of `corpora`
 app.add_typer(corpora_app, name="corpora")
 app.add_typer(runs_app, name="runs")

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import typer
 
 from hydralora.bounds import LARGEST_ID
+from hydralora.corpus.clusters.edits import check_numbers
 from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.quality.findings import read_finding
 from hydralora.corpus.writing import check_format, write_examples
 from hydralora.errors import UserError
-from hydralora.results import Quality, cluster_name
-from hydralora.results.clusters import ASSIGNMENTS
+from hydralora.results import Quality
 from jobs.runner.service import start_worker
+from jobs.store.cluster_edits import exclusion_reason
 from jobs.store.exclusions import Exclusion
 from jobs.store.store import Store
 from studio.cli.bases import base_of_command
@@ -71,7 +71,7 @@ def exclude(
     positions = _chosen(store, corpus_id, finding, rows, cluster, removable=True)
     if positions is None:
         raise UserError("Say what to leave out: one of --finding, --rows and --cluster.")
-    why = finding or (f"cluster {cluster_name(cluster - 1)}" if cluster else "chosen by hand")
+    why = finding or (_reason(store, corpus_id, cluster) if cluster else "chosen by hand")
     made = store.exclusions.add(corpus_id, positions, reason or why)
     show(asdict(made), as_json, lambda: out.print(f"Exclusion {made.id}: {made.count:,} examples are left out."))
 
@@ -93,14 +93,14 @@ def parse_rows(text: str) -> np.ndarray:
 
 
 def _members(store: Store, corpus_id: int, cluster: int) -> np.ndarray:
-    """Positions of the examples of a cluster of the newest clustering."""
-    clustering = store.clusterings.latest(corpus_id, finished=True)
-    if clustering is None or clustering.result is None:
-        raise UserError(f"Corpus {corpus_id} has not been clustered. Cluster it first.")
-    if cluster > clustering.result.k:
-        raise UserError(f"There is no cluster {cluster_name(cluster - 1)}; the last is C{clustering.result.k}.")
-    table = pq.read_table(store.home.clustering(clustering.id) / ASSIGNMENTS, columns=["example", "cluster"])
-    return table["example"].to_numpy()[table["cluster"].to_numpy() == cluster - 1]
+    """Positions of the examples of a cluster as it stands."""
+    clustering = store.clusterings.clustered(corpus_id)
+    check_numbers(clustering.clusters, [cluster - 1])
+    return np.flatnonzero(store.clusterings.numbers(clustering) == cluster - 1)
+
+
+def _reason(store: Store, corpus_id: int, cluster: int) -> str:
+    return exclusion_reason(store.clusterings.clustered(corpus_id).clusters, cluster - 1)
 
 
 @quality_app.command("export")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from hydralora.results import Clusters, cluster_name
+from hydralora.results import Clusters
 from studio.figures.palette import (
     ACCENT,
     ACCENT_2,
@@ -252,8 +252,8 @@ def heatmap(
     return Figure(drawing, aid, name, ["", *x], rows)
 
 
-def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, words: list[list[str]]) -> Figure:
-    """Examples on the plane of the two largest directions, coloured by cluster."""
+def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, found: Clusters) -> Figure:
+    """Examples on the plane of the two largest directions, coloured by the number of their ``cluster``."""
     total = len(cluster)
     chosen = np.arange(total)
     if total > MAX_POINTS:
@@ -267,7 +267,8 @@ def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, words: list[li
             yaxis={"showticklabels": False, "showgrid": False},
         )
     )
-    for index in range(len(words)):
+    for index in found.all_numbers:
+        title = escape(found.title(index))
         ids = chosen[cluster[chosen] == index]
         drawing.add_trace(
             kind(
@@ -275,8 +276,8 @@ def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, words: list[li
                 y=y[ids].astype(np.float32),
                 mode="markers",
                 customdata=ids,
-                name=cluster_name(index),
-                hovertemplate="example %{customdata}<extra>" + cluster_name(index) + "</extra>",
+                name=title,
+                hovertemplate="example %{customdata}<extra>" + title + "</extra>",
                 marker={"color": cluster_colour(index), "symbol": cluster_shape(index), "size": 6, "opacity": 0.8},
             )
         )
@@ -285,8 +286,9 @@ def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, words: list[li
         f"{shown}. Near points use similar words (TF-IDF, first two SVD directions). Draw a loop "
         f"around points to read them below."
     )
-    counts = np.bincount(cluster, minlength=len(words))
-    rows = [[cluster_name(i), int(counts[i]), ", ".join(words[i])] for i in range(len(words))]
+    counts = np.bincount(cluster, minlength=found.next_number)
+    words = zip(found.all_numbers, found.words, strict=True)
+    rows = [[found.title(number), int(counts[number]), ", ".join(telling)] for number, telling in words]
     return Figure(drawing, aid, "corpus-map", ["cluster", "examples", "words"], rows)
 
 

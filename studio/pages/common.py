@@ -207,13 +207,6 @@ def corpus_choices(store: Store) -> list[tuple[str, int]]:
     return [(f"{c.name} ({c.examples:,} examples)", c.id) for c in store.corpora.all() if c.is_ready]
 
 
-def moment(seconds: float) -> str:
-    """A time of day, with the date when it is not today."""
-    then = time.localtime(seconds)
-    same_day = time.strftime("%Y%m%d", then) == time.strftime("%Y%m%d")
-    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)
-
-
 def go_to(path: str, name: str) -> str:
     """JavaScript that opens a page for the id an event has put into a hidden box."""
     return f"(id) => {{ if (id) location.assign('{path}?{name}=' + encodeURIComponent(id)); }}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from fastapi import APIRouter, FastAPI, Request
 from fastapi import Path as InPath
 from fastapi import Query as InQuery
@@ -20,6 +19,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from starlette.background import BackgroundTask
 
 from hydralora import bounds
+from hydralora.corpus.clusters.grouping import read_assignments
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.writing import check_format, pieces, write_examples
 from hydralora.errors import UserError
@@ -53,12 +53,11 @@ def figure_router(store: Store) -> APIRouter:
     @router.get("/figures/clusterings/{clustering_id}/{view}")
     def clustering(clustering_id: Id, view: View) -> Response:
         found = store.clusterings.get(clustering_id)
-        if found.result is None:
-            raise UserError("This clustering is not finished yet.")
+        result = found.clusters
         if view == "elbow":
-            return _reply(figures.elbow(found.result))
-        cluster, x, y = _places(store.home.clustering(clustering_id))
-        return _reply(figures.corpus_map(cluster, x, y, found.result.words))
+            return _reply(figures.elbow(result))
+        x, y = _places(store.home.clustering(clustering_id))
+        return _reply(figures.corpus_map(store.clusterings.numbers(found), x, y, result))
 
     @router.get("/figures/runs/{run_id}/{view}")
     def run(run_id: Id, view: View, layer: Name = "") -> Response:
@@ -135,14 +134,9 @@ def figure_router(store: Store) -> APIRouter:
 
 
 def _places(folder: Path) -> list[Any]:
-    """Cluster, x and y of every example."""
-    try:
-        table = pq.read_table(folder / "assignments.parquet")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The files of clustering {folder.name} are gone or damaged. Cluster the corpus again."
-        ) from error
-    return [table[name].to_numpy() for name in ("cluster", "x", "y")]
+    """x and y of every example."""
+    table = read_assignments(folder)
+    return [table[name].to_numpy() for name in ("x", "y")]
 
 
 def _run_view(steps: list[Step], view: str) -> Response:

@@ -50,6 +50,7 @@ ANSWERS = Answers(
 STATES = {
     "overview": "/",
     "corpora": "/corpora?corpus={corpus}",
+    "corpus with edited clusters": "/corpora?corpus={edited}",
     "corpus not imported yet": "/corpora?corpus={draft}",
     "corpus that could not be read": "/corpora?corpus={unread}",
     "corpus that does not exist": "/corpora?corpus=999",
@@ -123,6 +124,10 @@ def fill(home: Home) -> dict[str, int]:
     rows = [{"prompt": f"question {i}", "answer": f"answer {i}", "label": "tone"} for i in range(40)]
     ids = {"corpus": stored.corpus("Trades", rows).id}
     stored.clustering(store.corpora.get(ids["corpus"]))
+    ids["edited"] = stored.kinds().id
+    store.cluster_edits.rename(ids["edited"], 0, "Sea")
+    stored.work(store.cluster_edits.split(ids["edited"], 0, 2).job)
+    store.cluster_edits.exclude(ids["edited"], 2)
     file = home.root / "unread.csv"
     file.write_text("x", "utf-8")
     unread = store.corpora.add("Unread", [file])
@@ -209,6 +214,23 @@ def test_a_page_breaks_no_rule(reader: Page, filled: tuple[Studio, dict[str, int
     studio, ids = filled
     settled(reader, studio.address + STATES[state].format(**ids))
     assert violations_in_both(reader) == {}
+
+
+def test_the_menu_of_a_cluster_breaks_no_rule_and_closes_by_the_keyboard(
+    reader: Page, filled: tuple[Studio, dict[str, int]]
+) -> None:
+    studio, ids = filled
+    settled(reader, f"{studio.address}/corpora?corpus={ids['edited']}")
+    menu = reader.get_by_label("What to do with C2")
+    menu.focus()
+    reader.keyboard.press("Enter")
+    expect(reader.get_by_role("button", name="Borderline rows")).to_be_visible()
+    assert violations_in_both(reader) == {}
+    reader.keyboard.press("Tab")
+    assert reader.evaluate(RING)["has"]
+    reader.keyboard.press("Escape")
+    expect(reader.get_by_role("button", name="Borderline rows")).to_be_hidden()
+    expect(menu).to_be_focused()
 
 
 @pytest.mark.parametrize("tab", TABS)

@@ -141,12 +141,12 @@ def card_of(whole: float, groups: dict[str, float], norm: float = 1.0, kind: str
     ],
 )
 def test_the_sentence_follows_from_the_numbers(card, begins):
-    assert say(card, [["km", "miles"]]).startswith(begins)
+    assert say(card, {0: ["km", "miles"]}).startswith(begins)
 
 
 def test_a_label_that_is_called_like_a_cluster_gets_no_words_of_it():
     levels = card_of(0.1, {"C1": 0.4, "A2": 0.0, "B1": 0.0}, kind="label")
-    assert say(levels, [["km", "miles"], ["door"], ["boat"]]).startswith("Serves C1, quiet elsewhere")
+    assert say(levels, {0: ["km", "miles"], 1: ["door"], 2: ["boat"]}).startswith("Serves C1, quiet elsewhere")
 
 
 def test_a_card_keeps_the_numbers_of_clusters_and_none_of_labels():

@@ -15,7 +15,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from hydralora import GateCapture, add_adapter
 from hydralora.analysis.group_gates import group_gates
-from hydralora.analysis.groups import Grouping
+from hydralora.analysis.groups import Grouping, groups_of
 from hydralora.analysis.routing import (
     TOKEN_CLASSES,
     Sums,
@@ -277,7 +277,7 @@ def constant(weights: list[float]) -> torch.Tensor:
 def summary(gates: torch.Tensor, tokenizer: Any, easy_corpus: Path, ids: torch.Tensor | None = None) -> Any:
     ids = torch.full(gates.shape[1:3], 50) if ids is None else ids
     examples = list(enumerate(Corpus(easy_corpus).take(range(gates.shape[1]))))
-    return summarise(make_sums(gates, ids), examples, tokenizer, None, 0)
+    return summarise(make_sums(gates, ids), examples, tokenizer, groups_of(examples, None), 0)
 
 
 def test_padding_counts_for_nothing():

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hydralora.corpus.imports import import_corpus
+from hydralora.errors import UserError
 from hydralora.results import (
     Change,
     Clusters,
@@ -27,6 +28,7 @@ from hydralora.results import (
     LayerComparison,
     MatrixMap,
     PairFigures,
+    Part,
     PartSummary,
     Point,
     Result,
@@ -35,6 +37,8 @@ from hydralora.results import (
     TokenClasses,
     Weights,
 )
+from jobs.kinds import kind_of
+from jobs.runner.child import Job as Child
 from jobs.store.records import Analysis, Clustering, Corpus, Job, Run
 from jobs.store.status import FINISHED, JobStatus
 from jobs.store.store import Store
@@ -106,6 +110,37 @@ class Stored:
         )
         self.end(row.job, clustering_result(words, np.bincount(cluster, minlength=2).tolist()).row())
         return self.store.clusterings.get(row.id)
+
+    def kinds(self, k: int = 3, each: int = 20, name: str = "Kinds") -> Corpus:
+        """A corpus of three kinds of text that share no word, clustered as its job does it."""
+        words = {
+            "sea": "boat sail anchor harbour wave",
+            "farm": "cow barn hay tractor field",
+            "sky": "cloud rain sun fog",
+        }
+        rng = np.random.default_rng(0)
+        rows = [
+            {"prompt": " ".join(drawn[:2]), "answer": " ".join(drawn[2:]), "label": kind}
+            for _ in range(each)
+            for kind in words
+            for drawn in [rng.choice(words[kind].split(), 4).tolist()]
+        ]
+        corpus = self.corpus(name, rows)
+        self.work(self.store.clusterings.add(corpus.id, k).job)
+        return corpus
+
+    def work(self, job: Job | None) -> None:
+        """Do what a job does in this process, and end it so."""
+        assert job is not None
+        folder = self.home.job(job.id, 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        task = kind_of(job.kind).load()
+        try:
+            found = task(Child(folder, {"kind": job.kind, "payload": job.payload, "home": str(self.home.root)}))
+        except UserError as error:
+            self.end(job, status=JobStatus.FAILED, error=str(error), error_kind="user")
+            return
+        self.end(job, found.row() if isinstance(found, Part) else found)
 
     def run(
         self,

@@ -49,7 +49,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "studio": (
         {"quick_gradio", "figures"},
         {"cards", "form", "widgets", "doctor"},
-        {"clusterings", "estimate", "exports"},
+        {"cluster_tree", "clusterings", "estimate", "exports"},
         {"pages"},
         {"web"},
         {"cli"},

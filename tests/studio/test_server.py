@@ -16,6 +16,7 @@ from hydralora.results import GroupGates
 from jobs.home import Home
 from jobs.store.status import JobStatus
 from studio.pages.corpora import views as corpora_page
+from studio.pages.corpora.cluster_views import cluster_list
 from studio.pages.overview import views as overview
 from studio.pages.run import views as run
 from studio.web.server import CONTENT_POLICY, create_app
@@ -313,7 +314,7 @@ def test_the_elbow_marks_the_suggested_number(client: TestClient, stored: Stored
 def test_an_unfinished_clustering_says_so(client: TestClient, stored: Stored) -> None:
     waiting = stored.store.clusterings.add(stored.corpus().id, 2)
     reply = client.get(f"/ui/figures/clusterings/{waiting.id}/map")
-    assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet.")
+    assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet. Wait for it.")
 
 
 def test_a_clustering_whose_files_are_gone_says_so(client: TestClient, stored: Stored) -> None:
@@ -401,6 +402,7 @@ def test_hostile_names_reach_the_pages_escaped_only(stored: Stored) -> None:
         corpora_page.facts(stored.store, corpus),
         corpora_page.page_of_rows(stored.store, corpus.id, 1),
         corpora_page.cluster_report(stored.store, clustering),
+        cluster_list(clustering),
         corpora_page.picked_rows(stored.store, corpus.id, [{"id": 0}]),
         run.settings_table(made, None),
     ]

@@ -97,7 +97,7 @@ def cluster_corpus(
 def place_texts(texts: Texts, seed: int, k: int | None, step: Callable[[float, str], None]) -> Placed:
     """Points of all distinct texts, by what a sample of them teaches."""
     dimensions = min(max(DIMENSIONS, 2 * (k or 0)), MAX_DIMENSIONS)
-    sample = _sample(len(texts.first), FIT_TEXTS * dimensions, seed)
+    sample = draw(len(texts.first), FIT_TEXTS * dimensions, seed)
     step(0.1, f"Counting words of {len(sample):,} distinct texts")
     space, rows = fit_space(texts.take(sample), seed, dimensions)
     if len(sample) == len(texts.first):
@@ -110,8 +110,8 @@ def place_texts(texts: Texts, seed: int, k: int | None, step: Callable[[float, s
     return Placed(texts, space, sample, rows, points)
 
 
-def _sample(count: int, most: int, seed: int) -> np.ndarray:
-    """Sorted places drawn by lot; all of them where there are no more."""
+def draw(count: int, most: int, seed: int) -> np.ndarray:
+    """Sorted places drawn by lot, ``(at most most,)``; all of them where there are no more."""
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
@@ -120,7 +120,7 @@ def _sample(count: int, most: int, seed: int) -> np.ndarray:
 def _choose(
     points: np.ndarray, seed: int, k_max: int, step: Callable[[float, str], None]
 ) -> tuple[list[Choice], list[int]]:
-    tried = points[_sample(len(points), CHOICE_TEXTS, seed), :DIMENSIONS]
+    tried = points[draw(len(points), CHOICE_TEXTS, seed), :DIMENSIONS]
     tried = normalize(tried)  # the same for every k that is asked for
     return compare_choices(tried, k_max, seed, lambda k: step(0.4 + 0.4 * k / k_max, f"Trying {k} clusters"))
 
@@ -144,9 +144,9 @@ class Found:
         """All that is told of the groups."""
         which, first = self.placed.texts.which, self.placed.texts.first
         groups, k = self.groups, len(self.groups.centres)
-        distance, margin = margins(self.placed.points, groups.cluster, groups.centres)
+        distance, margin, _ = margins(self.placed.points, groups.cluster, groups.centres)
         nearest = groups.nearest(self.placed.points)
-        words = _words(nearest[self.placed.sample], self.placed.rows, k, self.placed.space)
+        words = words_of(nearest[self.placed.sample], self.placed.rows, k, self.placed.space)
         everywhere = nearest[which]
         return Clusters(
             k=k,
@@ -176,13 +176,13 @@ class Found:
             method=self.method.name,
             options=self.options.model_dump(mode="json"),
             noise=int((groups.cluster[which] < 0).sum()),
-            **compare_labels(self.corpus, everywhere),
+            **compare_labels(self.corpus, everywhere, range(k)),
         )
 
     def write(self, folder: Path, result: Clusters) -> None:
         """Everything of every example into a table, the terms into another, then the result beside them."""
         which, points, groups = self.placed.texts.which, self.placed.points, self.groups
-        distance, margin = margins(points, groups.cluster, groups.centres)
+        distance, margin, other = margins(points, groups.cluster, groups.centres)
         flat = _flat_map(points)
         table = pa.table(
             {
@@ -192,6 +192,7 @@ class Found:
                 "x": flat[which, 0].astype(np.float32),
                 "y": flat[which, 1].astype(np.float32),
                 "margin": margin[which].astype(np.float32),
+                "other": other[which],
                 "noise": groups.cluster[which] < 0,
             }
         )
@@ -203,8 +204,12 @@ class Found:
             result.write(aside)
 
 
-def _words(cluster: np.ndarray, rows: csr_matrix, k: int, space: Space) -> list[list[str]]:
-    """The terms that name every cluster; counted are the texts of the sample that hold a term, times its rarity."""
+def words_of(cluster: np.ndarray, rows: csr_matrix, k: int, space: Space) -> list[list[str]]:
+    """The terms that name every cluster; counted are the texts of the sample that hold a term, times its rarity.
+
+    Args:
+        cluster: Of every text of the sample, ``(sample,)``, whose TF-IDF rows are ``rows`` ``(sample, terms)``.
+    """
     places = (cluster, np.arange(len(cluster)))
     member = csr_matrix((np.ones(len(cluster), dtype=np.float32), places), shape=(k, len(cluster)))
     holds = rows.copy()

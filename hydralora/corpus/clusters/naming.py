@@ -35,28 +35,30 @@ def telling_terms(counts: csr_matrix) -> list[np.ndarray]:
     return [row[gain[index, row] > 1e-12] for index, row in enumerate(best)]
 
 
-def margins(points: np.ndarray, cluster: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every point the distance to its centre, and how much further the next centre is, ``(points,)`` each.
+def margins(points: np.ndarray, cluster: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every point the distance to its centre, how much further the next centre is, and which that is, ``(points,)``
+    each.
 
-    Points of no cluster (-1) are measured from the nearest centre, with a margin of nothing; so is the margin where
-    there is one cluster.
+    Points of no cluster (-1) are measured from the nearest centre, with a margin of nothing. Where there is one
+    cluster the margin is nothing too, and the next one is -1.
     """
     own, margin = np.empty(len(points), dtype=np.float32), np.empty(len(points), dtype=np.float32)
+    other = np.empty(len(points), dtype=np.int16)
     for begin in range(0, len(points), MARGIN_POINTS):
         part = slice(begin, begin + MARGIN_POINTS)
-        own[part], margin[part] = _margins(points[part], cluster[part], centres)
-    return own, margin
+        own[part], margin[part], other[part] = _margins(points[part], cluster[part], centres)
+    return own, margin, other
 
 
-def _margins(points: np.ndarray, cluster: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _margins(points: np.ndarray, cluster: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     squares = (points**2).sum(1)[:, None] - 2 * points @ centres.T + (centres**2).sum(1)[None]
     distance = np.sqrt(np.maximum(squares, 0))
     rows, there = np.arange(len(points)), np.where(cluster >= 0, cluster, distance.argmin(1))
     own = distance[rows, there]
     if len(centres) < 2:
-        return own, np.zeros(len(points))
+        return own, np.zeros(len(points)), np.full(len(points), -1)
     distance[rows, there] = np.inf
-    return own, np.where(cluster >= 0, distance.min(1) - own, 0.0)
+    return own, np.where(cluster >= 0, distance.min(1) - own, 0.0), distance.argmin(1)
 
 
 def shown_rows(order_by: np.ndarray, cluster: np.ndarray, k: int, count: int = SHOWN) -> list[list[int]]:

@@ -7,10 +7,11 @@ A row's TF-IDF vector ``x`` lies at ``x V`` (LSA), so its product with a centre 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,8 @@ class Term:
 class Why:
     """Where a row lies and what puts it there; ``other`` is None where there is one cluster.
 
-    ``terms`` come in the order of what they say for the row's own cluster rather than for the next.
+    ``margin`` is NaN where it is not known, as for a row whose next cluster was merged into its own. ``terms`` come in
+    the order of what they say for the row's own cluster rather than for the next.
     """
 
     example: int
@@ -66,32 +68,48 @@ def explain_row(corpus_folder: Path, clusters_folder: Path, example: int) -> Why
     Raises:
         CorpusError: When there is no such example, or the clustering keeps no terms.
     """
-    text = Corpus(corpus_folder).take([example])[0].text()
+    return explain_rows(corpus_folder, clusters_folder, [example])[0]
+
+
+def explain_rows(corpus_folder: Path, clusters_folder: Path, examples: Sequence[int]) -> list[Why]:
+    """Why each of some examples lies in its cluster; ``clusters_folder`` is that of a clustering or of a grouping.
+
+    Raises:
+        CorpusError: When there is no such example, or the clustering keeps no terms.
+    """
+    texts = [example.text() for example in Corpus(corpus_folder).take(examples)]
     if not (clusters_folder / TERMS).exists():
         raise CorpusError(
             "This clustering keeps no terms: it was made of sentence embeddings, or by an earlier version. Cluster the "
             "corpus again with k-means."
         )
-    place = pq.read_table(clusters_folder / ASSIGNMENTS).slice(example, 1).to_pylist()[0]
-    names, says = _terms_of(text, pq.read_table(clusters_folder / TERMS))
-    order = np.argsort(-says.sum(0), kind="stable")
-    others = [int(cluster) for cluster in order if cluster != place["cluster"]]
-    own = says[:, place["cluster"]]
-    other = says[:, others[0]] if others else np.zeros(len(says))
-    best = np.argsort(other - own, kind="stable")[:MOST_TERMS]
-    terms = [Term(names[i], float(own[i]), float(other[i])) for i in best]
-    where = (place["cluster"], others[0] if others else None, place["distance"], place["margin"])
-    return Why(example, *where, place["noise"], terms)
+    places = pq.read_table(clusters_folder / ASSIGNMENTS).take(pa.array(list(examples), pa.int64())).to_pylist()
+    terms = pq.read_table(clusters_folder / TERMS)
+    column = terms["term"].to_pylist()
+    found = zip(examples, texts, places, strict=True)
+    return [_explain(example, place, *_terms_of(text, terms, column)) for example, text, place in found]
 
 
-def _terms_of(text: str, table: pa.Table) -> tuple[list[str], np.ndarray]:
-    """The terms of a text, and what each says for every cluster, ``(terms, clusters)``."""
+def _explain(example: int, place: dict[str, Any], terms: list[str], says: dict[int, np.ndarray]) -> Why:
+    """One row, of what its terms ``(terms,)`` say for each cluster."""
+    cluster = int(place["cluster"])
+    order = sorted(says, key=lambda number: -float(says[number].sum()))
+    other = next((number for number in order if number != cluster), None)
+    own, beside = says[cluster], np.zeros(len(terms)) if other is None else says[other]
+    best = np.argsort(beside - own, kind="stable")[:MOST_TERMS]
+    shown = [Term(terms[i], float(own[i]), float(beside[i])) for i in best]
+    return Why(example, cluster, other, place["distance"], place["margin"], place["noise"], shown)
+
+
+def _terms_of(text: str, table: pa.Table, column: list[str]) -> tuple[list[str], dict[int, np.ndarray]]:
+    """The terms of a text, and what each says for every cluster by its number, ``(terms,)``."""
     words = split_words(pa.array([text]))[1].to_pylist()
     pairs = [first + second for first, second in pairwise(words) if len(first) == len(second) == 1]
     counts = Counter([*words, *pairs])
-    column = table["term"].to_pylist()
     places = [place for place, term in enumerate(column) if term in counts]
     kept = table.take(pa.array(places, pa.int64()))
     weight = kept["weight"].to_numpy() * (1 + np.log([counts[column[place]] for place in places]))
-    says = np.stack([kept[name].to_numpy() for name in table.column_names[2:]], axis=1)
-    return [column[place] for place in places], says * (weight / max(np.linalg.norm(weight), 1e-12))[:, None]
+    weight = weight / max(np.linalg.norm(weight), 1e-12)
+    return [column[place] for place in places], {
+        int(name): kept[name].to_numpy() * weight for name in table.column_names[2:]
+    }

@@ -16,6 +16,7 @@ from jobs.tour import add_sample
 from studio import cards
 from studio.cards import Markup
 from studio.pages.common import TICK, address_id, asked_for, chosen_text, go_to, nothing_there
+from studio.pages.corpora.clusters import Clusters
 from studio.pages.corpora.problems import Problems
 from studio.pages.corpora.reading import BASE, ReadingPart, stamp_of
 from studio.pages.corpora.views import (
@@ -123,6 +124,7 @@ class CorporaPage(Page):
                 self.cluster = gr.Button("Cluster", variant="primary", min_width=120, scale=0, elem_id="cluster")
                 self.train = gr.Button("Train on this corpus", min_width=200, scale=0)
             self.report = gr.HTML()
+            self.clusters = Clusters(self.blocks, self.store)
             with gr.Row():
                 with gr.Column(min_width=320):
                     self.chart = FigurePanel(height=300, elem_id="elbow")
@@ -141,8 +143,9 @@ class CorporaPage(Page):
         self.looked.change(self.fill_reading, None, self.reading.parts(), **TICK)
         self.reading.link(self.stamp)
         self.problems.connect_to(self.stamp)
+        self.clusters.connect_to(self.stamp)
         self.stamp.change(self.fill_problems, None, self.problems.drawn, **TICK)
-        self.stamp.change(self.fill_clusters, None, [self.report, self.chart, self.plane], **TICK)
+        self.stamp.change(self.fill_clusters, None, [self.report, self.chart, self.plane, *self.clusters.drawn], **TICK)
         self._connect_adding()
         self._connect_rows()
         self.auto.change(self.suggest, self.auto, self.k, **TICK)
@@ -205,7 +208,8 @@ class CorporaPage(Page):
         clustering = self.store.clusterings.latest(corpus.id)
         jobs += [clustering.job] if clustering else []
         states = [job and (job.id, job.status, round(job.progress, 2), job.progress_text) for job in jobs]
-        return repr((corpus.id, corpus.name, states, stamp_of(reading), self.problems.state_of(corpus.id)))
+        parts = [part.state_of(corpus.id) for part in (self.problems, self.clusters)]
+        return repr((corpus.id, corpus.name, states, stamp_of(reading), parts))
 
     def fill(self, request: gr.Request) -> Changes:
         """Rows and rejected rows of a corpus that has been read."""
@@ -232,10 +236,12 @@ class CorporaPage(Page):
         ready = corpus if corpus and corpus.examples is not None else None
         done = self.store.clusterings.latest(ready.id, finished=True) if ready else None
         src = f"/ui/figures/clusterings/{done.id}" if done else None
+        edited = f"?grouping={done.grouping}" if done and done.grouping else ""
         return {
             self.report: cluster_report(self.store, self.store.clusterings.latest(ready.id)) if ready else Markup(""),
             self.chart: figure(src and f"{src}/elbow", "The choice of k appears after clustering."),
-            self.plane: figure(src and f"{src}/map", "The map appears after clustering."),
+            self.plane: figure(src and f"{src}/map{edited}", "The map appears after clustering."),
+            **self.clusters.draw(corpus),
         }
 
     def suggest(self, wanted: Any) -> Changes:

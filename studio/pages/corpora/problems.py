@@ -16,7 +16,7 @@ from jobs.store.records import Corpus
 from jobs.store.status import JobStatus
 from studio import cards
 from studio.cards import Markup
-from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, known_bases, moment
+from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, known_bases
 from studio.pages.corpora.views import rows_table
 from studio.pages.page import Changes, Part
 
@@ -203,7 +203,7 @@ def exclusions_table(known: list[Exclusion]) -> Markup:
     if not known:
         return Markup("")
     rows: list[list[object]] = [
-        [f"{one.count:,}", one.reason, "taken back" if one.undone_at else "left out", moment(one.created_at)]
+        [f"{one.count:,}", one.reason, "taken back" if one.undone_at else "left out", cards.moment(one.created_at)]
         for one in known
     ]
     left = sum(one.count for one in known if not one.undone_at)

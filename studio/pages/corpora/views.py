@@ -12,7 +12,7 @@ from jobs.store.store import Store
 from studio import cards
 from studio.cards import Markup
 from studio.clusterings import experts_reason, experts_title
-from studio.pages.common import job_state, moment
+from studio.pages.common import job_state
 
 PAGE_ROWS = 10
 LASSO_ROWS = 50
@@ -47,7 +47,7 @@ def _state(corpus: Corpus) -> object:
 
 def about(corpus: Corpus) -> str:
     """The line below a corpus' name."""
-    return f"Corpus {corpus.id}, added {moment(corpus.created_at)}" + (", not imported yet" * corpus.is_draft)
+    return f"Corpus {corpus.id}, added {cards.moment(corpus.created_at)}" + (", not imported yet" * corpus.is_draft)
 
 
 def facts(store: Store, corpus: Corpus) -> Markup:
@@ -117,7 +117,7 @@ def rejected_table(store: Store, corpus: Corpus) -> Markup:
 
 
 def cluster_report(store: Store, clustering: Clustering | None) -> Markup:
-    """The clusters with size, words and a typical example, and what they say about experts."""
+    """What the clusters say about experts, or how far the clustering is."""
     if clustering is None:
         return cards.empty(
             "Not clustered yet",
@@ -125,35 +125,12 @@ def cluster_report(store: Store, clustering: Clustering | None) -> Markup:
         )
     if clustering.result is None:
         return job_state(clustering.job)
-    result = clustering.result
-    rows_of = Rows(store.home.corpus(clustering.corpus_id))
-    rows: list[list[object]] = []
-    for index, size in enumerate(result.sizes):
-        typical = rows_of.take(result.typical[index][:1])
-        text = typical[0].text() if typical else ""
-        rows.append(
-            [
-                cards.cluster(index),
-                f"{size:,}",
-                cards.words(result.words[index]),
-                cards.long_text(text, 300),
-            ]
-        )
-    nmi = result.nmi
+    nmi = clustering.result.nmi
     label = "" if nmi is None else f" They agree with the corpus' own labels to {nmi:.2f} of 1 (NMI)."
-    advice = cards.note(
+    return cards.note(
         "good",
         experts_title(clustering).capitalize(),
         f"{experts_reason(clustering)}{label} Clusters only suggest the number; they never reach the router.",
-    )
-    return cards.join(
-        advice,
-        cards.table(
-            ["Cluster", "Examples", "Words", "Typical example"],
-            rows,
-            caption=f"{result.k} {'cluster' if result.k == 1 else 'clusters'}, seed {result.seed}",
-            numbers=[1],
-        ),
     )
 
 

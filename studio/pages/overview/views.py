@@ -8,7 +8,7 @@ from jobs.store.store import Store
 from jobs.store.totals import Totals
 from studio import cards
 from studio.cards import Markup
-from studio.pages.common import eta, moment
+from studio.pages.common import eta
 
 MOST_RUNS = 100  # in the table
 
@@ -58,7 +58,7 @@ def runs_table(store: Store) -> Markup:
                 method,
                 cards.join(*about),
                 cards.number(loss),
-                moment(run.created_at),
+                cards.moment(run.created_at),
                 cards.join(*links),
             ]
         )

@@ -10,7 +10,7 @@ from jobs.store.store import Store
 from studio import cards
 from studio.cards import Markup
 from studio.exports import trainable
-from studio.pages.common import job_state, moment
+from studio.pages.common import job_state
 
 
 def run_cards(run: Run, newest: Step | None) -> Markup:
@@ -119,7 +119,9 @@ def headline(store: Store, run: Run) -> Markup:
         where = cards.join(" on ", cards.link(f"/corpora?corpus={corpus.id}", corpus.name))
     what = "external adapter" if run.is_imported else run.method
     base = f", base {run.base}" if run.summary or not run.is_imported else ""
-    return cards.head(run.name, cards.join(f"Run {run.id}: {what}", where, f"{base}, created {moment(run.created_at)}"))
+    return cards.head(
+        run.name, cards.join(f"Run {run.id}: {what}", where, f"{base}, created {cards.moment(run.created_at)}")
+    )
 
 
 def run_state(run: Run, training_set: TrainingSet | None) -> Markup:
