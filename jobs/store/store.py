@@ -27,6 +27,7 @@ from jobs.store.exclusions import Exclusions
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
 from jobs.store.runs import Runs
+from jobs.store.selections import Selections
 from jobs.store.settings import Settings
 from jobs.store.speeds import Speeds
 from jobs.store.totals import Totals, read_totals
@@ -58,6 +59,7 @@ class Store:
         self.corpora = Corpora(self.home, rows, self.queue)
         self.exclusions = Exclusions(self.home, rows, self.corpora)
         self.clusterings = Clusterings(rows, self.queue, self.corpora)
+        self.selections = Selections(self.home, rows, self.clusterings, self.exclusions)
         self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.bases)
         self.runs = Runs(self.home, rows, self.queue, self.clusterings, self.exclusions, self.speeds, self.bases)
         self.analyses = Analyses(rows, self.runs)
