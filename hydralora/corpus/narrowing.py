@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.quality import FOLDER
 from hydralora.errors import CorpusError
+from hydralora.files import read_columns
 from hydralora.results.quality import FINDINGS, TOKENS
 
 
@@ -78,7 +78,7 @@ def tokens(corpus: Corpus) -> np.ndarray | None:
     path = corpus.folder / FOLDER / TOKENS
     if not path.exists():
         return None
-    table, found = pq.read_table(path), np.full(len(corpus), -1)
+    table, found = read_columns(path, "example", "tokens"), np.full(len(corpus), -1)
     found[table["example"].to_numpy()] = table["tokens"].to_numpy()
     return found
 
@@ -106,7 +106,7 @@ def findings_of(corpus_folder: Path) -> dict[str, np.ndarray]:
     path = corpus_folder / FOLDER / FINDINGS
     if not path.exists():
         return {}
-    table = pq.read_table(path, columns=["finding", "example"])
+    table = read_columns(path, "finding", "example")
     names = table["finding"].combine_chunks().dictionary_encode()
     which, examples = names.indices.to_numpy(), table["example"].to_numpy()
     return {kind: np.unique(examples[which == place]) for place, kind in enumerate(names.dictionary.to_pylist())}

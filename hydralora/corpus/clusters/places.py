@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hydralora.errors import CorpusError
+from hydralora.files import read_columns
 from hydralora.results.clusters import ASSIGNMENTS
 
 LARGEST = 65_535  # unit of the map: both axes reach from 0 to this
@@ -36,7 +36,7 @@ def read_places(folder: Path) -> Places:
         CorpusError: When its files are gone or damaged.
     """
     try:
-        table = pq.read_table(folder / ASSIGNMENTS, columns=["cluster", "x", "y"])
+        table = read_columns(folder / ASSIGNMENTS, "cluster", "x", "y")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CorpusError(
             f"The files of clustering {folder.name} are gone or damaged. Cluster the corpus again."
