@@ -195,7 +195,7 @@ class CorporaPage(Page):
     def fill_selection(self, request: gr.Request, *values: Any) -> Changes:
         """What can be chosen of its rows, and what its fields select."""
         corpus, _ = self.chosen(request)
-        return self.selection.draw(corpus, *values)
+        return self.selection.draw(corpus, address_id(request, "selection"), *values)
 
     def fill_problems(self, request: gr.Request) -> Changes:
         """The newest quality report, or how far the check is, and what is left out."""

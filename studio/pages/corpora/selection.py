@@ -13,13 +13,14 @@ from hydralora.corpus.query import LONGEST_SEARCH, Query
 from hydralora.errors import UserError
 from jobs.store.records import Corpus
 from jobs.store.selections import checked_query
-from studio.pages.common import TICK, address_id, chosen_id, chosen_text
+from studio.pages.common import TICK, address_id, chosen_id, chosen_text, set_address
 from studio.pages.corpora.selection_views import count_line, export_links, last_page, map_of, page_of_rows
 from studio.pages.page import Changes, Part
 from studio.selections import flagged, saved_title
 from studio.widgets import CorpusMap
 
 LIVE: dict[str, Any] = {**TICK, "trigger_mode": "always_last"}  # of what is typed, the newest counts
+SAVED = 7  # place of the named selection among the fields
 STATES = [("left out or not", ""), ("not left out", "no"), ("left out", "yes")]
 
 
@@ -66,7 +67,7 @@ class SelectionPart(Part):
 
     def _actions(self) -> None:
         with gr.Row(equal_height=False):
-            self.count = gr.HTML(min_width=260, elem_id="selected-count")
+            self.count = gr.HTML(min_width=320, elem_id="selected-count")
             self.exports = gr.HTML(min_width=200)
         with gr.Row():
             self.name = gr.Textbox(
@@ -102,6 +103,7 @@ class SelectionPart(Part):
             field.change(self.narrow, self.fields, self.found, **LIVE)
         for chooser in (self.labels, self.clusters, self.flags, self.left_out, self.saved):
             chooser.input(self.narrow, self.fields, self.found, **LIVE)
+        self.saved.change(None, self.saved, None, js=f"(id) => ({set_address('selection')})(id || null)")
         self.map.select(self.pick, self.fields, [self.picked, *self.found], **TICK)
         turned = [self.number, self.rows]
         self.on_click(self.forth, self.next_rows, [self.number, *self.fields], turned)
@@ -114,21 +116,31 @@ class SelectionPart(Part):
 
     # Handlers
 
-    def draw(self, corpus: Corpus | None, *values: Any) -> Changes:
-        """What can be chosen now, and what the fields select; nothing where there is no corpus."""
+    def draw(self, corpus: Corpus | None, asked: int | None, *values: Any) -> Changes:
+        """What can be chosen now, and what the fields select; nothing where there is no corpus.
+
+        Args:
+            asked: The named selection of the address, which opens where the field names none.
+        """
         if corpus is None or corpus.examples is None:
             return {self.rows: "", self.count: "", self.exports: "", self.map: {"src": None, "empty": ""}}
         rows = Rows(self.store.home.corpus(corpus.id))
         known, saved = self.store.selections.membership(corpus.id), self.store.selections.all(corpus.id)
         flags = [(flagged(kind).capitalize(), kind) for kind in findings_of(rows.folder)]
         names = [(name, number) for number, name in enumerate(known.names)] if known else []
+        opened = next((one.id for one in saved if one.id == (chosen_id(values[SAVED]) or asked)), 0)
+        values = (*values[:SAVED], opened, *values[SAVED + 1 :])
         unit = "Tokens" if tokens(rows) is not None else "Characters"
         return {
             self.labels: _choices(list(rows.manifest.labels)),
             self.clusters: _choices(names),
             self.flags: _choices(flags),
             self.least: gr.Textbox(label=f"{unit} from"),
-            self.saved: _choices([("any", None), *((saved_title(one), one.id) for one in saved)] if saved else []),
+            self.saved: gr.Dropdown(
+                choices=[("any", 0), *((saved_title(one), one.id) for one in saved)],
+                value=opened,
+                visible=bool(saved),
+            ),
             **self._show(corpus.id, self._query(corpus.id, values)),
         }
 
@@ -165,7 +177,7 @@ class SelectionPart(Part):
         """Select every row again."""
         empty: Changes = {field: [] for field in (self.labels, self.clusters, self.flags)}
         empty |= dict.fromkeys((self.search, self.least, self.most, self.left_out, self.picked), "")
-        empty[self.saved] = None
+        empty[self.saved] = 0
         return {**empty, **self._show(self._corpus(request), Query())}
 
     def name_it(self, request: gr.Request, name: Any, *values: Any) -> Changes:
@@ -191,7 +203,7 @@ class SelectionPart(Part):
         if wanted not in {one.id for one in self.store.selections.all(corpus_id)} or wanted is None:
             raise UserError("Choose the named selection that shall be deleted.")
         self.store.selections.delete(wanted)
-        return {self.saved: None, self.stamp: ""}
+        return {self.saved: 0, self.stamp: ""}
 
     def _turn(self, request: gr.Request, number: Any, by: int, values: tuple[Any, ...]) -> Changes:
         corpus_id = self._corpus(request)
@@ -231,7 +243,7 @@ class SelectionPart(Part):
             f"min_{unit}": chosen_text(least).strip() or None,
             f"max_{unit}": chosen_text(most).strip() or None,
             "left_out": left_out or "",
-            "saved": saved,
+            "saved": saved or None,
             **_picked(chosen_text(picked)),
         }
         return checked_query(asked)
