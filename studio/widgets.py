@@ -56,7 +56,8 @@ class CorpusMap(Widget):
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__("corpus-map", "<div class='hy-map'></div>", value, container=True, **kwargs)
+        template = "<div class='hy-map'><svg aria-hidden='true'><polygon></polygon></svg></div>"
+        super().__init__("corpus-map", template, value, container=True, **kwargs)
 
 
 class ChatThread(Widget):

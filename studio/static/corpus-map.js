@@ -70,7 +70,10 @@ class CorpusMap {
     this.aid = make("p", { class: "aid" });
     this.table = make("details", {});
     this.message = make("p", { class: "msg", role: "status" });
-    this.loop = new LoopDrawer(this.stage, this.view, (loop) => this.trigger("select", { kind: "loop", loop }));
+    const svg = this.root.querySelector("svg"); // of the template: a script could make none without its address
+    this.stage.append(svg);
+    const done = (loop) => this.trigger("select", { kind: "loop", loop });
+    this.loop = new LoopDrawer(svg.querySelector("polygon"), this.view, done);
     this.tip = new Tip(this.stage);
     this.root.append(this.message, this.tools, this.stage, this.legend, this.aid, this.table);
   }

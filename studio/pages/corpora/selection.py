@@ -261,7 +261,7 @@ def _picked(text: str) -> dict[str, Any]:
     """What the hidden field holds of the map: ``loop`` or ``rows``."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not found.keys() <= {"loop", "rows"}:
         raise UserError("What was drawn on the map cannot be read. Draw it again.")

@@ -2,19 +2,18 @@
 
 import { isLoop, thin } from "./loop.js";
 
-const SVG = "http://www.w3.org/2000/svg";
-
 export class LoopDrawer {
   #corners = null; // while one is drawn, in pixels
 
-  constructor(stage, view, done) {
+  /**
+   * @param {SVGPolygonElement} shape What shows it.
+   * @param {import("./view.js").View} view
+   * @param {(loop: number[][]) => void} done Called with the corners in units of the map.
+   */
+  constructor(shape, view, done) {
+    this.shape = shape;
     this.view = view;
     this.done = done;
-    this.svg = document.createElementNS(SVG, "svg");
-    this.shape = document.createElementNS(SVG, "polygon");
-    this.svg.setAttribute("aria-hidden", "true");
-    this.svg.append(this.shape);
-    stage.append(this.svg);
   }
 
   get isDrawing() {
