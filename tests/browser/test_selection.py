@@ -79,6 +79,8 @@ def test_a_loop_is_left_out_and_the_next_run_trains_on_the_rest(page: Page, stud
     expect(count).to_contain_text(f"All {RUNS + DOORS} rows")
     expect(page.locator("#corpus-map polygon")).to_have_attribute("points", "")
     page.goto(f"{studio.address}/new-run?corpus=1")
+    expect(page.get_by_label("Corpus")).to_have_value(f"Two kinds ({RUNS + DOORS} examples)")
+    expect(page.get_by_text("number of experts: ")).to_be_visible()
     page.locator("#start-run").click()
     page.wait_for_url(re.compile(r"run\?run=\d+"))
     store = Store(Home(studio.home))
