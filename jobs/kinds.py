@@ -18,6 +18,7 @@ from hydralora.errors import UserError
 from hydralora.files import PART
 from hydralora.plain import shown
 from hydralora.results import Answers, Comparison, Experts, Export, MatrixMap, Part, Result, Routing, Weights
+from hydralora.results.clusters import LAYOUT
 from jobs.home import Home
 
 GIB = 2**30
@@ -163,6 +164,10 @@ def _half_a_clustering(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [_aside(home.clustering(payload["clustering_id"]))]
 
 
+def _half_a_layout(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [_aside(home.clustering(payload["clustering_id"]) / LAYOUT)]
+
+
 def _half_an_export(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [_aside(home.analysis(payload["analysis_id"]))]
 
@@ -240,6 +245,14 @@ for _kind in (
         limits=_limits_of_cluster,
         leftovers=_half_a_clustering,
         writer="jobs.store.clusterings.write_result",
+    ),
+    Kind(
+        "layout",
+        "Map by UMAP",
+        "jobs.tasks.lay_out",
+        priority=-1,  # it takes long, so it waits behind the quick ones
+        limits=_limits_of_cluster,
+        leftovers=_half_a_layout,
     ),
     Kind(
         "train",

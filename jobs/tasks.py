@@ -70,6 +70,13 @@ def cluster(job: Job) -> results.Clusters:
     return cluster_corpus(_corpus(job), out, k=asked["k"], seed=asked["seed"], progress=job.progress, **how)
 
 
+def lay_out(job: Job) -> results.clusters.Layout:
+    """Place the rows of a corpus on its map by UMAP."""
+    from hydralora.corpus.clusters.layout import lay_out as place
+
+    return place(_corpus(job), job.home.clustering(job.payload["clustering_id"]), progress=job.progress)
+
+
 def train(job: Job) -> results.RunSummary:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
     from hydralora.bases.load import fit_threads

@@ -24,6 +24,7 @@ from jobs.store.clusterings import Clusterings
 from jobs.store.corpora import Corpora
 from jobs.store.database import migrate, open_engine
 from jobs.store.exclusions import Exclusions
+from jobs.store.layouts import Layouts
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
 from jobs.store.runs import Runs
@@ -59,6 +60,7 @@ class Store:
         self.corpora = Corpora(self.home, rows, self.queue)
         self.exclusions = Exclusions(self.home, rows, self.corpora)
         self.clusterings = Clusterings(rows, self.queue, self.corpora)
+        self.layouts = Layouts(rows, self.queue, self.clusterings)
         self.selections = Selections(self.home, rows, self.clusterings, self.exclusions)
         self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.bases)
         self.runs = Runs(self.home, rows, self.queue, self.clusterings, self.exclusions, self.speeds, self.bases)

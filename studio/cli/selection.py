@@ -1,5 +1,5 @@
-"""The commands `corpora select`, `selections` and `forget`: which examples meet all that is asked for at once, and what
-is done with them."""
+"""The commands `corpora select`, `selections`, `forget` and `map`: which examples meet all that is asked for at
+once, and what is done with them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.query import Query
 from hydralora.corpus.writing import check_format, write_examples
 from hydralora.errors import UserError
+from jobs.runner.service import start_worker
 from jobs.store.selections import Selected, Selection, checked_query
 from jobs.store.store import Store
 from studio.cli.quality import parse_rows
-from studio.cli.terminal import AsJson, CorpusId, Studio, out, print_table, show
+from studio.cli.terminal import AsJson, CorpusId, Studio, finished, out, print_table, show
 from studio.selections import count_sentence, flags_sentence
 
 SHOWN = 10  # examples listed where nothing else is asked for
@@ -120,6 +121,17 @@ def _print(store: Store, corpus_id: int, query: Query, found: Selected, done: di
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= SHOWN_TEXT else line[:SHOWN_TEXT] + "…"
+
+
+@selection_app.command("map")
+def place_rows(corpus_id: CorpusId, as_json: AsJson = False) -> None:
+    """Place the rows of a clustered corpus anew by UMAP, which keeps neighbours together; it takes a while."""
+    store = Studio.store()
+    job = store.layouts.add(corpus_id)
+    start_worker(store.home)
+    done = finished(store, job, "Placing the rows")
+    found = done.result or {}
+    show({"corpus_id": corpus_id, **found}, as_json, lambda: out.print(f"{found['examples']:,} rows are placed."))
 
 
 @selection_app.command("selections")

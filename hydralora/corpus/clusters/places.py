@@ -10,18 +10,19 @@ import pyarrow as pa
 
 from hydralora.errors import CorpusError
 from hydralora.files import read_columns
-from hydralora.results.clusters import ASSIGNMENTS
+from hydralora.results.clusters import ASSIGNMENTS, LAYOUT
 
 LARGEST = 65_535  # unit of the map: both axes reach from 0 to this
 
 
 @dataclass(frozen=True)
 class Places:
-    """Cluster of every example, and its place in units of the map; all ``(examples,)``."""
+    """Cluster of every example, its place in units of the map, all ``(examples,)``, and what has placed it."""
 
     cluster: np.ndarray
     x: np.ndarray
     y: np.ndarray
+    by: str = "SVD"
 
     def packed(self) -> bytes:
         """As the map reads it: all x, then all y (little-endian uint16), then all clusters (uint8, 255 for more)."""
@@ -36,12 +37,16 @@ def read_places(folder: Path) -> Places:
         CorpusError: When its files are gone or damaged.
     """
     try:
-        table = read_columns(folder / ASSIGNMENTS, "cluster", "x", "y")
+        table, layout = read_columns(folder / ASSIGNMENTS, "cluster", "x", "y"), folder / LAYOUT
+        placed = read_columns(layout, "x", "y") if layout.exists() else table
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CorpusError(
             f"The files of clustering {folder.name} are gone or damaged. Cluster the corpus again."
         ) from error
-    return Places(table["cluster"].to_numpy(), *(on_map(table[name].to_numpy()) for name in ("x", "y")))
+    if len(placed) != len(table):
+        raise CorpusError(f"The map of clustering {folder.name} is of other rows. Cluster the corpus again.")
+    x, y = (on_map(placed[name].to_numpy()) for name in ("x", "y"))
+    return Places(table["cluster"].to_numpy(), x, y, "SVD" if placed is table else "UMAP")
 
 
 def on_map(values: np.ndarray) -> np.ndarray:

@@ -11,9 +11,11 @@ from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.narrowing import findings_of, tokens
 from hydralora.corpus.query import LONGEST_SEARCH, Query
 from hydralora.errors import UserError
+from jobs.store.membership import Membership
 from jobs.store.records import Corpus
 from jobs.store.selections import checked_query
-from studio.pages.common import TICK, address_id, chosen_id, chosen_text, set_address
+from jobs.store.status import JobStatus
+from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, set_address
 from studio.pages.corpora.selection_views import count_line, export_links, last_page, map_of, page_of_rows
 from studio.pages.page import Changes, Part
 from studio.selections import flagged, saved_title
@@ -21,6 +23,7 @@ from studio.widgets import CorpusMap
 
 LIVE: dict[str, Any] = {**TICK, "trigger_mode": "always_last"}  # of what is typed, the newest counts
 SAVED = 7  # place of the named selection among the fields
+SPREAD = "Place the rows by UMAP"
 STATES = [("left out or not", ""), ("not left out", "no"), ("left out", "yes")]
 
 
@@ -33,6 +36,9 @@ class SelectionPart(Part):
                 self._facets()
                 self._actions()
             self.map = CorpusMap(elem_id="corpus-map")
+            with gr.Row():
+                self.spread = gr.Button(SPREAD, size="sm", visible=False, elem_id="spread-map")
+                self.spreading = gr.HTML(min_width=240)
             with gr.Row():
                 self.number = gr.Number(1, label="Page", precision=0, minimum=1, min_width=90, scale=0)
                 self.back = gr.Button("◂ Previous", scale=0, min_width=130)
@@ -94,7 +100,8 @@ class SelectionPart(Part):
     @property
     def drawn(self) -> list[Any]:
         """What ``draw`` fills."""
-        return [*self.found, self.labels, self.clusters, self.flags, self.least, self.saved]
+        chosen = [self.labels, self.clusters, self.flags, self.least, self.saved]
+        return [*self.found, *chosen, self.spread, self.spreading]
 
     def connect_to(self, stamp: gr.Textbox) -> None:
         """Connect its events; what changes the corpus empties ``stamp``, whereupon the page looks anew."""
@@ -112,6 +119,7 @@ class SelectionPart(Part):
         self.on_click(self.clear, self.clear_all, None, [*self.fields, *self.found])
         self.on_click(self.keep, self.name_it, [self.name, *self.fields], [self.name, stamp])
         self.on_click(self.exclude, self.leave_out, self.fields, stamp)
+        self.on_click(self.spread, self.start_layout, None, stamp)
         self.on_click(self.forget, self.forget_name, self.saved, [self.saved, stamp])
 
     # Handlers
@@ -141,12 +149,23 @@ class SelectionPart(Part):
                 value=opened,
                 visible=bool(saved),
             ),
+            **self._layout_state(corpus.id, known),
             **self._show(corpus.id, self._query(corpus.id, values)),
         }
 
+    def _layout_state(self, corpus_id: int, known: Membership | None) -> Changes:
+        """Whether the rows can be placed by UMAP, and how far that is."""
+        job = self.store.layouts.job(corpus_id)
+        is_open = job is not None and not job.is_finished
+        can_be = known is not None and known.places.by != "UMAP" and not is_open
+        is_told = job is not None and job.status != JobStatus.SUCCEEDED
+        return {self.spread: gr.Button(visible=can_be), self.spreading: job_state(job) if is_told else ""}
+
     def state_of(self, corpus_id: int) -> object:
         """What tells one look from another."""
-        return [one.id for one in self.store.selections.all(corpus_id)]
+        job = self.store.layouts.job(corpus_id)
+        placing = job and (job.id, job.status, round(job.progress, 2))
+        return [one.id for one in self.store.selections.all(corpus_id)], placing
 
     def narrow(self, request: gr.Request, *values: Any) -> Changes:
         """Count and show what the fields select."""
@@ -204,6 +223,11 @@ class SelectionPart(Part):
             raise UserError("Choose the named selection that shall be deleted.")
         self.store.selections.delete(wanted)
         return {self.saved: 0, self.stamp: ""}
+
+    def start_layout(self, request: gr.Request) -> Changes:
+        """Queue the job that places the rows by UMAP."""
+        self.store.layouts.add(self._corpus(request))
+        return {self.stamp: ""}
 
     def _turn(self, request: gr.Request, number: Any, by: int, values: tuple[Any, ...]) -> Changes:
         corpus_id = self._corpus(request)

@@ -60,6 +60,7 @@ def map_of(known: Membership | None, corpus_id: int, query: Query, found: Select
         sizes_of(known.places, len(known.names)),
         None if query.is_empty else found.mask,
         query.loop,
+        known.places.by,
     )
 
 
