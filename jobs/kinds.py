@@ -19,6 +19,7 @@ from hydralora.errors import UserError
 from hydralora.files import PART
 from hydralora.plain import shown
 from hydralora.results import Answers, Comparison, Experts, Export, MatrixMap, Part, Result, Routing, Weights
+from hydralora.results.clusters import LAYOUT
 from jobs.home import Home
 
 GIB = 2**30
@@ -173,6 +174,10 @@ def _half_a_split(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return half_written(home.corpus(payload["corpus_id"]), f"edit-{payload['edit_id']}")
 
 
+def _half_a_layout(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [_aside(home.clustering(payload["clustering_id"]) / LAYOUT)]
+
+
 def _half_an_export(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [_aside(home.analysis(payload["analysis_id"]))]
 
@@ -273,6 +278,14 @@ for _kind in (
         limits=_limits_of_cluster,
         leftovers=_half_a_split,
         writer="jobs.store.cluster_edits.write_split",
+    ),
+    Kind(
+        "layout",
+        "Map by UMAP",
+        "jobs.tasks.lay_out",
+        priority=-1,  # it takes long, so it waits behind the quick ones
+        limits=_limits_of_cluster,
+        leftovers=_half_a_layout,
     ),
     Kind(
         "train",

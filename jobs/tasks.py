@@ -97,6 +97,13 @@ def split(job: Job) -> dict[str, Any]:
     return {"clusters": result.dump(), "grouping": name, "parts": parts}
 
 
+def lay_out(job: Job) -> results.clusters.Layout:
+    """Place the rows of a corpus on its map by UMAP."""
+    from hydralora.corpus.clusters.layout import lay_out as place
+
+    return place(_corpus(job), job.home.clustering(job.payload["clustering_id"]), progress=job.progress)
+
+
 def train(job: Job) -> results.RunSummary:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
     from hydralora.bases.load import fit_threads

@@ -48,6 +48,18 @@ class FigurePanel(Widget):
         super().__init__("figure-panel", template, value, container=True, **kwargs)
 
 
+class CorpusMap(Widget):
+    """All points of a corpus, drawn by WebGL2; its value is that of ``studio.figures.corpus_map.map_value``.
+
+    ``select`` events carry ``{"kind": "loop", "loop": [[x, y], ...]}`` in units of the map, or
+    ``{"kind": "click", "rows": [position]}``.
+    """
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        template = "<div class='hy-map'><svg aria-hidden='true'><polygon></polygon></svg></div>"
+        super().__init__("corpus-map", template, value, container=True, **kwargs)
+
+
 class ChatThread(Widget):
     """The chat: conversations, messages coloured by expert, routing weights. See ``static/chat.js``."""
 

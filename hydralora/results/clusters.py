@@ -6,14 +6,24 @@ from typing import Any
 
 from pydantic import Field
 
-from hydralora.results.base import Result
+from hydralora.results.base import Part, Result
 
 ASSIGNMENTS = "assignments.parquet"  # cluster, distance and place of every example, beside the file
+
+LAYOUT = "layout.parquet"  # places by UMAP, `x` and `y` of every example, beside it once these were asked for
 
 
 def cluster_name(number: int) -> str:
     """What a cluster is called wherever it is shown: ``C1`` for number 0. Nothing reads a number out of a name."""
     return f"C{number + 1}"
+
+
+class Layout(Part):
+    """A map of a corpus that was made after its clustering; the places lie beside that as `layout.parquet`."""
+
+    method: str = Field(description="`umap`")
+    examples: int = Field(description="Examples placed")
+    fitted: int = Field(description="Distinct texts that the method itself has placed; the others stand beside them")
 
 
 class Clusters(Result):

@@ -9,6 +9,7 @@ from pydantic import Field
 from hydralora.results.base import Part, Result
 
 FINDINGS = "findings.parquet"  # every example of every finding, beside the file: `finding`, `example`, `removable`
+TOKENS = "tokens.parquet"  # beside it where a base was named: `example`, `tokens`
 
 
 class Finding(Part):

@@ -24,8 +24,18 @@ from jobs.store.queue import Queue
 from jobs.store.records import Corpus, Job, Reading, asks_alike
 from jobs.store.rows import Rows, clean_name, job_of, jobs_with, refuse_busy, row_of
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
-from jobs.store.tables import AnalysisRow, ClusterEditRow, ClusteringRow, CorpusRow, ExclusionRow, JobRow, RunRow
+from jobs.store.tables import (
+    AnalysisRow,
+    ClusterEditRow,
+    ClusteringRow,
+    CorpusRow,
+    ExclusionRow,
+    JobRow,
+    RunRow,
+    SelectionRow,
+)
 
+OF_POSITIONS: tuple[Any, ...] = (ExclusionRow, SelectionRow)  # tables of what names examples by their positions
 MOST_PREVIEWS = 20  # newest looks at a corpus that are read; earlier ones are given up
 
 
@@ -275,7 +285,8 @@ class Corpora:
             folders = [self.home.corpus(corpus_id), *self._forget_clusterings(session, corpus_id)]
             folders += self._forget_looks(session, corpus_id)
             folders += [self.home.attempts(job) for job in jobs_with(session, JobRow.corpus_id == corpus_id)]
-            session.execute(delete(ExclusionRow).where(ExclusionRow.corpus_id == corpus_id))
+            for table in OF_POSITIONS:
+                session.execute(delete(table).where(table.corpus_id == corpus_id))
             session.delete(row)
             session.flush()
             self._drop_previews(session, corpus_id, lambda job: False)
@@ -295,8 +306,9 @@ def _asked_again(kept: dict[str, Any], roles: dict[str, Any] | None, options: di
 
 
 def write_import(session: Session, job: JobRow) -> None:
-    """Write what the import of a corpus has found into its row; exclusions were of its former rows."""
+    """Write what an import has found into its row; exclusions and named selections were of the former rows."""
     corpus = session.get(CorpusRow, job.corpus_id)
-    session.execute(delete(ExclusionRow).where(ExclusionRow.corpus_id == job.corpus_id))
+    for table in OF_POSITIONS:
+        session.execute(delete(table).where(table.corpus_id == job.corpus_id))
     if corpus is not None and job.result is not None:
         corpus.examples, corpus.rejected, corpus.format = (job.result[k] for k in ("examples", "rejected", "format"))

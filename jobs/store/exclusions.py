@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from hydralora.corpus.selection import name_selection, write_selection
 from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.store.corpora import Corpora
+from jobs.store.positions import packed, unpacked
 from jobs.store.rows import Rows, clean_name, row_of
 from jobs.store.tables import ExclusionRow, is_id
 
@@ -58,9 +58,7 @@ class Exclusions:
             if len(new) + len(present) >= count:
                 raise UserError(f"That would leave nothing of corpus '{corpus.name}'. Choose fewer examples.")
             # All that is wanted is kept, so that undoing an earlier exclusion does not bring these back.
-            row = ExclusionRow(
-                corpus_id=corpus_id, positions=_packed(wanted), count=len(new), reason=clean_name(reason)
-            )
+            row = ExclusionRow(corpus_id=corpus_id, positions=packed(wanted), count=len(new), reason=clean_name(reason))
             session.add(row)
             session.flush()
             return _copy(row)
@@ -108,18 +106,9 @@ class Exclusions:
         query = select(ExclusionRow.positions).where(
             ExclusionRow.corpus_id == corpus_id, ExclusionRow.undone_at.is_(None)
         )
-        parts = [_unpacked(data) for data in session.scalars(query)]
+        parts = [unpacked(data) for data in session.scalars(query)]
         return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
 
 def _copy(row: ExclusionRow) -> Exclusion:
     return Exclusion(row.id, row.corpus_id, row.count, row.reason, row.created_at, row.undone_at)
-
-
-def _packed(positions: np.ndarray) -> bytes:
-    """Ascending positions as compressed differences."""
-    return zlib.compress(np.diff(positions, prepend=0).astype("<i8").tobytes())
-
-
-def _unpacked(data: bytes) -> np.ndarray:
-    return np.cumsum(np.frombuffer(zlib.decompress(data), "<i8"))

@@ -25,9 +25,11 @@ from jobs.store.clusterings import Clusterings
 from jobs.store.corpora import Corpora
 from jobs.store.database import migrate, open_engine
 from jobs.store.exclusions import Exclusions
+from jobs.store.layouts import Layouts
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
 from jobs.store.runs import Runs
+from jobs.store.selections import Selections
 from jobs.store.settings import Settings
 from jobs.store.speeds import Speeds
 from jobs.store.totals import Totals, read_totals
@@ -60,6 +62,8 @@ class Store:
         self.exclusions = Exclusions(self.home, rows, self.corpora)
         self.clusterings = Clusterings(self.home, rows, self.queue, self.corpora)
         self.cluster_edits = ClusterEdits(rows, self.queue, self.clusterings, self.exclusions)
+        self.layouts = Layouts(rows, self.queue, self.clusterings)
+        self.selections = Selections(self.home, rows, self.clusterings, self.exclusions)
         self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.bases)
         self.runs = Runs(self.home, rows, self.queue, self.clusterings, self.exclusions, self.speeds, self.bases)
         self.analyses = Analyses(rows, self.runs)

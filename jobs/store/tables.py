@@ -103,7 +103,7 @@ class CorpusRow(Base):
 
 
 class ExclusionRow(Base):
-    """Examples that a corpus leaves out; ``positions`` as ``jobs.store.exclusions`` packs them."""
+    """Examples that a corpus leaves out; ``positions`` as ``jobs.store.positions`` packs them."""
 
     __tablename__ = "exclusions"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -113,6 +113,20 @@ class ExclusionRow(Base):
     reason: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=time.time)
     undone_at: Mapped[float | None]
+    __table_args__ = (KEYS,)
+
+
+class SelectionRow(Base):
+    """Examples that were selected and given a name; ``positions`` as ``jobs.store.positions`` packs them."""
+
+    __tablename__ = "selections"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    corpus_id: Mapped[int] = mapped_column(ForeignKey("corpora.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    positions: Mapped[bytes]
+    count: Mapped[int]
+    words: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=time.time)
     __table_args__ = (KEYS,)
 
 

@@ -55,8 +55,8 @@ IMPORT_IT = "`corpora import {}` imports it."
 
 corpora_app = typer.Typer(
     no_args_is_help=True,
-    help="Corpora: preview, add, import, roles, list, show, check, exclude, exclusions, undo, redo, export, cluster, "
-    "clusters, why, delete.",
+    help="Corpora: preview, add, import, roles, list, show, check, exclude, exclusions, undo, redo, select, "
+    "selections, forget, export, cluster, clusters, map, why, delete.",
 )
 
 

@@ -22,8 +22,6 @@ from studio.figures.palette import (
     DIVERGING,
     HEAT,
     MUTED,
-    cluster_colour,
-    cluster_shape,
     expert_colour,
     expert_name,
     expert_shape,
@@ -31,8 +29,6 @@ from studio.figures.palette import (
     resolved,
 )
 
-MAX_POINTS = 20_000  # drawn of a map; more are sampled, and said so
-SVG_POINTS = 3_000  # beyond, WebGL draws
 CURVE_POINTS = 2_000
 MARGIN = {"l": 56, "r": 16, "t": 16, "b": 44}  # px
 LABEL_ROOM = 84  # px at the right, for names at the ends of lines
@@ -250,46 +246,6 @@ def heatmap(
     )
     rows = [[name_, *row] for name_, row in zip(y, shown, strict=True)]
     return Figure(drawing, aid, name, ["", *x], rows)
-
-
-def corpus_map(cluster: np.ndarray, x: np.ndarray, y: np.ndarray, found: Clusters) -> Figure:
-    """Examples on the plane of the two largest directions, coloured by the number of their ``cluster``."""
-    total = len(cluster)
-    chosen = np.arange(total)
-    if total > MAX_POINTS:
-        chosen = np.sort(np.random.default_rng(0).choice(total, MAX_POINTS, replace=False))
-    kind = go.Scattergl if len(chosen) > SVG_POINTS else go.Scatter
-    drawing = go.Figure(
-        layout=layout_of(
-            460,
-            dragmode="lasso",
-            xaxis={"showticklabels": False, "showline": False},
-            yaxis={"showticklabels": False, "showgrid": False},
-        )
-    )
-    for index in found.all_numbers:
-        title = escape(found.title(index))
-        ids = chosen[cluster[chosen] == index]
-        drawing.add_trace(
-            kind(
-                x=x[ids].astype(np.float32),
-                y=y[ids].astype(np.float32),
-                mode="markers",
-                customdata=ids,
-                name=title,
-                hovertemplate="example %{customdata}<extra>" + title + "</extra>",
-                marker={"color": cluster_colour(index), "symbol": cluster_shape(index), "size": 6, "opacity": 0.8},
-            )
-        )
-    shown = f"{len(chosen):,} of {total:,} examples drawn" if len(chosen) < total else f"{total:,} examples"
-    aid = (
-        f"{shown}. Near points use similar words (TF-IDF, first two SVD directions). Draw a loop "
-        f"around points to read them below."
-    )
-    counts = np.bincount(cluster, minlength=found.next_number)
-    words = zip(found.all_numbers, found.words, strict=True)
-    rows = [[found.title(number), int(counts[number]), ", ".join(telling)] for number, telling in words]
-    return Figure(drawing, aid, "corpus-map", ["cluster", "examples", "words"], rows)
 
 
 def elbow(result: Clusters) -> Figure:

@@ -5,8 +5,6 @@ Ids in addresses are integers checked by FastAPI; nothing in an address is ever 
 
 from __future__ import annotations
 
-import tempfile
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +13,11 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi import Path as InPath
 from fastapi import Query as InQuery
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from hydralora import bounds
-from hydralora.corpus.clusters.grouping import read_assignments
 from hydralora.corpus.folder import Corpus
-from hydralora.corpus.writing import check_format, pieces, write_examples
 from hydralora.errors import UserError
 from hydralora.plain import one_line, without_paths
 from hydralora.sheets import as_csv
@@ -32,13 +28,13 @@ from studio.figures.base import Figure
 from studio.figures.curves import CURVES
 from studio.figures.gates import gate_drift
 from studio.figures.views import NothingToShow, Query, analysis_figure
+from studio.web.downloads import examples_reply
 from studio.web.packing import pack
 
 ZIP_PIECE = 2**20  # bytes
 STEPS_SHOWN = 1_000  # of a run, evenly spread: a figure is not wider; the CSV file has all
 ROUTED_SHOWN = 200  # the same of steps with routing weights
 ROUTED_VIEWS = ("gates", "gate-drift")
-MEDIA = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
 Id = Annotated[bounds.Id, InPath()]
 View = Annotated[str, InPath(max_length=bounds.LONGEST_NAME)]
 Name = Annotated[str, InQuery(max_length=bounds.LONGEST_NAME)]  # of a layer, a measure, a grouping
@@ -53,11 +49,9 @@ def figure_router(store: Store) -> APIRouter:
     @router.get("/figures/clusterings/{clustering_id}/{view}")
     def clustering(clustering_id: Id, view: View) -> Response:
         found = store.clusterings.get(clustering_id)
-        result = found.clusters
-        if view == "elbow":
-            return _reply(figures.elbow(result))
-        x, y = _places(store.home.clustering(clustering_id))
-        return _reply(figures.corpus_map(store.clusterings.numbers(found), x, y, result))
+        if view != "elbow":
+            raise UserError(f"There is no view called '{view}' here.")
+        return _reply(figures.elbow(found.clusters))
 
     @router.get("/figures/runs/{run_id}/{view}")
     def run(run_id: Id, view: View, layer: Name = "") -> Response:
@@ -115,28 +109,14 @@ def figure_router(store: Store) -> APIRouter:
     def examples(corpus_id: Id, name: View) -> Response:
         """What is not left out of a corpus."""
         corpus = Corpus(store.home.corpus(store.corpora.ready(corpus_id).id))
-        left = np.setdiff1d(np.arange(len(corpus)), store.exclusions.excluded(corpus_id)).tolist()
-        headers = {"Content-Disposition": f'attachment; filename="corpus-{corpus_id}.{check_format(name)}"'}
-        if name == "parquet":
-            folder = tempfile.TemporaryDirectory(prefix="hydra-examples-")  # it goes also where writing fails
-            file = Path(folder.name) / "examples.parquet"
-            write_examples(corpus, left, file, name)
-            return FileResponse(file, headers=headers, background=BackgroundTask(folder.cleanup))
-        text = pieces(corpus, left, name)
-        first = next(text, "")  # a refusal comes before the answer begins
-        return StreamingResponse(chain([first], text), media_type=MEDIA[name], headers=headers)
+        left = np.setdiff1d(np.arange(len(corpus)), store.exclusions.excluded(corpus_id))
+        return examples_reply(corpus, left, name, f"corpus-{corpus_id}")
 
     @router.get("/health")
     def health() -> dict[str, Any]:
         return {"ok": True, "workers": len(store.queue.workers()), **store.queue.counts()}
 
     return router
-
-
-def _places(folder: Path) -> list[Any]:
-    """x and y of every example."""
-    table = read_assignments(folder)
-    return [table[name].to_numpy() for name in ("x", "y")]
 
 
 def _run_view(steps: list[Step], view: str) -> Response:

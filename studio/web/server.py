@@ -39,6 +39,7 @@ from studio.web.changes import changes_router
 from studio.web.chat_api import chat_router
 from studio.web.door import Door, DoorMiddleware
 from studio.web.payloads import PayloadGuard
+from studio.web.selection_api import selection_router
 from studio.web.theme import CSS, HEAD, STATIC, studio_theme
 from studio.web.uploads import MOST_FILE, UploadMiddleware, Uploads, is_upload
 
@@ -107,6 +108,7 @@ def create_app(
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts or LOOPBACK_NAMES)
     explain_errors(app)
     app.include_router(figure_router(store))
+    app.include_router(selection_router(store))
     app.include_router(changes_router(store))
     app.include_router(chat_router(Answers(store)))
     _add_static(app)

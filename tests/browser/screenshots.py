@@ -40,7 +40,7 @@ def walk(page: Page, address: str, steps: int | None) -> None:
     page.wait_for_url(re.compile(r"corpora\?corpus="))
     expect(page.get_by_text("duplicates")).to_be_visible()
     page.locator("#cluster").click()
-    expect(page.locator("#corpus-map .main-svg").first).to_be_visible(timeout=120_000)
+    expect(page.locator("#corpus-map .legend li").first).to_be_visible(timeout=120_000)
     shoot(page, "corpora")
     page.get_by_role("button", name="Train on this corpus").click()
     expect(page.get_by_text("suggested number of experts: 4")).to_be_visible()

@@ -15,6 +15,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, expect
 
 from hydralora.corpus.preview import preview_files
+from hydralora.corpus.query import Query
 from hydralora.results import AnswerRow, Answers, Score
 from jobs.home import Home
 from jobs.store.records import Run
@@ -51,6 +52,7 @@ STATES = {
     "overview": "/",
     "corpora": "/corpora?corpus={corpus}",
     "corpus with edited clusters": "/corpora?corpus={edited}",
+    "corpus with a selection": "/corpora?corpus={corpus}&selection={selection}",
     "corpus not imported yet": "/corpora?corpus={draft}",
     "corpus that could not be read": "/corpora?corpus={unread}",
     "corpus that does not exist": "/corpora?corpus=999",
@@ -128,6 +130,8 @@ def fill(home: Home) -> dict[str, int]:
     store.cluster_edits.rename(ids["edited"], 0, "Sea")
     stored.work(store.cluster_edits.split(ids["edited"], 0, 2).job)
     store.cluster_edits.exclude(ids["edited"], 2)
+    ids["selection"] = store.selections.add(ids["corpus"], "First ten", Query(rows=list(range(10)))).id
+    store.exclusions.add(ids["corpus"], [1, 2], "by hand")
     file = home.root / "unread.csv"
     file.write_text("x", "utf-8")
     unread = store.corpora.add("Unread", [file])

@@ -55,9 +55,10 @@ def test_the_sample_is_clustered_and_a_loop_shows_its_rows(page: Page, studio: S
     page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
     expect(page.get_by_text("duplicates")).to_be_visible()
     page.locator("#cluster").click()
-    figure(page, "corpus-map")
     expect(page.get_by_text("Suggested number of experts: 4")).to_be_visible()
-    plane = page.locator("#corpus-map .nsewdrag")
+    expect(page.locator("#corpus-map .legend li")).to_have_count(4)
+    page.get_by_role("button", name="Draw a loop").click()
+    plane = page.locator("#corpus-map .stage")
     plane.evaluate("node => node.scrollIntoView({block: 'center'})")
     box = plane.bounding_box()
     assert box is not None
@@ -68,10 +69,10 @@ def test_the_sample_is_clustered_and_a_loop_shows_its_rows(page: Page, studio: S
     for point in points[1:]:
         page.mouse.move(*point, steps=6)
     page.mouse.up()
-    expect(page.get_by_text(re.compile(r"examples in the loop"))).to_be_visible()
+    expect(page.get_by_text("3,000 rows of 3,000 selected")).to_be_visible()
 
 
-@pytest.mark.parametrize("name", ["elbow", "corpus-map"])
+@pytest.mark.parametrize("name", ["elbow"])
 def test_a_figure_keeps_its_height_when_the_window_changes(page: Page, studio: Studio, store: Store, name: str) -> None:
     page.goto(f"{studio.address}/corpora?corpus={store.corpora.all()[0].id}")
     figure(page, name)

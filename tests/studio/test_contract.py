@@ -49,7 +49,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "studio": (
         {"quick_gradio", "figures"},
         {"cards", "form", "widgets", "doctor"},
-        {"cluster_tree", "clusterings", "estimate", "exports"},
+        {"cluster_tree", "clusterings", "estimate", "exports", "selections"},
         {"pages"},
         {"web"},
         {"cli"},
@@ -183,9 +183,9 @@ def test_templates_are_given_in_one_place() -> None:
 
 
 def test_drawn_templates_hold_no_place_for_data() -> None:
-    from studio.widgets import ChatThread, FigurePanel, LiveChanges
+    from studio.widgets import ChatThread, CorpusMap, FigurePanel, LiveChanges
 
-    for part in (FigurePanel(), FigurePanel(height=100), ChatThread(), LiveChanges()):
+    for part in (FigurePanel(), FigurePanel(height=100), ChatThread(), CorpusMap(), LiveChanges()):
         assert not re.search(r"\$\{|\{\{", part.html_template)
 
 

@@ -51,13 +51,8 @@ def test_a_corpus_is_opened_with_its_facts_and_rows(draw: Opened, stored: Stored
     corpus, page = stored.corpus(), draw(CorporaPage)
     changes = page.draw(asking(corpus=corpus.id))
     assert changes[page.watch]["of"] == f"corpora,corpus-{corpus.id}"
-    assert "question 0" in page.fill(asking(corpus=corpus.id))[page.rows]
-
-
-def test_rows_do_not_turn_beyond_the_last_page(draw: Opened, stored: Stored) -> None:
-    corpus, page = stored.corpus(rows=[{"prompt": f"q{i}", "answer": "a"} for i in range(25)]), draw(CorporaPage)
-    assert page.next_rows(asking(corpus=corpus.id), 3)[page.number] == 3
-    assert page.previous_rows(asking(corpus=corpus.id), 1)[page.number] == 1
+    drawn = page.fill_selection(asking(corpus=corpus.id), "", [], [], [], "", "", "", 0, "")
+    assert "question 0" in drawn[page.selection.rows]
 
 
 @pytest.mark.parametrize("is_sure", [False, None, "yes", 1])

@@ -12,6 +12,7 @@ from html import escape
 import pytest
 from fastapi.testclient import TestClient
 
+from hydralora.corpus.folder import Corpus as Rows
 from hydralora.results import GroupGates
 from jobs.home import Home
 from jobs.store.status import JobStatus
@@ -298,12 +299,6 @@ def test_a_method_without_a_router_says_that_it_has_none(client: TestClient, sto
     assert "no router" in client.get(f"/ui/figures/runs/{plain.id}/gates").json()["empty"]
 
 
-def test_the_corpus_map_holds_every_example_once(client: TestClient, stored: Stored) -> None:
-    clustering = stored.clustering(stored.corpus())
-    found = panel(client, f"/ui/figures/clusterings/{clustering.id}/map")
-    assert [row[:2] for row in found["table"]["rows"]] == [["C1", 2], ["C2", 2]]
-
-
 def test_the_elbow_marks_the_suggested_number(client: TestClient, stored: Stored) -> None:
     clustering = stored.clustering(stored.corpus())
     found = panel(client, f"/ui/figures/clusterings/{clustering.id}/elbow")
@@ -313,16 +308,8 @@ def test_the_elbow_marks_the_suggested_number(client: TestClient, stored: Stored
 
 def test_an_unfinished_clustering_says_so(client: TestClient, stored: Stored) -> None:
     waiting = stored.store.clusterings.add(stored.corpus().id, 2)
-    reply = client.get(f"/ui/figures/clusterings/{waiting.id}/map")
+    reply = client.get(f"/ui/figures/clusterings/{waiting.id}/elbow")
     assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet. Wait for it.")
-
-
-def test_a_clustering_whose_files_are_gone_says_so(client: TestClient, stored: Stored) -> None:
-    clustering = stored.clustering(stored.corpus())
-    (stored.home.clustering(clustering.id) / "assignments.parquet").unlink()
-    reply = client.get(f"/ui/figures/clusterings/{clustering.id}/map")
-    assert reply.status_code == 400
-    assert reply.json()["detail"].endswith("are gone or damaged. Cluster the corpus again.")
 
 
 @pytest.mark.parametrize(
@@ -400,14 +387,13 @@ def test_hostile_names_reach_the_pages_escaped_only(stored: Stored) -> None:
         corpora_page.corpora_list(stored.store, corpus.id),
         run.headline(stored.store, made),
         corpora_page.facts(stored.store, corpus),
-        corpora_page.page_of_rows(stored.store, corpus.id, 1),
         corpora_page.cluster_report(stored.store, clustering),
         cluster_list(clustering),
-        corpora_page.picked_rows(stored.store, corpus.id, [{"id": 0}]),
+        corpora_page.rows_table(Rows(stored.home.corpus(corpus.id)).take([0]), [0], "one"),
         run.settings_table(made, None),
     ]
     assert all("<img" not in html for html in drawn)
-    assert sum(escape(HOSTILE)[:40] in html for html in drawn) >= 6
+    assert sum(escape(HOSTILE)[:40] in html for html in drawn) >= 5
 
 
 def test_hostile_group_names_and_sentences_stay_data_in_figures(client: TestClient, stored: Stored) -> None:

@@ -11,13 +11,18 @@ import pyarrow.parquet as pq
 
 from hydralora.corpus.quality import FOLDER
 from hydralora.errors import CorpusError
-from hydralora.results.quality import FINDINGS
+from hydralora.results.quality import FINDINGS, TOKENS
 
 
 def write_findings(folder: Path, kinds: list[str], examples: np.ndarray, removable: np.ndarray) -> None:
     """One row for each example of each finding; all three ``(rows,)``."""
     names = pa.array(kinds, pa.string())
     pq.write_table(pa.table({"finding": names, "example": examples, "removable": removable}), folder / FINDINGS)
+
+
+def write_tokens(folder: Path, examples: np.ndarray, tokens: np.ndarray) -> None:
+    """Tokens of each example that was looked at; both ``(rows,)``."""
+    pq.write_table(pa.table({"example": examples, "tokens": tokens.astype(np.int32)}), folder / TOKENS)
 
 
 def read_finding(corpus_folder: Path, kind: str, *, removable: bool = False) -> np.ndarray:

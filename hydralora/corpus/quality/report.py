@@ -13,7 +13,7 @@ from hydralora.corpus.folder import Corpus
 from hydralora.corpus.quality import DECIDING, FOLDER
 from hydralora.corpus.quality.copies import find_contradictions, find_copies, find_leaks, find_near_copies, find_shared
 from hydralora.corpus.quality.elsewhere import find_elsewhere
-from hydralora.corpus.quality.findings import write_findings
+from hydralora.corpus.quality.findings import write_findings, write_tokens
 from hydralora.corpus.quality.lengths import Lengths, count_tokens, find_too_long, summary
 from hydralora.corpus.quality.table import Found, Texts
 from hydralora.corpus.quality.texts import find_blank, find_marks, find_outliers, find_short, tell_languages
@@ -85,7 +85,7 @@ def check_corpus(
         corpus_hash=corpus.manifest.content_hash,
         selection=train.selection,
     )
-    _write(corpus_folder / FOLDER, result, texts, kept)
+    _write(corpus_folder / FOLDER, result, texts, kept, lengths)
     return result
 
 
@@ -126,8 +126,8 @@ def _sentence(texts: Texts, found: list[Found]) -> str:
     return f"{places:,} of {len(texts):,} examples should be looked at, for {len(found)} reasons."
 
 
-def _write(folder: Path, result: Quality, texts: Texts, found: list[Found]) -> None:
-    """Every example of every finding, then the report beside them."""
+def _write(folder: Path, result: Quality, texts: Texts, found: list[Found], lengths: Lengths | None) -> None:
+    """Every example of every finding, and its tokens, then the report beside them."""
     places = [np.unique(one.places) for one in found]
     kinds = [one.kind for one, own in zip(found, places, strict=True) for _ in own]
     removable = [np.isin(own, one.removable) for own, one in zip(places, found, strict=True)]
@@ -135,4 +135,6 @@ def _write(folder: Path, result: Quality, texts: Texts, found: list[Found]) -> N
         aside.mkdir(parents=True)
         everywhere = np.concatenate([np.zeros(0, np.int64), *places])
         write_findings(aside, kinds, texts.positions[everywhere], np.concatenate([np.zeros(0, bool), *removable]))
+        if lengths is not None:
+            write_tokens(aside, texts.positions, lengths.whole)
         result.write(aside)

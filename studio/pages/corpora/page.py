@@ -19,14 +19,12 @@ from studio.pages.common import TICK, address_id, asked_for, chosen_text, go_to,
 from studio.pages.corpora.clusters import Clusters
 from studio.pages.corpora.problems import Problems
 from studio.pages.corpora.reading import BASE, ReadingPart, stamp_of
+from studio.pages.corpora.selection import SelectionPart
 from studio.pages.corpora.views import (
-    PAGE_ROWS,
     about,
     cluster_report,
     corpora_list,
     facts,
-    page_of_rows,
-    picked_rows,
     rejected_table,
 )
 from studio.pages.page import Changes, Page, refuse_unsure, rename_or_delete
@@ -72,7 +70,7 @@ class CorporaPage(Page):
             with gr.Column(visible=False) as self.imported:
                 self.problems = Problems(self.blocks, self.store)
                 self._clusters()
-                self._rows()
+                self.selection = SelectionPart(self.blocks, self.store)
                 with gr.Accordion("Rejected rows", open=False):
                     self.rejected = gr.HTML()
             self.new_name, self.rename, self.sure, self.delete = rename_or_delete("corpus")
@@ -107,14 +105,6 @@ class CorporaPage(Page):
             )
             self.use = gr.Button("Use this sample")
 
-    def _rows(self) -> None:
-        with gr.Accordion("Rows", open=True):
-            with gr.Row():
-                self.number = gr.Number(1, label="Page", precision=0, minimum=1, min_width=90, scale=0)
-                self.back = gr.Button("◂ Previous", scale=0, min_width=130)
-                self.forth = gr.Button("Next ▸", scale=0, min_width=110)
-            self.rows = gr.HTML()
-
     def _clusters(self) -> None:
         with gr.Accordion("Clusters: what kinds of text are there?", open=True):
             with gr.Row():
@@ -125,12 +115,7 @@ class CorporaPage(Page):
                 self.train = gr.Button("Train on this corpus", min_width=200, scale=0)
             self.report = gr.HTML()
             self.clusters = Clusters(self.blocks, self.store)
-            with gr.Row():
-                with gr.Column(min_width=320):
-                    self.chart = FigurePanel(height=300, elem_id="elbow")
-                with gr.Column(min_width=320):
-                    self.plane = FigurePanel(height=460, elem_id="corpus-map")
-            self.picked = gr.HTML()
+            self.chart = FigurePanel(height=300, elem_id="elbow")
 
     # Events
 
@@ -139,19 +124,19 @@ class CorporaPage(Page):
         live = [self.watch, self.adding, self.nothing, self.table, *shown, self.stamp, self.looked, self.read]
         self.on_change(self.watch, self.draw, self.stamp, live)
         # What the file holds changes only when it is read again: rows are left alone while clusters are made.
-        self.read.change(self.fill, None, [self.rows, self.rejected], **TICK)
+        self.read.change(self.fill, None, self.rejected, **TICK)
         self.looked.change(self.fill_reading, None, self.reading.parts(), **TICK)
         self.reading.link(self.stamp)
         self.problems.connect_to(self.stamp)
         self.clusters.connect_to(self.stamp)
         self.stamp.change(self.fill_problems, None, self.problems.drawn, **TICK)
-        self.stamp.change(self.fill_clusters, None, [self.report, self.chart, self.plane, *self.clusters.drawn], **TICK)
+        self.selection.connect_to(self.stamp)
+        self.stamp.change(self.fill_selection, self.selection.fields, self.selection.drawn, **TICK)
+        self.stamp.change(self.fill_clusters, None, [self.report, self.chart, *self.clusters.drawn], **TICK)
         self._connect_adding()
-        self._connect_rows()
         self.auto.change(self.suggest, self.auto, self.k, **TICK)
         self.on_click(self.cluster, self.start_clustering, [self.auto, self.k, self.seed], self.stamp)
         self.train.click(None, None, None, js=TRAIN_ON_IT)
-        self.plane.select(self.select, None, self.picked, **TICK)
         self.on_click(self.rename, self.rename_corpus, self.new_name, self.stamp)
         self.on_click(self.delete, self.delete_corpus, self.sure, None).success(
             None, None, None, js="() => location.assign('/corpora')"
@@ -163,12 +148,6 @@ class CorporaPage(Page):
         adding = self.on_click(self.add, self.add_files, given, [self.opened, *given])
         adding.success(**open_it)
         self.on_click(self.use, self.use_sample, self.sample, self.opened).success(**open_it)
-
-    def _connect_rows(self) -> None:
-        shown = [self.number, self.rows]
-        self.on_click(self.forth, self.next_rows, self.number, shown)
-        self.on_click(self.back, self.previous_rows, self.number, shown)
-        self.number.change(self.show_rows, self.number, shown, **TICK)
 
     # Handlers
 
@@ -208,18 +187,20 @@ class CorporaPage(Page):
         clustering = self.store.clusterings.latest(corpus.id)
         jobs += [clustering.job] if clustering else []
         states = [job and (job.id, job.status, round(job.progress, 2), job.progress_text) for job in jobs]
-        parts = [part.state_of(corpus.id) for part in (self.problems, self.clusters)]
+        parts = [part.state_of(corpus.id) for part in (self.problems, self.clusters, self.selection)]
         return repr((corpus.id, corpus.name, states, stamp_of(reading), parts))
 
     def fill(self, request: gr.Request) -> Changes:
-        """Rows and rejected rows of a corpus that has been read."""
+        """Rejected rows of a corpus that has been read."""
         corpus, _ = self.chosen(request)
         if corpus is None or corpus.examples is None:
-            return {self.rows: "", self.rejected: ""}
-        return {
-            self.rows: page_of_rows(self.store, corpus.id, 1),
-            self.rejected: rejected_table(self.store, corpus),
-        }
+            return {self.rejected: ""}
+        return {self.rejected: rejected_table(self.store, corpus)}
+
+    def fill_selection(self, request: gr.Request, *values: Any) -> Changes:
+        """What can be chosen of its rows, and what its fields select."""
+        corpus, _ = self.chosen(request)
+        return self.selection.draw(corpus, address_id(request, "selection"), *values)
 
     def fill_problems(self, request: gr.Request) -> Changes:
         """The newest quality report, or how far the check is, and what is left out."""
@@ -236,11 +217,9 @@ class CorporaPage(Page):
         ready = corpus if corpus and corpus.examples is not None else None
         done = self.store.clusterings.latest(ready.id, finished=True) if ready else None
         src = f"/ui/figures/clusterings/{done.id}" if done else None
-        edited = f"?grouping={done.grouping}" if done and done.grouping else ""
         return {
             self.report: cluster_report(self.store, self.store.clusterings.latest(ready.id)) if ready else Markup(""),
             self.chart: figure(src and f"{src}/elbow", "The choice of k appears after clustering."),
-            self.plane: figure(src and f"{src}/map{edited}", "The map appears after clustering."),
             **self.clusters.draw(corpus),
         }
 
@@ -267,34 +246,10 @@ class CorporaPage(Page):
             raise UserError("That sample does not exist.")
         return {self.opened: str(add_sample(self.store, which))}
 
-    def next_rows(self, request: gr.Request, number: float) -> Changes:
-        """One page on."""
-        return self._turn(request, number, 1)
-
-    def previous_rows(self, request: gr.Request, number: float) -> Changes:
-        """One page back."""
-        return self._turn(request, number, -1)
-
-    def show_rows(self, request: gr.Request, number: float) -> Changes:
-        """The page whose number was typed."""
-        return self._turn(request, number, 0)
-
-    def _turn(self, request: gr.Request, number: float, by: int) -> Changes:
-        corpus = self.store.corpora.ready(address_id(request, "corpus") or 0)
-        pages = -(-(corpus.examples or 1) // PAGE_ROWS)
-        target = min(max(int(number or 1) + by, 1), pages)
-        return {self.number: target, self.rows: page_of_rows(self.store, corpus.id, target)}
-
     def start_clustering(self, request: gr.Request, suggest: bool, k: int, seed: int | None) -> Changes:
         """Queue a clustering."""
         self.store.clusterings.add(address_id(request, "corpus") or 0, None if suggest else k, seed or 0)
         return {self.stamp: ""}
-
-    def select(self, request: gr.Request, event: gr.EventData) -> Changes:
-        """The examples inside a loop on the map."""
-        points = event._data.get("points") if isinstance(event._data, dict) else None
-        found = points if isinstance(points, list) else []
-        return {self.picked: picked_rows(self.store, address_id(request, "corpus") or 0, found)}
 
     def rename_corpus(self, request: gr.Request, name: str) -> Changes:
         """Give it another name."""

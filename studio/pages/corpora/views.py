@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hydralora.corpus.examples import Example
 from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.formats import known_names
@@ -15,7 +13,6 @@ from studio.clusterings import experts_reason, experts_title
 from studio.pages.common import job_state
 
 PAGE_ROWS = 10
-LASSO_ROWS = 50
 
 
 def corpora_list(store: Store, chosen: int | None) -> Markup:
@@ -91,17 +88,6 @@ def rows_table(examples: list[Example], ids: list[int], caption: str) -> Markup:
     )
 
 
-def page_of_rows(store: Store, corpus_id: int, number: int) -> Markup:
-    """One page of a corpus; pages count from 1."""
-    rows = Rows(store.home.corpus(corpus_id))
-    pages = -(-len(rows) // PAGE_ROWS)
-    number = min(max(int(number or 1), 1), pages)
-    start = (number - 1) * PAGE_ROWS
-    found = rows.page(start, PAGE_ROWS)
-    ids = list(range(start, start + len(found)))
-    return rows_table(found, ids, f"Page {number} of {pages:,}")
-
-
 def rejected_table(store: Store, corpus: Corpus) -> Markup:
     """The rejected rows with their reasons."""
     if corpus.examples is None or not corpus.rejected:
@@ -131,18 +117,4 @@ def cluster_report(store: Store, clustering: Clustering | None) -> Markup:
         "good",
         experts_title(clustering).capitalize(),
         f"{experts_reason(clustering)}{label} Clusters only suggest the number; they never reach the router.",
-    )
-
-
-def picked_rows(store: Store, corpus_id: int, points: list[Any]) -> Markup:
-    """The examples inside a loop drawn on the map; ids come from the browser and are checked."""
-    rows = Rows(store.home.corpus(corpus_id))
-    given = [point.get("id") for point in points if isinstance(point, dict)]
-    ids = [i for i in given if type(i) is int and 0 <= i < len(rows)]
-    if not ids:
-        return Markup("")
-    return rows_table(
-        rows.take(ids[:LASSO_ROWS]),
-        ids[:LASSO_ROWS],
-        f"{len(ids):,} examples in the loop, the first {min(len(ids), LASSO_ROWS)}",
     )

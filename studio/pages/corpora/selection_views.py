@@ -1,0 +1,92 @@
+"""What is shown of a selection: its count, its exports, its map, and a page of its rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from hydralora.corpus.folder import Corpus as Rows
+from hydralora.corpus.query import Query
+from hydralora.corpus.writing import FORMATS
+from jobs.store.membership import Membership
+from jobs.store.selections import Selected
+from jobs.store.store import Store
+from studio import cards
+from studio.cards import Markup
+from studio.figures.corpus_map import EMPTY, map_value
+from studio.pages.corpora.views import PAGE_ROWS
+from studio.selections import count_sentence, flags_sentence
+
+NO_MATCH = "No row is selected"
+WIDEN = "Nothing meets all of this at once. Take a choice away, or press Clear."
+
+
+def count_line(found: Selected, query: Query) -> Markup:
+    """The true count, and what of each finding is in it."""
+    more = "" if query.is_empty else flags_sentence(found)
+    return Markup(
+        f"<p class='hy-count' role='status'><b>{cards.text(count_sentence(found, query))}</b> "
+        f"<span>{cards.text(more)}</span></p>"
+    )
+
+
+def export_links(corpus_id: int, query: Query, found: Selected) -> Markup:
+    """Links to what is selected, as files."""
+    if not len(found.positions):
+        return Markup("")
+    asked = quote(json.dumps(query.dump(), separators=(",", ":")))
+    links = [
+        cards.link(
+            f"/ui/corpora/{corpus_id}/selected.{name}?select={asked}", name.upper() if name != "parquet" else "Parquet"
+        )
+        for name in FORMATS
+    ]
+    return Markup(f"<p class='hy-exports'>Export {' '.join(links)}</p>")
+
+
+def map_of(known: Membership | None, corpus_id: int, query: Query, found: Selected) -> dict[str, Any]:
+    """The value of the map; what to say instead where there is none."""
+    if known is None:
+        return {"src": None, "empty": EMPTY}
+    version = hashlib.sha256(known.places.packed()).hexdigest()[:12]
+    return map_value(
+        f"/ui/clusterings/{known.clustering.id}/points?version={version}",
+        f"/ui/corpora/{corpus_id}/rows",
+        known.names,
+        known.sizes,
+        None if query.is_empty else found.mask,
+        query.loop,
+        known.places.by,
+    )
+
+
+def last_page(found: Selected) -> int:
+    """Pages count from 1."""
+    return max(1, -(-len(found.positions) // PAGE_ROWS))
+
+
+def page_of_rows(store: Store, corpus_id: int, found: Selected, number: int, known: Membership | None) -> Markup:
+    """One page of what is selected, each row with its cluster where there is one."""
+    if not len(found.positions):
+        return cards.empty(NO_MATCH, WIDEN)
+    start = (number - 1) * PAGE_ROWS
+    positions = found.positions[start : start + PAGE_ROWS].tolist()
+    examples = Rows(store.home.corpus(corpus_id)).take(positions)
+    out = np.isin(positions, store.exclusions.excluded(corpus_id))
+    has_label = any(example.label for example in examples)
+    rows: list[list[object]] = []
+    for place, (position, example) in enumerate(zip(positions, examples, strict=True)):
+        prompt = "\n".join([*(f"[{role}] {text}" for role, text in example.history), example.prompt])
+        answer = cards.long_text(example.answer)
+        cells: list[object] = [position, cards.long_text(prompt), answer]
+        cells += [example.label] if has_label else []
+        cells += [] if known is None else [cards.cluster(int(known.places.cluster[position]))]
+        rows.append([*cells, "left out"] if out[place] else [*cells, *([""] if out.any() else [])])
+    head = ["#", "Prompt", "Answer or text", *(["Label"] if has_label else []), *([] if known is None else ["Cluster"])]
+    head += ["State"] if out.any() else []
+    caption = f"Page {number:,} of {last_page(found):,}"
+    return cards.table(head, rows, caption=caption, numbers=[0])
