@@ -65,7 +65,7 @@ class StaticDecoder:
         reason = why_not_static(model)
         if reason is not None:
             raise UserError(f"This model cannot decode with a static cache: {reason}. Use `generate`.")
-        self.model, self.capture = model, capture
+        self.model = model
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self.device = next(inner.parameters()).device
         self.tokens = -(-tokens // ROUND) * ROUND
@@ -75,10 +75,16 @@ class StaticDecoder:
         self.token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self.graph: Any = None
         self.logits: Tensor | None = None  # (1, vocabulary), rewritten by every replay
-        if capture is not None:
-            capture.reserve()
+        self.rows: Tensor | None = None  # (layers, 1, experts), where the gates of a step go
+        self.watch(capture)
         self._pass = torch.compile(self._forward, fullgraph=True, dynamic=False) if compiled else self._forward
         self._prepare()
+
+    def watch(self, capture: GateCapture | None) -> None:
+        """Let ``capture`` see the gates of this decoder's steps; the first one decides where they are written."""
+        self.capture = capture
+        if capture is not None:
+            self.rows = capture.reserve(self.rows)
 
     def _forward(self, ids: Tensor) -> Tensor:
         """Logits ``(1, vocabulary)`` after ``ids`` ``(1, tokens)``, which follow what the cache holds."""
