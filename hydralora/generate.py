@@ -265,10 +265,9 @@ class ChatModel:
                 max_new_tokens=longest,
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=end_tokens(self.tokenizer, self.base),
-                streamer=GateStreamer(events, capture),
                 stopping_criteria=StoppingCriteriaList([StopsWhenTold(stop)]),
                 **sampling,
-                **decode(model, len(ids) + longest, capture),
+                **decode(model, len(ids) + longest, capture, GateStreamer(events, capture)),
             )
             events.put(None)
         except BaseException as error:  # handed to the reader, who raises it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hydralora.decoding import StaticDecoder, why_not_static
 from hydralora.tuner.gates import GateCapture, can_cache
 
 log = logging.getLogger(__name__)
-Decode = Callable[[Any, int, GateCapture], dict[str, Any]]  # model, tokens, capture -> arguments of `generate`
+# model, tokens, capture, streamer -> arguments of transformers' `generate`
+Decode = Callable[[Any, int, GateCapture, Any], dict[str, Any]]
 
 
 class StaticAnswers:
@@ -34,11 +36,11 @@ class StaticAnswers:
     def using(self, adapter: Path | None, changed: bool) -> Decode:
         """How an answer of this adapter is decoded; ``changed`` experts live for one answer, and so does its graph."""
 
-        def decode(model: Any, tokens: int, capture: GateCapture) -> dict[str, Any]:
+        def decode(model: Any, tokens: int, capture: GateCapture, streamer: Any) -> dict[str, Any]:
             decoder = self._find(model, adapter, tokens, capture, changed) if self.wanted else None
             if decoder is None:
-                return {"use_cache": can_cache(model)}
-            return {"custom_generate": decoder.generate}
+                return {"streamer": streamer, "use_cache": can_cache(model)}
+            return {"streamer": streamer, "custom_generate": partial(decoder.generate, streamer=streamer)}
 
         return decode
 

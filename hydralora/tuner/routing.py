@@ -143,11 +143,11 @@ def kernels_for(tensor: Tensor, plan: Plan) -> ModuleType | None:
 def _working_kernels(device: int) -> ModuleType | None:
     """The kernels after one has run on this GPU; a machine may lack Triton, or the compiler that Triton calls."""
     try:
-        from hydralora.tuner import kernels
+        from hydralora.tuner import launches
 
         probe = torch.zeros(1, 3, device=f"cuda:{device}")
-        kernels.route(probe, Plan(2, 1, True, "x", 1.0, 1.0), None)
+        launches.route(probe, Plan(2, 1, True, "x", 1.0, 1.0), None)
     except Exception as error:  # a broken installation fails in many ways; each leaves torch's operations
         log.warning("Routing takes torch's operations on GPU %s, which are slower: %r.", device, error)
         return None
-    return kernels
+    return launches
