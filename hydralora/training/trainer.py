@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hydralora.config import RunConfig
 from hydralora.corpus.batches import Collator, Encoded
+from hydralora.corpus.encode import IGNORED
 from hydralora.corpus.examples import Example
 from hydralora.corpus.tasks import Tasks
 from hydralora.errors import TrainingError
@@ -99,7 +100,7 @@ class AdapterTrainer(Trainer):
         # Several processes wrap the model; the tuner is inside.
         extra = self.auxiliary_loss(self.accelerator.unwrap_model(model)) if model.training else None
         if not model.training:
-            self._measure(loss, inputs["labels"])
+            self._add_held_out(loss, inputs["labels"])
         if extra is not None:
             # The language loss is already a share of the whole accumulated batch; ours is not.
             parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
@@ -118,7 +119,7 @@ class AdapterTrainer(Trainer):
         output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = summed / max(tokens, 1.0)
         return output
 
-    def _measure(self, loss: Tensor, labels: Tensor) -> None:
+    def _add_held_out(self, loss: Tensor, labels: Tensor) -> None:
         is_seq2seq = self.accelerator.unwrap_model(self.model).config.is_encoder_decoder
         predicted = labels if is_seq2seq else labels[:, 1:]  # a causal model predicts nothing for the first token
         tokens = int((predicted != IGNORED).sum())
