@@ -21,7 +21,7 @@ from hydralora.tuner.gates import GateCapture, can_cache
 
 log = logging.getLogger(__name__)
 WARM_UP = 3  # passes before a graph is recorded, in which libraries allocate what they keep
-ROUND = 128  # a cache holds a multiple of so many tokens, so that answers of like length share one
+ROUND = 256  # a cache holds a multiple of so many tokens, so that answers of like length share one
 
 
 def cache_word(model: Any) -> str:
@@ -55,17 +55,26 @@ class StaticDecoder:
         model: A causal language model, with an adapter or without.
         tokens: The most tokens of a sequence, prompt included; rounded up.
         capture: Entered already; its gates are ``(layers, 1, 1, experts)`` after a step.
-        compiled: Compile the pass with Inductor first: fewer kernels, after some 15 s of waiting.
+        compiled: Compile the pass first: fewer kernels, after some 15 s of waiting.
+        backend: What compiles it.
 
     Raises:
         UserError: When the model cannot decode so; says why.
     """
 
-    def __init__(self, model: Any, tokens: int, capture: GateCapture | None = None, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokens: int,
+        capture: GateCapture | None = None,
+        *,
+        compiled: bool = False,
+        backend: str = "inductor",
+    ) -> None:
         reason = why_not_static(model)
         if reason is not None:
             raise UserError(f"This model cannot decode with a static cache: {reason}. Use `generate`.")
-        self.model, self.capture = model, capture
+        self.model = model
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self.device = next(inner.parameters()).device
         self.tokens = -(-tokens // ROUND) * ROUND
@@ -75,10 +84,18 @@ class StaticDecoder:
         self.token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self.graph: Any = None
         self.logits: Tensor | None = None  # (1, vocabulary), rewritten by every replay
-        if capture is not None:
-            capture.reserve()
-        self._pass = torch.compile(self._forward, fullgraph=True, dynamic=False) if compiled else self._forward
+        self.rows: Tensor | None = None  # (layers, 1, experts), where the gates of a step go
+        self.watch(capture)
+        self._pass = (
+            torch.compile(self._forward, fullgraph=True, dynamic=False, backend=backend) if compiled else self._forward
+        )
         self._prepare()
+
+    def watch(self, capture: GateCapture | None) -> None:
+        """Let ``capture`` see the gates of this decoder's steps; the first one decides where they are written."""
+        self.capture = capture
+        if capture is not None:
+            self.rows = capture.reserve(self.rows)
 
     def _forward(self, ids: Tensor) -> Tensor:
         """Logits ``(1, vocabulary)`` after ``ids`` ``(1, tokens)``, which follow what the cache holds."""
@@ -140,7 +157,8 @@ class StaticDecoder:
     ) -> Tensor:
         """``(1, prompt + answer)``; the loop that transformers' ``generate(custom_generate=...)`` asks for.
 
-        Draws the same random numbers as transformers' own loop, so the same seed gives the same answer.
+        Draws the same random numbers as transformers' own loop, so the same seed gives the same answer. transformers
+        hands no streamer on to a function; ``partial(decoder.generate, streamer=...)`` does.
         """
         logits = self.prefill(input_ids)
         while True:

@@ -7,7 +7,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
-from torch import Tensor
-from transformers import StoppingCriteria, StoppingCriteriaList, set_seed
-from transformers.generation.streamers import BaseStreamer
+from transformers import StoppingCriteriaList, set_seed
 
 from hydralora.adapters.files import check_folder
 from hydralora.adapters.full import drop_copies
@@ -26,63 +23,12 @@ from hydralora.bases.load import choose_device, context_length, fingerprint, loa
 from hydralora.corpus.encode import encode_prompt, end_tokens
 from hydralora.errors import AdapterError, UserError
 from hydralora.results import AdapterFacts
-from hydralora.tuner.gates import GateCapture, can_cache, gate_layers, override_experts
+from hydralora.static_answers import StaticAnswers
+from hydralora.streaming import Answer, GateStreamer, StopsWhenTold, TokenEvent
+from hydralora.tuner.gates import GateCapture, gate_layers, override_experts
 
 MAX_ADAPTERS = 4  # kept in memory beside one base; the one used longest ago leaves first
 BROKEN = "\ufffd"  # what half of a multi-byte character decodes to
-
-
-@dataclass(frozen=True)
-class TokenEvent:
-    """One generated token.
-
-    ``gates`` are the gate weights of the forward pass that produced it, ``(layers, experts)``,
-    or None without a router.
-    """
-
-    id: int
-    text: str
-    gates: list[list[float]] | None = None
-
-
-@dataclass
-class Answer:
-    """What is known once the stream has begun, and why it ended.
-
-    ``reason`` is ``end`` (the model stopped), ``length`` or ``stopped``. ``dropped`` counts
-    earlier messages left out so that the rest fits the context.
-    """
-
-    layers: list[str] = field(default_factory=list)
-    prompt_tokens: int = 0
-    dropped: int = 0
-    reason: str = ""
-
-
-class _GateStreamer(BaseStreamer):
-    """Receives each token right after the forward pass that produced it."""
-
-    def __init__(self, events: queue.Queue[Any], capture: GateCapture) -> None:
-        self.events, self.capture = events, capture
-        self.prompt_seen = False
-
-    def put(self, value: Tensor) -> None:
-        if not self.prompt_seen:
-            self.prompt_seen = True
-            return
-        gates = self.capture.take()[:, 0, -1].tolist() if self.capture.names else None
-        self.events.put((int(value.reshape(-1)[0]), gates))
-
-    def end(self) -> None:
-        """The sentinel is put by the thread itself, after errors too."""
-
-
-class _Stopped(StoppingCriteria):
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        return torch.full((input_ids.shape[0],), self.stop.is_set(), device=input_ids.device, dtype=torch.bool)
 
 
 def _kind(config: PeftConfig) -> tuple[type, bool]:
@@ -94,9 +40,17 @@ class ChatModel:
     """One base model in memory with many adapters, one of which answers at a time.
 
     Not for several threads at once: whoever holds it serves one answer to its end.
+
+    Args:
+        base: Name or folder of the base model.
+        dtype: Type of its weights.
+        device: Where it lies; chosen where None.
+        static: Decode with a static cache, as a CUDA graph on a GPU; None is on a GPU alone, where it pays off.
     """
 
-    def __init__(self, base: str, *, dtype: str = "float32", device: str | None = None) -> None:
+    def __init__(
+        self, base: str, *, dtype: str = "float32", device: str | None = None, static: bool | None = None
+    ) -> None:
         self.base_name = base
         self.base, self.tokenizer = load_base(base, dtype=dtype, device=device or choose_device())
         self.base.eval()
@@ -104,6 +58,7 @@ class ChatModel:
         self.model: Any = self.base
         self.adapters: OrderedDict[str, str] = OrderedDict()  # folder -> adapter name
         self._count = 0
+        self._static = StaticAnswers(self.base.device.type == "cuda" if static is None else static)
 
     def use(self, adapter: Path | None) -> Any:
         """The model with this adapter in charge, loading it when needed; None is the base.
@@ -174,10 +129,12 @@ class ChatModel:
     def _drop_oldest(self) -> None:
         while len(self.adapters) > MAX_ADAPTERS:
             _, name = self.adapters.popitem(last=False)
+            self._static.drop()
             self.model.delete_adapter(name)
 
     def unload(self) -> None:
         """Take every adapter off; the base stays."""
+        self._static.drop()
         if isinstance(self.model, PeftModel):
             prompt = self.model.active_peft_config.is_prompt_learning
             drop_copies(self.model.get_base_model())
@@ -213,8 +170,10 @@ class ChatModel:
             model = stack.enter_context(self._speaking(adapter, factors or {}, force, layers or {}))
             capture = stack.enter_context(GateCapture(model, enabled=adapter is not None))
             answer.layers = list(capture.names)
+            changed = bool(factors or layers) or force is not None
+            decode = self._static.using(adapter, changed)
             thread = threading.Thread(
-                target=self._generate, args=(model, ids, settings, stop, events, capture), daemon=True
+                target=self._generate, args=(model, ids, settings, stop, events, capture, decode), daemon=True
             )
             thread.start()
             try:
@@ -291,7 +250,7 @@ class ChatModel:
             dropped += step
 
     @torch.inference_mode()
-    def _generate(self, model, ids, settings, stop, events, capture) -> None:  # type: ignore[no-untyped-def]
+    def _generate(self, model, ids, settings, stop, events, capture, decode) -> None:  # type: ignore[no-untyped-def]
         try:
             set_seed(settings.seed)
             inputs = torch.tensor([ids], device=self.base.device)
@@ -299,16 +258,16 @@ class ChatModel:
             if settings.temperature > 0:
                 sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
             limit = context_length(self.base) - len(ids)
+            longest = max(1, min(settings.max_tokens, limit))
             model.generate(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),
-                max_new_tokens=max(1, min(settings.max_tokens, limit)),
-                use_cache=can_cache(model),
+                max_new_tokens=longest,
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=end_tokens(self.tokenizer, self.base),
-                streamer=_GateStreamer(events, capture),
-                stopping_criteria=StoppingCriteriaList([_Stopped(stop)]),
+                stopping_criteria=StoppingCriteriaList([StopsWhenTold(stop)]),
                 **sampling,
+                **decode(model, len(ids) + longest, capture, GateStreamer(events, capture)),
             )
             events.put(None)
         except BaseException as error:  # handed to the reader, who raises it

@@ -189,7 +189,9 @@ def gradients(
     narrow, scaled = routing.gradients(hidden, flat @ b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
     stacked = plan.router_input == "x"
     first = narrow if stacked else narrow[:, :many]
-    grad_b = flat.t() @ scaled if to_b else None
+    grad_b = None
+    if to_b:  # a CPU is faster with the long side last
+        grad_b = flat.t() @ scaled if flat.is_cuda else (scaled.t() @ flat).t().contiguous()
     both = first.t() @ rows if to_a else None
     from_low = narrow[:, many:].t() @ hidden[:, :many] if to_a and plan.router_input == "Ax" else None
     if not to_x:

@@ -68,18 +68,22 @@ class GateCapture:
         for layer in self.layers.values():
             layer.kept_gates.clear()
 
-    def reserve(self) -> None:
+    def reserve(self, rows: Tensor | None = None) -> Tensor | None:
         """Let passes over one token write their gates into one buffer that stays in place, as a CUDA graph needs it.
 
-        From then on ``take`` gives the buffer's content where no longer pass came last.
+        From then on ``take`` gives the buffer's content where no longer pass came last. ``rows`` is the buffer
+        ``(layers, 1, experts)`` of an earlier capture of the same layers. None comes back where nothing is routed.
         """
-        if self.layers and self.rows is None:
-            layers = list(self.layers.values())
+        layers = list(self.layers.values())
+        if not layers:
+            return None
+        if rows is None:
             counts = [max(layer.num_experts[name] for name in layer.active_adapters) for layer in layers]
-            weight = next(layers[0].hydralora_B.parameters())
-            self.rows = torch.zeros(len(layers), 1, max(counts), device=weight.device)
-            for layer, row in zip(layers, self.rows, strict=True):
-                layer.gate_row = row
+            rows = torch.zeros(len(layers), 1, max(counts), device=next(layers[0].hydralora_B.parameters()).device)
+        self.rows = rows
+        for layer, row in zip(layers, rows, strict=True):
+            layer.gate_row = row
+        return rows
 
     def take(self) -> Tensor:
         """Gates of the last forward pass, ``(layers, batch, tokens, experts)``, and forget them.

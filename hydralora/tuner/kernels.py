@@ -1,27 +1,14 @@
 """Triton kernels of the routing: its forward pass, its gradient, and both products around it where tokens are few.
 
-Imported only where Triton is installed. ``HP``, ``RP``, ``CP`` and ``JP`` are N, r, r + N and N r rounded up to powers
-of two, as tiles must be. Arithmetic is float32; what torch would round to the layer's type on the way (``h``, and the
-gates before they are multiplied) is rounded here too. Where A is shared, ``h`` has r columns and the logits follow.
+``HP``, ``RP``, ``CP`` and ``JP`` are N, r, r + N and N r rounded up to powers of two, as tiles must be. Arithmetic is
+float32; what torch would round to the layer's type on the way (``h``, and the gates before they are multiplied) is
+rounded here too. Where A is shared, ``h`` has r columns and the logits follow.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from functools import cache
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from hydralora.tuner.routing import Plan
-
-TILE = 4096  # numbers of one tile (tokens, N, r) that a program holds in registers
-SOME_TOKENS = 2048  # up to here the product with A and router is done in the kernel: launches cost more than work
-FEW_TOKENS = 4  # up to here the whole update is one kernel
-HALVES = (torch.bfloat16, torch.float16)
 
 
 @triton.jit
@@ -50,7 +37,7 @@ def _tile(HEADS: tl.constexpr, RANK: tl.constexpr, SHARED: tl.constexpr, HP: tl.
 
 
 @triton.jit(do_not_specialize=["tokens"])
-def _route(
+def route(
     hidden,
     u,
     gates,
@@ -86,7 +73,7 @@ def _route(
 
 
 @triton.jit(do_not_specialize=["tokens"])
-def _route_backward(
+def route_backward(
     hidden,
     grad_u,
     grad_hidden,
@@ -127,7 +114,7 @@ def _route_backward(
 
 
 @triton.jit(do_not_specialize=["tokens"])
-def _project_and_route(
+def project_and_route(
     x,
     a,
     router,
@@ -177,7 +164,7 @@ def _project_and_route(
 
 
 @triton.jit
-def _whole_update(
+def whole_update(
     y,
     x,
     a,
@@ -231,111 +218,3 @@ def _whole_update(
     place = y + t * OUT + o
     before = tl.load(place, mask=o < OUT, other=0.0).to(tl.float32)
     tl.store(place, (before + added).to(kind), mask=o < OUT)
-
-
-_compiled: dict[tuple[Any, ...], Any] = {}
-
-
-def _launch(
-    kernel: Any,
-    grid: tuple[int, int, int],
-    tensors: tuple[Tensor, ...],
-    numbers: tuple,
-    constants: tuple,
-    warps: int = 4,
-) -> None:
-    """Run ``kernel`` on the tensors' device; from the second time on without Triton's look at every argument.
-
-    What Triton would look at is in the key (type, device, constants) or the same at each call (the numbers are not
-    specialised on), but for the pointers: only those divisible by 16 take the short way.
-    """
-    first, places = tensors[0], 0
-    for tensor in tensors:
-        places |= tensor.data_ptr()
-    device, arguments = first.get_device(), (*tensors, *numbers, *constants)
-    key = (kernel.__name__, first.dtype, device, constants)
-    known = _compiled.get(key) if places % 16 == 0 else None
-    if known is not None and device == torch.cuda.current_device():
-        known[grid](*arguments)
-        return
-    with torch.cuda.device(device) if device >= 0 else nullcontext():  # no device: Triton's interpreter
-        made = kernel[grid](*arguments, num_warps=warps)
-    if made is not None and places % 16 == 0:
-        _compiled[key] = made
-
-
-@cache
-def _sizes(plan: Plan) -> tuple[int, int, int]:
-    """Tokens of a tile, and N and r rounded up."""
-    heads, rank = triton.next_power_of_2(plan.heads), triton.next_power_of_2(plan.rank)
-    return max(1, min(128, TILE // (heads * rank))), heads, rank
-
-
-def _or(wanted: Tensor | None, stand_in: Tensor) -> Tensor:
-    """A kernel's argument where there may be none; the kernel does not look at what stands in."""
-    return stand_in if wanted is None else wanted
-
-
-def route(hidden: Tensor, plan: Plan, gates: Tensor | None, change: Tensor | None = None) -> Tensor:
-    """``u = g (x) A x`` ``(tokens, N r)`` of ``h`` ``(tokens, rows + N)``; fills ``gates`` ``(tokens, N)``, float32."""
-    tokens, (block, heads, rank) = hidden.shape[0], _sizes(plan)
-    u = hidden.new_empty(tokens, plan.heads * plan.rank)
-    tensors = hidden, u, _or(gates, u), _or(change, u)
-    constants = plan.heads, plan.rank, plan.shared, gates is not None, change is not None, block, heads, rank
-    _launch(_route, (-(-tokens // block), 1, 1), tensors, (tokens,), constants)
-    return u
-
-
-def route_backward(hidden: Tensor, grad_u: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Gradient of ``h`` and ``s u``, from ``h`` and ``B^T dy`` ``(tokens, N r)``; see ``routing.gradients``."""
-    tokens, (block, heads, rank) = hidden.shape[0], _sizes(plan)
-    grad_hidden, scaled = torch.empty_like(hidden), torch.empty_like(grad_u)
-    constants = plan.heads, plan.rank, plan.shared, block, heads, rank
-    grid = (-(-tokens // block), 1, 1)
-    _launch(_route_backward, grid, (hidden, grad_u, grad_hidden, scaled), (tokens, plan.scale), constants)
-    return grad_hidden, scaled
-
-
-def projects(x: Tensor, plan: Plan) -> bool:
-    """Whether ``project_and_route`` takes this input and pays off: few tokens of two bytes a number, one shared A."""
-    fits = plan.shared and plan.router_input == "x" and plan.rank + plan.heads <= 128 and x.dtype in HALVES
-    return fits and x.shape[0] <= SOME_TOKENS
-
-
-def project_and_route(
-    x: Tensor, a: Tensor, router: Tensor, plan: Plan, gates: Tensor | None, change: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """``h`` ``(tokens, r + N)`` and ``u`` ``(tokens, N r)`` of ``x`` ``(tokens, in)``, ``A`` and ``W_g``."""
-    (tokens, width), columns = x.shape, plan.rank + plan.heads
-    hidden, u = x.new_empty(tokens, columns), x.new_empty(tokens, plan.heads * plan.rank)
-    tensors = x, a, router, hidden, u, _or(gates, u), _or(change, u)
-    shape = 16, 256, max(16, triton.next_power_of_2(columns))
-    constants = width, plan.heads, plan.rank, gates is not None, change is not None, *shape
-    _launch(_project_and_route, (-(-tokens // 16), 1, 1), tensors, (tokens,), constants)
-    return hidden, u
-
-
-def updates(x: Tensor, plan: Plan) -> bool:
-    """Whether ``whole_update`` takes this input and pays off: a few tokens, one narrow shared A."""
-    fits = plan.shared and plan.router_input == "x" and plan.rank + plan.heads <= 32
-    return fits and x.shape[0] <= FEW_TOKENS and plan.heads * plan.rank <= 256
-
-
-def whole_update(
-    y: Tensor,
-    x: Tensor,
-    a: Tensor,
-    router: Tensor,
-    b: Tensor,
-    plan: Plan,
-    gates: Tensor | None,
-    change: Tensor | None = None,
-) -> None:
-    """Add ``s B u`` to ``y`` ``(tokens, out)`` in one launch, where nothing is kept for a backward pass."""
-    (tokens, width), out = x.shape, y.shape[1]
-    columns, wide = triton.next_power_of_2(plan.rank + plan.heads), triton.next_power_of_2(plan.heads * plan.rank)
-    block = max(16, min(128, TILE // wide))
-    tensors = y, x, a, router, b, _or(gates, y), _or(change, y)
-    shape = block, 2 * TILE // columns, columns, wide
-    constants = out, width, plan.heads, plan.rank, gates is not None, change is not None, *shape
-    _launch(_whole_update, (-(-out // block), tokens, 1), tensors, (plan.scale,), constants, warps=8)

@@ -67,7 +67,7 @@ def routed_backward(
 
 
 @routed_backward.register_fake
-def _(grad, x, weight, a, router, b, hidden, heads, rank, shared, router_input, share, scale, to_x):  # type: ignore[no-untyped-def]
+def _(grad, x, weight, a, router, b, hidden, heads, rank, shared, router_input, share, scale, to_x):  # type: ignore
     rows = a.shape[0] + (heads if router_input == "x" else 0)
     return (
         x.new_empty(x.shape) if to_x else x.new_empty(0),

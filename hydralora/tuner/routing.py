@@ -77,7 +77,7 @@ def mix(hidden: Tensor, plan: Plan, gates: Tensor | None = None, change: Tensor 
     """
     columns, low = _columns(hidden, plan)
     if not plan.router_input:
-        return (low * plan.share).expand(plan.heads, plan.rank, -1).reshape(-1, len(hidden)).t()
+        return (low * plan.share).expand(plan.heads, plan.rank, -1).reshape(plan.heads * plan.rank, len(hidden)).t()
     shares = softmax(columns, plan)
     if change is not None:
         shares = shares * change[0].unsqueeze(-1) + change[1].unsqueeze(-1)
@@ -115,7 +115,7 @@ def gradients(hidden: Tensor, grad_u: Tensor, router: Tensor | None, plan: Plan)
 
 def _gradients(hidden: Tensor, grad_u: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     columns, low = _columns(hidden, plan)
-    by_head = grad_u.t().reshape(plan.heads, plan.rank, -1)  # (N, r, tokens)
+    by_head = grad_u.t().reshape(plan.heads, plan.rank, len(hidden))  # (N, r, tokens)
     if not plan.router_input:
         from_heads = by_head.sum(0) if plan.shared else by_head.flatten(0, 1)
         scaled = (low * (plan.share * plan.scale)).expand_as(by_head).flatten(0, 1)
@@ -143,11 +143,11 @@ def kernels_for(tensor: Tensor, plan: Plan) -> ModuleType | None:
 def _working_kernels(device: int) -> ModuleType | None:
     """The kernels after one has run on this GPU; a machine may lack Triton, or the compiler that Triton calls."""
     try:
-        from hydralora.tuner import kernels
+        from hydralora.tuner import launches
 
         probe = torch.zeros(1, 3, device=f"cuda:{device}")
-        kernels.route(probe, Plan(2, 1, True, "x", 1.0, 1.0), None)
+        launches.route(probe, Plan(2, 1, True, "x", 1.0, 1.0), None)
     except Exception as error:  # a broken installation fails in many ways; each leaves torch's operations
         log.warning("Routing takes torch's operations on GPU %s, which are slower: %r.", device, error)
         return None
-    return kernels
+    return launches

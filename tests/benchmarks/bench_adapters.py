@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 import hydralora
 from hydralora.bases.load import load_base
-from hydralora.generate import _GateStreamer
+from hydralora.streaming import GateStreamer
 from hydralora.tuner.gates import GateCapture
 
 RANK, EXPERTS, SCALING = 8, 4, 2.0
@@ -273,7 +273,7 @@ def measure_generation(title: str, base: Any, rounds: int, device: str, dtype: t
                 max_new_tokens=NEW_TOKENS,
                 min_new_tokens=NEW_TOKENS,
                 pad_token_id=0,
-                streamer=_GateStreamer(queue.Queue(), capture),
+                streamer=GateStreamer(queue.Queue(), capture),
             )
 
     def base_alone() -> None:

@@ -13,10 +13,10 @@ from hydralora.tuner.routing import Plan
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are defined
 pytest.importorskip("triton", reason="Triton is not installed, so its kernels cannot run")
-kernels = pytest.importorskip("hydralora.tuner.kernels")
+launches = pytest.importorskip("hydralora.tuner.launches")
 
-SIZES = [(1, 1), (1, 8), (2, 3), (3, 5), (4, 8), (5, 64), (16, 1), (16, 7), (13, 33)]  # N, r
-TOKENS = [1, 7, 129]
+SIZES = [(1, 1), (2, 3), (3, 5), (4, 8), (5, 64), (16, 1), (13, 33)]  # N, r
+TOKENS = [1, 131]
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -42,10 +42,10 @@ def test_routing_and_its_gradient_equal_torch(heads: int, rank: int, shared: boo
         hidden = random(tokens, plan.rows + heads, dtype=dtype)
         grad_u = random(tokens, heads * rank, dtype=dtype, seed=1)
         gates, expected = torch.full((tokens, heads), torch.nan), torch.empty(tokens, heads)
-        close(kernels.route(hidden, plan, gates), routing.mix(hidden, plan, expected), dtype)
+        close(launches.route(hidden, plan, gates), routing.mix(hidden, plan, expected), dtype)
         close(gates, expected, dtype)
         for ours, theirs in zip(
-            kernels.route_backward(hidden, grad_u, plan), routing.gradients(hidden, grad_u, None, plan), strict=True
+            launches.route_backward(hidden, grad_u, plan), routing.gradients(hidden, grad_u, None, plan), strict=True
         ):
             close(ours, theirs, dtype)
 
@@ -64,7 +64,7 @@ def test_the_product_and_routing_in_one_kernel_equal_torch(heads: int, rank: int
     for tokens in (1, 17):
         x = random(tokens, width, dtype=torch.float16)
         gates, expected = torch.full((tokens, heads), torch.nan), torch.empty(tokens, heads)
-        hidden, u = kernels.project_and_route(x, a, router, plan, gates)
+        hidden, u = launches.project_and_route(x, a, router, plan, gates)
         by_torch = routing.project(x, a, router, plan)
         close(hidden, by_torch, torch.float16)
         close(u, routing.mix(by_torch, plan, expected), torch.float16)
@@ -81,6 +81,6 @@ def test_the_whole_update_in_one_kernel_equals_torch(heads: int, rank: int, dtyp
     gates, expected = torch.full((3, heads), torch.nan), torch.empty(3, heads)
     u = routing.mix(routing.project(x, a, router, plan), plan, expected)
     wanted = torch.addmm(y, u, b.t(), alpha=plan.scale)
-    kernels.whole_update(y, x, a, router, b, plan, gates)
+    launches.whole_update(y, x, a, router, b, plan, gates)
     close(y, wanted, dtype)
     close(gates, expected, dtype)
