@@ -42,7 +42,7 @@ def walk(page: Page, address: str, steps: int | None) -> None:
     page.locator("#cluster").click()
     expect(page.locator("#corpus-map .legend li").first).to_be_visible(timeout=120_000)
     shoot(page, "corpora")
-    page.get_by_role("button", name="Train on this corpus").click()
+    page.get_by_role("link", name="Train on this").click()
     expect(page.get_by_text("suggested number of experts: 4")).to_be_visible()
     if steps:
         page.locator("#field-max_steps input").fill(str(steps))

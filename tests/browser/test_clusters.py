@@ -48,7 +48,7 @@ def test_clusters_are_renamed_merged_and_taken_back_and_a_new_run_knows(page: Pa
     undo = page.locator("#undo-edit")
     expect(undo).to_contain_text(f"Undo: Merged C1 {NAME} and C3 into C")
 
-    page.get_by_role("button", name="Train on this corpus").click()
+    page.get_by_role("link", name="Train on this").click()
     expect(page.get_by_text("You merged C1")).to_be_visible()
     expect(page.locator("#field-num_experts input").first).to_have_value("2")
 

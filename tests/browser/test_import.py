@@ -60,6 +60,6 @@ def test_a_table_is_corrected_by_hand_before_its_import_and_trained_on(
     expect(use).to_be_hidden()
     page.get_by_role("button", name="What the model will see").click()
     expect(use).to_have_value("prompt")
-    page.get_by_role("button", name="Train on this corpus").click()
+    page.get_by_role("link", name="Train on this").click()
     page.wait_for_url(re.compile(r"new-run\?corpus=\d+"))
     expect(page.get_by_label("Corpus")).to_have_value("faq (40 examples)")

@@ -88,7 +88,7 @@ def test_what_is_not_there_is_named(store: Store, corpus: Corpus, asked: dict[st
 
 def test_a_cluster_beyond_the_last_is_named(store: Store, stored: Stored, corpus: Corpus) -> None:
     stored.clustering(corpus)
-    with pytest.raises(UserError, match="There is no cluster 8; the last is 2"):
+    with pytest.raises(UserError, match=r"There is no cluster C8\. Choose from: C1, C2"):
         store.selections.find(corpus.id, Query(clusters=[0, 7]))
 
 

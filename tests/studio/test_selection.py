@@ -227,7 +227,7 @@ def test_all_points_are_sent_at_five_bytes_and_once(client: TestClient, stored: 
 def test_an_unfinished_clustering_has_no_points_yet(client: TestClient, stored: Stored) -> None:
     waiting = stored.store.clusterings.add(stored.corpus().id, 2)
     reply = client.get(f"/ui/clusterings/{waiting.id}/points")
-    assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet.")
+    assert (reply.status_code, reply.json()["detail"]) == (400, "This clustering is not finished yet. Wait for it.")
 
 
 def test_a_clustering_whose_files_are_gone_says_so(client: TestClient, stored: Stored) -> None:

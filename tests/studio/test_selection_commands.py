@@ -61,7 +61,7 @@ def test_rows_are_listed_for_people(commands: Commands) -> None:
         (("--search", "zebra", "--name", "none"), "nothing to name"),
         (("--search", "zebra", "--export", "x.csv"), "nothing to export"),
         (("--label", "a", "--export", "x.exe"), "not as 'exe'"),
-        (("--cluster", "9"), "no cluster 9"),
+        (("--cluster", "9"), "no cluster C9"),
         (("--flag", "cut"), "check the corpus first"),
         (("--min-tokens", "3"), "No tokens were counted"),
         (("--selection", "7"), "does not exist"),

@@ -20,8 +20,8 @@ from studio.pages.corpora.clusters import Clusters
 from studio.pages.corpora.problems import Problems
 from studio.pages.corpora.reading import BASE, ReadingPart, stamp_of
 from studio.pages.corpora.selection import SelectionPart
+from studio.pages.corpora.steps import opening
 from studio.pages.corpora.views import (
-    about,
     cluster_report,
     corpora_list,
     facts,
@@ -33,7 +33,6 @@ from studio.widgets import FigurePanel, LiveChanges, figure
 FILE_TYPES = list(ENDINGS)
 LEAD = "A corpus is all examples of one dataset: questions with answers, conversations, or plain text."
 SOON = 500  # ms between two looks at what has changed, while files are being looked at
-TRAIN_ON_IT = "() => location.assign('/new-run?corpus=' + new URL(location).searchParams.get('corpus'))"
 
 
 class CorporaPage(Page):
@@ -106,13 +105,12 @@ class CorporaPage(Page):
             self.use = gr.Button("Use this sample")
 
     def _clusters(self) -> None:
-        with gr.Accordion("Clusters: what kinds of text are there?", open=True):
+        with gr.Accordion("Clusters: what kinds of text are there?", open=True, elem_id="part-clusters"):
             with gr.Row():
                 self.auto = gr.Checkbox(True, label="Suggest the number", min_width=160, scale=0)
                 self.k = gr.Slider(1, 24, 4, step=1, label="Clusters k", interactive=False, min_width=180)
                 self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90, scale=0)
                 self.cluster = gr.Button("Cluster", variant="primary", min_width=120, scale=0, elem_id="cluster")
-                self.train = gr.Button("Train on this corpus", min_width=200, scale=0)
             self.report = gr.HTML()
             self.clusters = Clusters(self.blocks, self.store)
             self.chart = FigurePanel(height=300, elem_id="elbow")
@@ -136,7 +134,6 @@ class CorporaPage(Page):
         self._connect_adding()
         self.auto.change(self.suggest, self.auto, self.k, **TICK)
         self.on_click(self.cluster, self.start_clustering, [self.auto, self.k, self.seed], self.stamp)
-        self.train.click(None, None, None, js=TRAIN_ON_IT)
         self.on_click(self.rename, self.rename_corpus, self.new_name, self.stamp)
         self.on_click(self.delete, self.delete_corpus, self.sure, None).success(
             None, None, None, js="() => location.assign('/corpora')"
@@ -174,7 +171,7 @@ class CorporaPage(Page):
             self.table: listing,
             self.detail: gr.Column(visible=True),
             self.adding: gr.Column(visible=False),
-            self.head: cards.head(corpus.name, about(corpus)),
+            self.head: opening(self.store, corpus),
             self.about: facts(self.store, corpus),
             self.imported: gr.Column(visible=corpus.examples is not None),
             self.stamp: now,

@@ -34,7 +34,7 @@ class Problems(Part):
     """The report of the newest check, and the exclusions of a corpus; each of them can be taken back."""
 
     def layout(self) -> None:
-        with gr.Accordion("Problems: what is wrong with the data?", open=True):
+        with gr.Accordion("Problems: what is wrong with the data?", open=True, elem_id="part-problems"):
             with gr.Row():
                 self.base = gr.Dropdown(
                     self._bases(), value="starter", label="For base", min_width=200, elem_id="check-base"

@@ -32,7 +32,7 @@ class ReadingPart(Part):
 
     def layout(self) -> None:
         self.verdict = gr.HTML()
-        with gr.Accordion("What the model will see", open=False) as self.fold:
+        with gr.Accordion("What the model will see", open=False, elem_id="part-reading") as self.fold:
             self.form = Choices(elem_id="reading")
             self.state = gr.HTML()
             with gr.Row():

@@ -31,7 +31,7 @@ class SelectionPart(Part):
     """The bar that narrows, the map of all points, and the table of what is selected."""
 
     def layout(self) -> None:
-        with gr.Accordion("Rows: search, narrow, select", open=True):
+        with gr.Accordion("Rows: search, narrow, select", open=True, elem_id="part-rows"):
             with gr.Column(elem_classes="hy-select"):
                 self._facets()
                 self._actions()
