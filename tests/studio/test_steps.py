@@ -29,7 +29,7 @@ def test_after_a_check_the_numbers_of_a_run_and_the_grave_problems_are_told(stor
     top = opening(stored.store, corpus)
     report = stored.store.checks.latest(corpus.id)
     assert report is not None and f"{report.train} to train on" in top and f"{report.held_out} held out" in top
-    assert "<span class='bad'>1 costs answers" in top
+    assert "<span class='bad'>1 grave" in top
 
 
 def test_what_was_left_out_since_is_counted_and_asks_for_another_check(stored: Stored) -> None:

@@ -20,7 +20,13 @@ from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_st
 from studio.pages.corpora.views import rows_table
 from studio.pages.page import Changes, Part
 
-GRAVE = frozenset({"cut", "unfit", "held out", "leaks", "blank"})  # these cost answers, or make a score untrue
+GRAVE = {  # findings that cost answers or make a score untrue, and which of it
+    "cut": "costs answers",
+    "unfit": "costs answers",
+    "held out": "costs answers",
+    "blank": "teaches nothing",
+    "leaks": "score too high",
+}
 SHOWN = 20
 NO_REPORT = "Not checked yet"
 CHECK_SAYS = (
@@ -187,8 +193,7 @@ def report_view(report: Quality, base: str, *, is_old: bool) -> Markup:
     )
     old = cards.note("info", "Something was left out or taken back since.", "Check again to see the rest.")
     rows: list[list[object]] = [
-        [f"{finding.count:,}", _told(finding), "costs answers" if finding.kind in GRAVE else "to look at"]
-        for finding in report.findings
+        [f"{finding.count:,}", _told(finding), GRAVE.get(finding.kind, "to look at")] for finding in report.findings
     ]
     table = cards.table(["Examples", "Problem", "Weight"], rows, caption="Problems", numbers=[0]) if rows else ""
     return cards.join(lead, old if is_old else "", table)

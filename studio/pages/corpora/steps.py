@@ -19,7 +19,7 @@ def opening(store: Store, corpus: Corpus) -> Markup:
         return title
     report = _current_report(store, corpus.id)
     ready = f"/new-run?corpus={corpus.id}"
-    train = Markup(f"<a class='hy-go' href='{ready}'>Train on this <span aria-hidden='true'>→</span></a>")
+    train = Markup(f"<a class='hy-go' href='{ready}'>Train on this</a>")
     top = Markup(f"<div class='hy-opened'>{title}<p>{_counts(store, corpus, report)}</p>{train}</div>")
     return cards.join(top, _steps(store, corpus, report))
 
@@ -68,7 +68,7 @@ def _problems(report: Quality | None, latest: Quality | None) -> tuple[str, str]
     other = len(report.findings) - grave
     if not report.findings:
         return "✓ none found", "good"
-    words = [f"{grave} {'costs' if grave == 1 else 'cost'} answers"] if grave else []
+    words = [f"{grave} grave"] if grave else []
     return ", ".join([*words, *([f"{other} to look at"] if other else [])]), "bad" if grave else "warn"
 
 
