@@ -87,10 +87,11 @@ def cluster(job: Job) -> results.Clusters:
 def split(job: Job) -> dict[str, Any]:
     """Split one cluster of a corpus."""
     from hydralora.corpus.clusters.splitting import split_cluster
+    from hydralora.results import Clusters
 
     asked, clusters = job.payload, _clusters(job)
     assert clusters is not None  # a split is of a clustering
-    how = {name: asked[name] for name in ("k", "asked_k")}
+    how = {name: asked[name] for name in ("k", "asked_k")} | {"before": Clusters.load(asked["clusters"], "The job")}
     aside = f"edit-{asked['edit_id']}"
     result, name = split_cluster(_corpus(job), clusters, asked["number"], **how, aside=aside, progress=job.progress)
     parts = [number for number in result.all_numbers if len(result.branches) - 1 in result.paths[result.place(number)]]

@@ -86,7 +86,7 @@ class ClusterEdits:
             )
         details = {"number": number, "title": result.title(number), "k": k}
         payload = {"corpus_id": corpus_id, "clustering_id": clustering.id, "grouping": clustering.grouping}
-        payload |= {"number": number, "k": k, "asked_k": clustering.chosen_k}
+        payload |= {"number": number, "k": k, "asked_k": clustering.chosen_k, "clusters": result.dump()}
         return self._add(clustering, "split", details, payload=payload)
 
     def exclude(self, corpus_id: int, number: int) -> Edit:

@@ -66,19 +66,15 @@ def _edit(
     redo: bool,
 ) -> Edit | None:
     """Make the edit that was asked for, if one was."""
-    edits = store.cluster_edits
-
-    def number(text: str) -> int:
-        return find_cluster(store.clusterings.clustered(corpus_id).clusters, text)
-
+    edits, found = store.cluster_edits, store.clusterings.clustered(corpus_id).clusters
     if rename:
-        return edits.rename(corpus_id, number(rename[0]), rename[1])
+        return edits.rename(corpus_id, find_cluster(found, rename[0]), rename[1])
     if merge:
-        return edits.merge(corpus_id, [number(text) for text in merge.split(",")])
+        return edits.merge(corpus_id, [find_cluster(found, text) for text in merge.split(",")])
     if split:
-        return _split(store, corpus_id, number(split), checked(int, k, "--k") or None)
+        return _split(store, corpus_id, find_cluster(found, split), checked(int, k, "--k") or None)
     if exclude:
-        return edits.exclude(corpus_id, number(exclude))
+        return edits.exclude(corpus_id, find_cluster(found, exclude))
     if undo:
         return edits.undo(corpus_id)
     return edits.redo(corpus_id) if redo else None

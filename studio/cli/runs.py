@@ -49,6 +49,8 @@ def run_view(run: Run) -> dict[str, Any]:
         "method": run.method,
         "base": run.base,
         "corpus_id": run.corpus_id,
+        "clustering_id": run.clustering_id,
+        "grouping": run.grouping,
         "progress": job.progress if job else 0.0,
         "text": job.progress_text if job else "",
         "error": job.error if job else None,

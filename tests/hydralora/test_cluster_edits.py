@@ -18,7 +18,7 @@ from hydralora.corpus.clusters.labels import mutual_information, rand_index
 from hydralora.corpus.clusters.splitting import split_cluster
 from hydralora.corpus.clusters.why import explain_rows
 from hydralora.corpus.folder import Corpus
-from hydralora.corpus.tasks import only_cluster, read_clusters
+from hydralora.corpus.tasks import only_cluster, read_clusters, read_tasks
 from hydralora.errors import CorpusError, TrainingError
 from hydralora.results import Clusters
 from hydralora.results.clusters import ASSIGNMENTS
@@ -105,6 +105,8 @@ def test_a_grouping_is_read_as_a_clustering_is(three: Grouped, corpus: Path) -> 
     examples = list(enumerate(Corpus(corpus)))[:40]
     groups = read_groups_of(examples, folder)["cluster"]
     assert sorted(groups.names) == sorted(["C1" if 0 in after.cluster else "C3", "C2 Farm"])
+    tasks = read_tasks(examples, "cluster", folder)
+    assert tasks is not None and tasks.names == [f"C{number + 1}" for number in after.result.all_numbers]
     train, held_out = only_cluster(list(range(180)), [], 2, folder)
     assert set(after.cluster[train]) == {1} and held_out == []
     with pytest.raises(TrainingError, match=r"No training example lies in cluster C\d; the corpus has C\d, C\d\."):

@@ -40,14 +40,15 @@ function root(boxes, merge, words) {
 }
 
 test("what is ticked is sent once, and stays ticked when the list is drawn anew", () => {
-  globalThis.document = { body: {}, addEventListener: () => {} };
-  document.activeElement = document.body;
+  const body = {};
+  globalThis.document = { body, activeElement: body, addEventListener: () => {} };
   const boxes = ["0", "1", "2"].map((tick) => ({ checked: false, dataset: { tick, name: `C${Number(tick) + 1}` } }));
   const merge = { dataset: { act: "merge" }, disabled: true };
   const words = {};
   const [sent, drawn] = [[], []];
   const element = root(boxes, merge, words);
-  for (let i = 0; i < 2; i++) start(element, {}, (kind, data) => sent.push([kind, data]), (_, draw) => drawn.push(draw));
+  const trigger = (kind, data) => sent.push([kind, data]);
+  for (let i = 0; i < 2; i++) start(element, {}, trigger, (_, draw) => drawn.push(draw));
   assert.ok(merge.disabled);
   boxes[0].checked = boxes[2].checked = true;
   element.listeners.change();

@@ -90,6 +90,19 @@ def test_a_split_is_a_job_and_stands_when_it_has_succeeded(store: Store, stored:
     assert clusters_of(store, corpus).clusters.k == 3
 
 
+def test_a_number_is_given_once_also_where_the_same_grouping_was_there_before(
+    store: Store, stored: Stored, corpus: Corpus
+) -> None:
+    for name in ("Sea", ""):  # keeps the grouping that the merge comes back to
+        store.cluster_edits.rename(corpus.id, 0, name)
+    first = clusters_of(store, corpus).grouping
+    stored.work(store.cluster_edits.split(corpus.id, 0, 2).job)
+    store.cluster_edits.merge(corpus.id, [0, 3])
+    assert clusters_of(store, corpus).grouping == first
+    stored.work(store.cluster_edits.split(corpus.id, 0, 2).job)
+    assert clusters_of(store, corpus).clusters.all_numbers == [0, 1, 2, 4]
+
+
 def test_a_split_that_fails_changes_nothing_and_says_why(store: Store, stored: Stored) -> None:
     rows = [{"prompt": word, "answer": word} for word in ("moon", "boat") for _ in range(9)]
     corpus = stored.corpus(rows=rows)

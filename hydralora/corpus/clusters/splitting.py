@@ -27,6 +27,7 @@ def split_cluster(
     clusters_folder: Path,
     number: int,
     *,
+    before: Clusters | None = None,
     k: int | None = None,
     asked_k: int | None = None,
     aside: str = "split",
@@ -36,6 +37,7 @@ def split_cluster(
 
     Args:
         clusters_folder: Of the clustering or grouping that stands.
+        before: What is told of them, where edits have led there in another way than the folder tells of.
         k: Number of parts; None takes what the cluster's own texts suggest, two at least.
         asked_k: The number that the whole corpus was clustered into where somebody chose it: with the seed it decides
             the points.
@@ -44,7 +46,7 @@ def split_cluster(
         CorpusError: When there is no such cluster, or it has fewer distinct texts than parts.
         StoppedError: When asked to stop; nothing is kept.
     """
-    before = Clusters.read(clusters_folder)
+    before = before or Clusters.read(clusters_folder)
     check_numbers(before, [number])
 
     def step(share: float, text: str) -> None:

@@ -98,7 +98,7 @@ class Clusters(Part):
         edits = [
             (edit.id, edit.undone_at, edit.job and (edit.job.status, edit.job.progress)) for edit in clustering.edits
         ]
-        return clustering.id, clustering.grouping, clustering.left_out, edits[:3]
+        return clustering.id, clustering.grouping, clustering.left_out, edits
 
     # Handlers
 

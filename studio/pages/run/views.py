@@ -74,6 +74,10 @@ def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
     rows: list[list[object]] = [["base", config["base"]], ["method", config["method"]]]
     if training_set is not None:
         rows.append(["training set", f"{training_set.examples:,} examples, hash {training_set.hash[:12]}"])
+    if run.clustering_id is not None:
+        rows.append(
+            ["clusters", f"clustering {run.clustering_id}" + (f", grouping {run.grouping}" * bool(run.grouping))]
+        )
     for part in ("adapter",) if run.is_imported else ("adapter", "train"):
         rows += [
             [f"{part}.{name}", "all linear layers" if value is None else value] for name, value in config[part].items()
