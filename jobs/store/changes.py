@@ -28,6 +28,7 @@ from jobs.store.tables import (
     ClusteringRow,
     ConversationRow,
     CorpusRow,
+    EditRow,
     ExclusionRow,
     JobRow,
     MessageRow,
@@ -79,7 +80,7 @@ def topics_of(row: Any) -> tuple[str, ...]:
             return "all", "runs", f"run-{row.id}"
         case CorpusRow():
             return "all", "corpora", f"corpus-{row.id}"
-        case ClusteringRow() | ExclusionRow() | SelectionRow():
+        case ClusteringRow() | EditRow() | ExclusionRow() | SelectionRow():
             return "all", "corpora", f"corpus-{row.corpus_id}"
         case AnalysisRow():
             return "all", f"run-{row.run_id}"

@@ -22,9 +22,13 @@ from jobs.store.queue import Queue
 from jobs.store.records import Corpus, Job, Reading, asks_alike
 from jobs.store.rows import Rows, clean_name, job_of, jobs_with, refuse_busy, row_of
 from jobs.store.status import ACTIVE, JobStatus
-from jobs.store.tables import AnalysisRow, ClusteringRow, CorpusRow, ExclusionRow, JobRow, RunRow, SelectionRow
+from jobs.store.tables import AnalysisRow, ClusteringRow, CorpusRow, EditRow, ExclusionRow, JobRow, RunRow, SelectionRow
 
-OF_POSITIONS: tuple[Any, ...] = (ExclusionRow, SelectionRow)  # tables of what names examples by their positions
+OF_POSITIONS: tuple[Any, ...] = (
+    EditRow,
+    ExclusionRow,
+    SelectionRow,
+)  # tables of what names examples by their positions
 MOST_PREVIEWS = 20  # newest looks at a corpus that are read; earlier ones are given up
 
 
@@ -269,7 +273,7 @@ def _asked_again(kept: dict[str, Any], roles: dict[str, Any] | None, options: di
 
 
 def write_import(session: Session, job: JobRow) -> None:
-    """Write what an import has found into its row; exclusions and named selections were of the former rows."""
+    """Write what an import has found into its row; what names examples by position was of the former rows."""
     corpus = session.get(CorpusRow, job.corpus_id)
     for table in OF_POSITIONS:
         session.execute(delete(table).where(table.corpus_id == job.corpus_id))
