@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hydralora.analysis.runs import corpus_of
 from hydralora.config import TrainConfig
 from hydralora.corpus import narrowing
 from hydralora.corpus.clusters.texts import Texts
@@ -14,8 +15,12 @@ from hydralora.corpus.edits import Edited, name_edits, newest_edits, write_edits
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
 from hydralora.corpus.split import split_examples, training_hash
-from hydralora.errors import CorpusError
-from tests.hydralora.conftest import write_lines
+from hydralora.errors import CorpusError, StoppedError
+from hydralora.progress import Progress
+from hydralora.results import AdapterFacts, TrainingSet
+from hydralora.training.train import train_adapter
+from tests.hydralora.conftest import easy_rows, write_lines
+from tests.hydralora.test_training_set import make_config
 
 COUNT = 2_300  # over three batches of the file
 EDITED: Edited = {0: ("zero?", "nil"), 999: ("q", "a\nb"), 1_000: ("中文?", "好"), 2_299: ("last?", "=1+1 ünï")}
@@ -86,3 +91,19 @@ def test_a_damaged_layer_is_refused(folder: Path, tmp_path: Path) -> None:
     path.write_bytes((folder / "edits" / f"{other}.parquet").read_bytes())
     with pytest.raises(CorpusError, match="are damaged"):
         Corpus(folder, name)
+
+
+def test_a_run_goes_on_and_is_measured_with_the_edits_it_began_with(base_folder: Path, tmp_path: Path) -> None:
+    corpus, run = tmp_path / "corpus", tmp_path / "run"
+    import_corpus([write_lines(tmp_path / "rows.jsonl", easy_rows())], corpus)
+    config = make_config(base_folder, max_steps=6, save_every=2, edits=edit(corpus, {0: ("Which one?", "red")}))
+    steps: list[int] = []
+    stopping = Progress(should_stop=lambda: len(steps) >= 3)
+    with pytest.raises(StoppedError):
+        train_adapter(config, corpus, run, on_step=lambda step, _: steps.append(step), progress=stopping)
+    edit(corpus, {0: ("Which other?", "blue"), 1: ("And this?", "green")})
+    assert train_adapter(config, corpus, run, resume=True).steps == 6
+    assert corpus_of(AdapterFacts.read(run / "adapter"), corpus).take([0, 1])[0].answer == "red"
+    assert Corpus(corpus).take([0])[0].answer == "blue"
+    began = train_adapter(make_config(base_folder, max_steps=1), corpus, tmp_path / "plain")
+    assert began.training_hash != TrainingSet.read(run).hash
