@@ -94,6 +94,14 @@ class TrainConfig(Settings):
         "leaves none out",
         json_schema_extra=INTERNAL,
     )
+    edits: str = Field(
+        "",
+        max_length=16,
+        pattern=r"^([0-9a-f]{16})?$",
+        description="Name of the layer of edited rows, which the studio writes beside the corpus; empty reads the rows "
+        "as they were imported",
+        json_schema_extra=INTERNAL,
+    )
     only_cluster: int = Field(
         0, ge=0, le=10_000, description="Train and measure on the examples of this cluster only (1 is C1); 0 takes all"
     )

@@ -39,8 +39,8 @@ def start_breakdown(store: Store, run_id: int, *, own_seeds: bool = False) -> li
         train = {**run.config.train.model_dump(), "only_cluster": cluster, "seed": seed}
         config = {"base": run.base, "method": "lora", "adapter": adapter, "train": train}
         kind = "own seeds" if own_seeds else "one seed"
-        name, left_out = f"{cluster_name(cluster - 1)} alone ({kind})", run.config.train.selection
-        started.append(store.runs.start(run.corpus_id, config, name=name, selection=left_out))
+        name, own = f"{cluster_name(cluster - 1)} alone ({kind})", run.config.train
+        started.append(store.runs.start(run.corpus_id, config, name=name, selection=own.selection, edits=own.edits))
     return started
 
 
@@ -64,11 +64,11 @@ def find_breakdown(store: Store, run: Run, *, own_seeds: bool = False) -> list[R
         if other.is_imported or other.method != "lora":
             continue
         cluster = other.config.train.only_cluster
-        same = (other.corpus_id, other.base, *_trained_on(other), other.config.train.selection) == (
+        same = (other.corpus_id, other.base, *_trained_on(other), _rows_of(other)) == (
             run.corpus_id,
             run.base,
             *((clustering.id, clustering.grouping) if clustering else (None, "")),
-            run.config.train.selection,
+            _rows_of(run),
         )
         seed = run.config.train.seed + (cluster if own_seeds else 0)
         if cluster and same and other.config.train.seed == seed:
@@ -79,6 +79,11 @@ def find_breakdown(store: Store, run: Run, *, own_seeds: bool = False) -> list[R
 def _trained_on(run: Run) -> tuple[int | None, str]:
     """The clustering of a run, and the grouping that edits had made of it."""
     return run.clustering_id, run.grouping or ""
+
+
+def _rows_of(run: Run) -> tuple[str, str]:
+    """What decides the rows that a run learns: what is left out, and what was edited."""
+    return run.config.train.selection, run.config.train.edits
 
 
 def describe_breakdown(runs: list[Run]) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from hydralora.analysis.runs import load_run, settings_on
+from hydralora.analysis.runs import corpus_of, load_run, settings_on
 from hydralora.bases.load import context_length
 from hydralora.corpus.batches import by_length
 from hydralora.corpus.encode import encode_prompt, end_tokens
 from hydralora.corpus.examples import Example, messages_of
-from hydralora.corpus.folder import Corpus
 from hydralora.corpus.split import learnt_prompts, split_examples
 from hydralora.corpus.tasks import Placed, Tasks
 from hydralora.errors import AdapterError
@@ -143,7 +142,7 @@ def compare_answers(
     """
     progress.report(0.0, "Loading the adapter")
     model, tokenizer, facts = load_run(run_folder)
-    corpus = Corpus(corpus_folder)
+    corpus = corpus_of(facts, corpus_folder)
     split = split_examples(corpus, settings_on(facts, corpus)) if is_own else None
     ids = spread(split.held_out if split else range(len(corpus)), limit)
     learnt = learnt_prompts(corpus, split.train, ids) if split else 0

@@ -17,11 +17,10 @@ from torch.nn import functional
 
 from hydralora.analysis.contexts import Contexts
 from hydralora.analysis.groups import Grouping, read_groups_of
-from hydralora.analysis.runs import fitting_examples, load_run, settings_on
+from hydralora.analysis.runs import corpus_of, fitting_examples, load_run, settings_on
 from hydralora.analysis.weights import compare_adapter
 from hydralora.corpus.batches import padded_batches
 from hydralora.corpus.encode import IGNORED
-from hydralora.corpus.folder import Corpus
 from hydralora.errors import AdapterError
 from hydralora.progress import SILENT, Progress
 from hydralora.results import Change, Clusters, ExpertCard, Experts, GroupChange, LayerChange
@@ -56,7 +55,7 @@ def measure_experts(
     layers = gate_layers(model)
     if not layers:
         raise AdapterError("This run has no router, so no expert can be muted. Its matrices can still be compared.")
-    corpus = Corpus(corpus_folder)
+    corpus = corpus_of(facts, corpus_folder)
     examples, rows = fitting_examples(corpus, tokenizer, settings_on(facts, corpus), max_examples, seed)
     made = list(padded_batches(rows, tokenizer.pad_token_id, batch_size, model.device))
     batches = [batch for _, batch in made]

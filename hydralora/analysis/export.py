@@ -26,11 +26,10 @@ from torch import Tensor
 from hydralora.adapters.build import open_adapter
 from hydralora.analysis.gaps import Gap, measure_gaps, share_weights
 from hydralora.analysis.plain_lora import Gates, export_lora, mean_gates, own_head, uniform_gates
-from hydralora.analysis.runs import facts_of, settings_on
+from hydralora.analysis.runs import corpus_of, facts_of, settings_on
 from hydralora.bases.load import load_base
 from hydralora.corpus.batches import padded_batches
 from hydralora.corpus.encode import encode_example
-from hydralora.corpus.folder import Corpus
 from hydralora.corpus.split import split_examples
 from hydralora.corpus.tasks import Placed, Tasks, read_tasks
 from hydralora.errors import AdapterError
@@ -94,7 +93,7 @@ class _Source:
         config = self.facts.config
         self.train, self.options, self.title = config.train, config.adapter, METHODS[config.method].title
         self.hard = self.options.combined_by == "hard"
-        self.corpus, self.progress = Corpus(corpus_folder), progress
+        self.corpus, self.progress = corpus_of(self.facts, corpus_folder), progress
         base, self.tokenizer = load_base(config.base, dtype=self.train.dtype)
         self.twin = share_weights(base)
         self.live = open_adapter(base, self.folder)

@@ -19,9 +19,8 @@ import torch
 
 from hydralora.analysis.group_gates import SHOWN, group_gates
 from hydralora.analysis.groups import Grouping, read_groups_of
-from hydralora.analysis.runs import fitting_examples, load_run, settings_on
+from hydralora.analysis.runs import corpus_of, fitting_examples, load_run, settings_on
 from hydralora.corpus.batches import Encoded, padded_batches
-from hydralora.corpus.folder import Corpus
 from hydralora.corpus.tasks import Placed
 from hydralora.errors import AdapterError
 from hydralora.progress import SILENT, Progress
@@ -107,7 +106,7 @@ def measure_routing(
             "The heads of this run belong to tasks and no router chooses between them, so there are no gate "
             "weights to measure. Its A and B matrices can still be compared."
         )
-    corpus = Corpus(corpus_folder)
+    corpus = corpus_of(facts, corpus_folder)
     examples, rows = fitting_examples(corpus, tokenizer, settings_on(facts, corpus), max_examples, seed)
     sums: Sums | None = None
     seconds = {"with": 0.0, "without": 0.0}

@@ -43,11 +43,20 @@ def load_run(run_folder: Path, adapter: Path | None = None) -> tuple[Any, Any, A
     return open_adapter(base, adapter or final), tokenizer, facts
 
 
+def corpus_of(facts: AdapterFacts, folder: Path) -> Corpus:
+    """The corpus in a folder for a look by a run: its own with the edits it began with, another one as it is now."""
+    corpus = Corpus(folder)
+    return Corpus(folder, facts.config.train.edits) if _is_own(facts, corpus) else corpus
+
+
+def _is_own(facts: AdapterFacts, corpus: Corpus) -> bool:
+    return corpus.manifest.content_hash == facts.corpus_hash
+
+
 def settings_on(facts: AdapterFacts, corpus: Corpus) -> TrainConfig:
     """The run's training settings, for a look at a corpus; of another one than its own, the run leaves nothing out."""
     train = facts.config.train
-    is_own = corpus.manifest.content_hash == facts.corpus_hash
-    return train if is_own else train.model_copy(update={"selection": ""})
+    return train if _is_own(facts, corpus) else train.model_copy(update={"selection": ""})
 
 
 def fitting_examples(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from hydralora.corpus.edits import newest_edits, read_edits
 from hydralora.corpus.examples import BATCH_ROWS, EXAMPLES, HASH, PROMPT_HASH, Example, examples_at
 from hydralora.corpus.rows import Rejected
 from hydralora.errors import CorpusError
@@ -23,16 +24,22 @@ class Corpus:
     ``len(corpus)``, ``corpus.page(offset, limit)`` and ``corpus.take(ids)`` give examples;
     ids are positions ``0..len-1``. The file is memory-mapped, so a page costs the rows on it.
 
+    Args:
+        edits: Name of the layer of edited rows that lies over the import (``hydralora.corpus.edits``); the newest one
+            where None, none where empty.
+
     Raises:
-        CorpusError: When there is none in the folder.
+        CorpusError: When there is none in the folder, or no such layer.
         ResultError: When its manifest is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, edits: str | None = None) -> None:
         if not (folder / CorpusManifest.FILE).exists():
             raise CorpusError(f"No corpus is kept at {folder.name}. Import it again.")
         self.folder, self.manifest = folder, CorpusManifest.read(folder)
         self._reader = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES)))
+        self.edits = newest_edits(folder) if edits is None else edits
+        self._layer = read_edits(folder, self.edits, len(self))
 
     def __len__(self) -> int:
         return self.manifest.examples
@@ -53,19 +60,19 @@ class Corpus:
             outside = next((position for position in places if not 0 <= position < len(self)), None)
             if outside is not None:
                 raise CorpusError(f"Example {outside} is outside this corpus of {len(self):,}.")
-            batch = self._reader.get_batch(number)
+            batch = self._batch(number)
             found += examples_at(batch, [place % BATCH_ROWS for place in places])
         return found
 
     def __iter__(self) -> Iterator[Example]:
         for number in range(self._reader.num_record_batches):
-            batch = self._reader.get_batch(number)
+            batch = self._batch(number)
             yield from examples_at(batch, list(range(batch.num_rows)))
 
     def columns(self, *names: str) -> Iterator[pa.RecordBatch]:
         """Columns of all examples as they lie in the file, a batch at a time: nothing is made of them."""
         for number in range(self._reader.num_record_batches):
-            yield self._reader.get_batch(number).select(list(names))
+            yield self._batch(number).select(list(names))
 
     def scan(self, *names: str) -> Iterator[pa.RecordBatch]:
         """Columns of all examples, read a batch at a time into memory that is given back: for a look at every text.
@@ -77,7 +84,7 @@ class Corpus:
         with pa.OSFile(str(self.folder / EXAMPLES)) as file:
             reader = pa.ipc.open_file(file, options=options)
             for number in range(reader.num_record_batches):
-                yield reader.get_batch(number)
+                yield self._layer.on(reader.get_batch(number), number * BATCH_ROWS)
 
     def rejected(self) -> list[Rejected]:
         """The rejected rows that were listed, in file order."""
@@ -101,5 +108,9 @@ class Corpus:
         return self._column("split").to_numpy(zero_copy_only=False)
 
     def _column(self, name: str) -> pa.Array:
-        parts = [self._reader.get_batch(number).column(name) for number in range(self._reader.num_record_batches)]
+        parts = [self._batch(number).column(name) for number in range(self._reader.num_record_batches)]
         return pa.concat_arrays(parts)
+
+    def _batch(self, number: int) -> pa.RecordBatch:
+        """A batch of the file, edited rows in their place."""
+        return self._layer.on(self._reader.get_batch(number), number * BATCH_ROWS)

@@ -9,7 +9,6 @@ from pydantic import Field
 from hydralora.results.base import Part, Result
 
 ASSIGNMENTS = "assignments.parquet"  # cluster, distance and place of every example, beside the file
-
 LAYOUT = "layout.parquet"  # places by UMAP, `x` and `y` of every example, beside it once these were asked for
 
 

@@ -54,3 +54,4 @@ class Quality(Result):
     )
     corpus_hash: str = Field("", description="`content_hash` of the corpus")
     selection: str = Field("", description="Name of the list of what was left out already; empty where nothing was")
+    edits: str = Field("", description="Name of the layer of edited rows; empty where none was edited")

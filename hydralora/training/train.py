@@ -82,7 +82,7 @@ def train_adapter(
     config = fit_length(config, context_length(base))
     mark = fingerprint(base)
     progress.report(0.0, "Preparing examples")
-    corpus, checkpoint = Corpus(corpus_folder), last_checkpoint(run_folder) if resume else None
+    corpus, checkpoint = Corpus(corpus_folder, config.train.edits), last_checkpoint(run_folder) if resume else None
     data = read_data(config, corpus, tokenizer, clusters_folder)
     settle_training_set(data.training_set, run_folder, resumed=checkpoint is not None)
     for count, why in data.training_set.losses:

@@ -29,6 +29,7 @@ from jobs.store.tables import (
     ClusteringRow,
     ConversationRow,
     CorpusRow,
+    EditRow,
     ExclusionRow,
     JobRow,
     MessageRow,
@@ -80,7 +81,7 @@ def topics_of(row: Any) -> tuple[str, ...]:
             return "all", "runs", f"run-{row.id}"
         case CorpusRow():
             return "all", "corpora", f"corpus-{row.id}"
-        case ClusteringRow() | ClusterEditRow() | ExclusionRow() | SelectionRow():
+        case ClusteringRow() | ClusterEditRow() | EditRow() | ExclusionRow() | SelectionRow():
             return "all", "corpora", f"corpus-{row.corpus_id}"
         case AnalysisRow():
             return "all", f"run-{row.run_id}"

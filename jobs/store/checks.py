@@ -11,6 +11,7 @@ from hydralora.corpus.quality import FOLDER
 from hydralora.results import Quality
 from jobs.home import Home
 from jobs.store.bases import Bases
+from jobs.store.edits import Edits
 from jobs.store.exclusions import Exclusions
 from jobs.store.queue import Queue
 from jobs.store.records import Job
@@ -21,8 +22,11 @@ from jobs.store.tables import JobRow, is_id
 class Checks:
     """All reads and writes of quality reports."""
 
-    def __init__(self, home: Home, rows: Rows, queue: Queue, exclusions: Exclusions, bases: Bases) -> None:
-        self.home, self.queue, self.exclusions, self.bases, self._rows = home, queue, exclusions, bases, rows
+    def __init__(
+        self, home: Home, rows: Rows, queue: Queue, exclusions: Exclusions, edits: Edits, bases: Bases
+    ) -> None:
+        self.home, self.queue, self.bases, self._rows = home, queue, bases, rows
+        self.exclusions, self.edits = exclusions, edits
 
     def add(self, corpus_id: int, *, base: str = "", **settings: Any) -> Job:
         """Queue the check of what a run would train on now.
@@ -36,7 +40,8 @@ class Checks:
         """
         self.exclusions.corpora.ready(corpus_id)
         base = self.bases.look(base) if base else ""
-        train = parse_config({"train": {**settings, "selection": self.exclusions.selection(corpus_id)}}).train
+        rows = {"selection": self.exclusions.selection(corpus_id), "edits": self.edits.layer(corpus_id)}
+        train = parse_config({"train": {**settings, **rows}}).train
         all_of_them = self.exclusions.corpora.all()
         others = {f"{other.name} ({other.id})": other.id for other in all_of_them if other.is_ready}
         others = {name: number for name, number in others.items() if number != corpus_id}

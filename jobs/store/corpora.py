@@ -29,13 +29,18 @@ from jobs.store.tables import (
     ClusterEditRow,
     ClusteringRow,
     CorpusRow,
+    EditRow,
     ExclusionRow,
     JobRow,
     RunRow,
     SelectionRow,
 )
 
-OF_POSITIONS: tuple[Any, ...] = (ExclusionRow, SelectionRow)  # tables of what names examples by their positions
+OF_POSITIONS: tuple[Any, ...] = (
+    EditRow,
+    ExclusionRow,
+    SelectionRow,
+)  # tables of what names examples by their positions
 MOST_PREVIEWS = 20  # newest looks at a corpus that are read; earlier ones are given up
 
 
@@ -306,7 +311,7 @@ def _asked_again(kept: dict[str, Any], roles: dict[str, Any] | None, options: di
 
 
 def write_import(session: Session, job: JobRow) -> None:
-    """Write what an import has found into its row; exclusions and named selections were of the former rows."""
+    """Write what an import has found into its row; what names examples by position was of the former rows."""
     corpus = session.get(CorpusRow, job.corpus_id)
     for table in OF_POSITIONS:
         session.execute(delete(table).where(table.corpus_id == job.corpus_id))

@@ -18,6 +18,7 @@ from hydralora.results import TrainingSet
 from jobs.home import Home
 from jobs.store.bases import Bases
 from jobs.store.clusterings import Clusterings
+from jobs.store.edits import Edits
 from jobs.store.exclusions import Exclusions
 from jobs.store.intake import taken_in
 from jobs.store.queue import Queue
@@ -41,11 +42,12 @@ class Runs:
         queue: Queue,
         clusterings: Clusterings,
         exclusions: Exclusions,
+        edits: Edits,
         speeds: Speeds,
         bases: Bases,
     ) -> None:
         self.home, self.queue, self.speeds, self.bases, self._rows = home, queue, speeds, bases, rows
-        self.exclusions = exclusions
+        self.exclusions, self.edits = exclusions, edits
         self.clusterings, self.corpora, self._steps = clusterings, clusterings.corpora, Steps(rows)
 
     def folders_of_bases(self) -> list[str]:
@@ -62,16 +64,19 @@ class Runs:
         name: str = "",
         is_sample: bool = False,
         selection: str | None = None,
+        edits: str | None = None,
     ) -> Run:
         """Queue a training run with a checked configuration.
 
         Args:
             selection: The name of what is left out, as another run has it; what the corpus leaves out now where None.
+            edits: The name of the layer of edited rows, as another run has it; the newest where None.
         """
         corpus = self.corpora.ready(corpus_id)
         checked = parse_config(config)
         left_out = self.exclusions.selection(corpus_id) if selection is None else selection
-        train = checked.train.model_copy(update={"selection": left_out})
+        layer = self.edits.layer(corpus_id) if edits is None else edits
+        train = checked.train.model_copy(update={"selection": left_out, "edits": layer})
         checked = checked.model_copy(update={"base": self.bases.look(checked.base), "train": train})
         self._check_sources(checked)
         clustering = self.clusterings.latest(corpus_id, finished=True)

@@ -24,6 +24,7 @@ from jobs.store.cluster_edits import ClusterEdits
 from jobs.store.clusterings import Clusterings
 from jobs.store.corpora import Corpora
 from jobs.store.database import migrate, open_engine
+from jobs.store.edits import Edits
 from jobs.store.exclusions import Exclusions
 from jobs.store.layouts import Layouts
 from jobs.store.queue import Queue
@@ -60,12 +61,15 @@ class Store:
         self.bases = Bases(self.home)
         self.corpora = Corpora(self.home, rows, self.queue)
         self.exclusions = Exclusions(self.home, rows, self.corpora)
+        self.edits = Edits(self.home, rows, self.corpora)
         self.clusterings = Clusterings(self.home, rows, self.queue, self.corpora)
         self.cluster_edits = ClusterEdits(rows, self.queue, self.clusterings, self.exclusions)
         self.layouts = Layouts(rows, self.queue, self.clusterings)
         self.selections = Selections(self.home, rows, self.clusterings, self.exclusions)
-        self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.bases)
-        self.runs = Runs(self.home, rows, self.queue, self.clusterings, self.exclusions, self.speeds, self.bases)
+        self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.edits, self.bases)
+        self.runs = Runs(
+            self.home, rows, self.queue, self.clusterings, self.exclusions, self.edits, self.speeds, self.bases
+        )
         self.analyses = Analyses(rows, self.runs)
         self.chats = Chats(rows)
         self.changes = Changes(rows)

@@ -116,6 +116,20 @@ class ExclusionRow(Base):
     __table_args__ = (KEYS,)
 
 
+class EditRow(Base):
+    """A row of a corpus with another prompt and answer; of several that are not undone, the newest counts."""
+
+    __tablename__ = "edits"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    corpus_id: Mapped[int] = mapped_column(ForeignKey("corpora.id", ondelete="CASCADE"), index=True)
+    position: Mapped[int]
+    prompt: Mapped[str] = mapped_column(StoredText)
+    answer: Mapped[str] = mapped_column(StoredText)
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    undone_at: Mapped[float | None]
+    __table_args__ = (KEYS,)
+
+
 class SelectionRow(Base):
     """Examples that were selected and given a name; ``positions`` as ``jobs.store.positions`` packs them."""
 

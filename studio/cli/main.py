@@ -25,6 +25,7 @@ from studio.cli.bases import bases_app
 from studio.cli.chat import chat
 from studio.cli.clusters import clusters_app
 from studio.cli.corpora import corpora_app
+from studio.cli.edits import edits_app
 from studio.cli.inspect import inspect_run
 from studio.cli.quality import quality_app
 from studio.cli.runs import runs_app
@@ -54,6 +55,7 @@ app = typer.Typer(
 corpora_app.add_typer(clusters_app)
 corpora_app.add_typer(quality_app)  # without a name: its commands are those of `corpora`
 corpora_app.add_typer(selection_app)
+corpora_app.add_typer(edits_app)
 app.add_typer(corpora_app, name="corpora")
 app.add_typer(runs_app, name="runs")
 app.add_typer(bases_app, name="bases")

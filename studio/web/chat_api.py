@@ -85,7 +85,7 @@ def chat_router(answers: Answers) -> APIRouter:
         run = store.runs.get(run_id)
         if run.corpus_id is None:
             return []
-        corpus = Corpus(store.home.corpus(run.corpus_id))
+        corpus = Corpus(store.home.corpus(run.corpus_id), run.config.train.edits)
         clustering = store.clusterings.latest(run.corpus_id, finished=True)
         typical = clustering.result.typical if clustering and clustering.result else [[0, 1, 2, 3]]
         ids = [group[place] for place in (0, 1) for group in typical if len(group) > place]

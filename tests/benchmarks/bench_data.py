@@ -23,13 +23,18 @@ import pandas as pd
 import psutil
 
 from hydralora.config import TrainConfig
+from hydralora.corpus.clusters.clustering import cluster_corpus
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
+from hydralora.corpus.loop import points_inside
+from hydralora.corpus.narrowing import search_texts
 from hydralora.corpus.preview import preview_files
 from hydralora.corpus.quality.report import check_corpus
+from tests.benchmarks.map_cost import measure_map
 
 WORDS, PROMPT, ANSWER = 20_000, 30, 27  # different words, and words in a prompt and in an answer
 PAGES = 200
+SEARCHES = ("e", "zebra", "%_\"'", "中文", "Q" * 40)  # that stand in every row, in none, and in between
 
 
 def write_table(path: Path, rows: int, seed: int = 0) -> None:
@@ -85,6 +90,35 @@ def run_pages(folder: Path) -> None:
         corpus.page(int(start), 10)
 
 
+def least(work: Callable[[], Any], times: int = 5) -> float:
+    """Milliseconds of one core that the quickest of several calls took; one thread works."""
+    taken = []
+    for _ in range(times):
+        start = time.process_time()
+        work()
+        taken.append(time.process_time() - start)
+    return round(1000 * min(taken), 1)
+
+
+def time_searches(folder: Path) -> dict[str, float]:
+    """Milliseconds of each search, of a loop of 400 corners (each the least of five), and the memory they took."""
+    corpus, process = Corpus(folder), psutil.Process()
+    word = corpus.take([0])[0].prompt.split()[-1].upper()
+    search_texts(corpus, "warm")
+    before, found = process.memory_info().rss, {}
+    for text in (*SEARCHES, word):
+        found[text if text != word else "a rare word"] = least(lambda text=text: search_texts(corpus, text))
+    x, y = np.random.default_rng(0).integers(0, 65_536, (2, len(corpus)))
+    angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    corners = list(zip(32_768 + 20_000 * np.cos(angle), 32_768 + 20_000 * np.sin(angle), strict=True))
+    found["a loop of 400 corners"] = least(lambda: points_inside(x, y, corners))
+    return {**found, "memory, MiB": round((process.memory_info().rss - before) / 2**20, 1)}
+
+
+def run_cluster(folder: Path, out: Path) -> None:
+    cluster_corpus(folder, out, k=12)
+
+
 def measure(rows: int) -> dict[str, Any]:
     """Every figure for one number of rows."""
     with tempfile.TemporaryDirectory() as work:
@@ -100,6 +134,9 @@ def measure(rows: int) -> dict[str, Any]:
         }
         pages = alone(run_pages, folder)
         found["page of ten rows, ms"] = round(1000 * pages["seconds"] / PAGES, 2)
+        found["search, processor ms"] = time_searches(folder)
+        found["cluster, k = 12"] = alone(run_cluster, folder, Path(work) / "clusters")
+        found["map"] = measure_map(Path(work) / "home", table)
         return found
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from hydralora.config import TrainConfig
 from hydralora.corpus import narrowing
+from hydralora.corpus.clusters.clustering import cluster_corpus
+from hydralora.corpus.clusters.layout import beside, lay_out
 from hydralora.corpus.clusters.places import LARGEST, Places, on_map, read_places
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
@@ -229,3 +231,36 @@ def test_a_query_says_what_it_asks_for() -> None:
 def test_a_query_refuses_what_it_cannot_mean(hostile: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Query.model_validate(hostile)
+
+
+def test_umap_places_every_row_keeps_copies_together_and_is_read_in_the_place_of_svd(tmp_path: Path) -> None:
+    rows = [{"prompt": f"How far is run {i} of the river race?", "answer": f"{i} miles"} for i in range(20)]
+    rows += [{"prompt": f"Which paint has door {i} here?", "answer": "red paint"} for i in range(20)]
+    import_corpus([write_lines(tmp_path / "rows.jsonl", [*rows, rows[3]])], tmp_path / "corpus")
+    cluster_corpus(tmp_path / "corpus", tmp_path / "1", k=2)
+    before = read_places(tmp_path / "1")
+    assert before.by == "SVD"
+    assert lay_out(tmp_path / "corpus", tmp_path / "1").examples == 41
+    after = read_places(tmp_path / "1")
+    assert after.by == "UMAP" and after.cluster.tolist() == before.cluster.tolist()
+    assert (after.x[3], after.y[3]) == (after.x[40], after.y[40])
+    assert len({*zip(after.x.tolist(), after.y.tolist(), strict=True)}) == 40
+    lay_out(tmp_path / "corpus", tmp_path / "1")
+    assert read_places(tmp_path / "1").packed() == after.packed()
+
+
+def test_a_text_beside_the_fitted_ones_stands_among_its_nearest() -> None:
+    sample = np.eye(6, dtype=np.float32)
+    placed = np.array([[i, -i] for i in range(6)], dtype=np.float32)
+    points = np.concatenate([sample, (sample[:3] / 3).sum(0, keepdims=True)]).astype(np.float32)
+    flat = beside(points, sample, placed)
+    assert np.allclose(flat[:6], placed, atol=1e-3) and np.allclose(flat[6], [1, -1], atol=1e-3)
+
+
+def test_too_few_texts_keep_their_map(tmp_path: Path) -> None:
+    rows = [{"prompt": f"door {i}", "answer": "red"} for i in range(5)]
+    import_corpus([write_lines(tmp_path / "rows.jsonl", rows)], tmp_path / "corpus")
+    cluster_corpus(tmp_path / "corpus", tmp_path / "1", k=1)
+    with pytest.raises(CorpusError, match="5 distinct texts; a map by UMAP needs 12"):
+        lay_out(tmp_path / "corpus", tmp_path / "1")
+    assert read_places(tmp_path / "1").by == "SVD"

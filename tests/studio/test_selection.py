@@ -296,3 +296,19 @@ def test_a_loop_of_a_million_corners_is_refused_before_it_is_looked_at(client: T
     body = {"data": [], "fn_index": 0, "session_hash": "x", "event_data": {"loop": [[0, 0]] * 1_000_000}}
     reply = client.post("/gradio_api/run/predict", content=json.dumps(body))
     assert reply.status_code in (413, 422)
+
+
+def test_the_rows_can_be_placed_by_umap_once_and_the_page_says_how_far_that_is(
+    page: CorporaPage, part: SelectionPart, stored: Stored, corpus: Corpus
+) -> None:
+    bare = stored.corpus("Bare")
+    assert part.draw(corpus, None, *values())[part.spread].visible
+    before = page.draw(asking(corpus=corpus.id))[page.stamp]
+    part.start_layout(asking(corpus=corpus.id))
+    assert page.draw(asking(corpus=corpus.id), before)[page.stamp] != before
+    waiting = part.draw(corpus, None, *values())
+    assert "Waiting" in waiting[part.spreading] and not waiting[part.spread].visible
+    with pytest.raises(UserError, match="places its rows already"):
+        part.start_layout(asking(corpus=corpus.id))
+    with pytest.raises(UserError, match="has no clusters and no map yet"):
+        part.start_layout(asking(corpus=bare.id))

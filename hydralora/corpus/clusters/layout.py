@@ -54,7 +54,7 @@ def lay_out(corpus_folder: Path, clusters_folder: Path, *, progress: Progress = 
     step(0.3, f"Placing {len(sample):,} of {count:,} distinct texts by UMAP")
     placed = _fit(points[sample], clusters.seed)
     step(0.9, "Placing the others")
-    flat = placed if len(sample) == count else _beside(points, points[sample], placed)
+    flat = placed if len(sample) == count else beside(points, points[sample], placed)
     x, y = (flat[texts.which, axis].astype(np.float32) for axis in (0, 1))
     with written_aside(clusters_folder / LAYOUT) as aside:
         pq.write_table(pa.table({"x": x, "y": y}), aside)
@@ -76,7 +76,7 @@ def _fit(points: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(umap.fit_transform(points))
 
 
-def _beside(points: np.ndarray, sample: np.ndarray, placed: np.ndarray) -> np.ndarray:
+def beside(points: np.ndarray, sample: np.ndarray, placed: np.ndarray) -> np.ndarray:
     """``(texts, 2)``: the mean of the places of the nearest texts of the sample, by inverse distance."""
     flat = np.empty((len(points), 2), dtype=np.float32)
     squares = (sample**2).sum(1)

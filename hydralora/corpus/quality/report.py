@@ -56,7 +56,7 @@ def check_corpus(
         BaseModelError: When the base's tokenizer cannot be loaded, or its template refuses a conversation.
         StoppedError: When asked to stop; nothing is kept.
     """
-    corpus, asked = Corpus(corpus_folder), train
+    corpus, asked = Corpus(corpus_folder, train.edits), train
     if base:
         train = train.model_copy(update={"max_length": min(train.max_length, positions_of(base))})
     progress.report(0.0, "Reading the examples")
@@ -84,6 +84,7 @@ def check_corpus(
         settings={name: getattr(asked, name) for name in DECIDING},
         corpus_hash=corpus.manifest.content_hash,
         selection=train.selection,
+        edits=train.edits,
     )
     _write(corpus_folder / FOLDER, result, texts, kept, lengths)
     return result

@@ -17,6 +17,7 @@ from studio import cards
 from studio.cards import Markup
 from studio.pages.common import TICK, address_id, asked_for, chosen_text, go_to, nothing_there
 from studio.pages.corpora.clusters import Clusters
+from studio.pages.corpora.edits import EditsPart
 from studio.pages.corpora.problems import Problems
 from studio.pages.corpora.reading import BASE, ReadingPart, stamp_of
 from studio.pages.corpora.selection import SelectionPart
@@ -70,6 +71,7 @@ class CorporaPage(Page):
                 self.problems = Problems(self.blocks, self.store)
                 self._clusters()
                 self.selection = SelectionPart(self.blocks, self.store)
+                self.edits = EditsPart(self.blocks, self.store)
                 with gr.Accordion("Rejected rows", open=False):
                     self.rejected = gr.HTML()
             self.new_name, self.rename, self.sure, self.delete = rename_or_delete("corpus")
@@ -130,6 +132,8 @@ class CorporaPage(Page):
         self.stamp.change(self.fill_problems, None, self.problems.drawn, **TICK)
         self.selection.connect_to(self.stamp)
         self.stamp.change(self.fill_selection, self.selection.fields, self.selection.drawn, **TICK)
+        self.edits.connect_to(self.stamp)
+        self.stamp.change(self.fill_edits, None, self.edits.drawn, **TICK)
         self.stamp.change(self.fill_clusters, None, [self.report, self.chart, *self.clusters.drawn], **TICK)
         self._connect_adding()
         self.auto.change(self.suggest, self.auto, self.k, **TICK)
@@ -184,7 +188,7 @@ class CorporaPage(Page):
         clustering = self.store.clusterings.latest(corpus.id)
         jobs += [clustering.job] if clustering else []
         states = [job and (job.id, job.status, round(job.progress, 2), job.progress_text) for job in jobs]
-        parts = [part.state_of(corpus.id) for part in (self.problems, self.clusters, self.selection)]
+        parts = [part.state_of(corpus.id) for part in (self.problems, self.clusters, self.selection, self.edits)]
         return repr((corpus.id, corpus.name, states, stamp_of(reading), parts))
 
     def fill(self, request: gr.Request) -> Changes:
@@ -207,6 +211,10 @@ class CorporaPage(Page):
     def fill_reading(self, request: gr.Request) -> Changes:
         """How its files are read, or would be."""
         return self.reading.draw(self.chosen(request)[0])
+
+    def fill_edits(self, request: gr.Request) -> Changes:
+        """What was edited of its rows."""
+        return self.edits.draw(self.chosen(request)[0])
 
     def fill_clusters(self, request: gr.Request) -> Changes:
         """The newest clustering, or how far it is."""

@@ -82,7 +82,8 @@ class Problems(Part):
         known = self.store.exclusions.all(corpus.id)
         if report is not None:
             base = self.store.bases.name_of(report.base) if report.base else ""
-            pieces.append(report_view(report, base, is_old=report.selection != self.store.exclusions.name(corpus.id)))
+            now = self.store.exclusions.name(corpus.id), self.store.edits.name(corpus.id)
+            pieces.append(report_view(report, base, is_old=(report.selection, report.edits) != now))
         elif job is None or job.is_finished:
             pieces.append(cards.empty(NO_REPORT, CHECK_SAYS))
         found = report.findings if report else []
@@ -191,7 +192,7 @@ def report_view(report: Quality, base: str, *, is_old: bool) -> Markup:
         report.sentence,
         f"A new run would train on {report.train:,} and hold out {report.held_out:,}. {measured}",
     )
-    old = cards.note("info", "Something was left out or taken back since.", "Check again to see the rest.")
+    old = cards.note("info", "Something was left out, taken back or edited since.", "Check again to see the rest.")
     rows: list[list[object]] = [
         [f"{finding.count:,}", _told(finding), GRAVE.get(finding.kind, "to look at")] for finding in report.findings
     ]

@@ -132,6 +132,7 @@ class SelectionPart(Part):
         """
         if corpus is None or corpus.examples is None:
             return {self.rows: "", self.count: "", self.exports: "", self.map: {"src": None, "empty": ""}}
+        self.store.edits.layer(corpus.id)
         rows = Rows(self.store.home.corpus(corpus.id))
         known, saved = self.store.selections.membership(corpus.id), self.store.selections.all(corpus.id)
         flags = [(flagged(kind).capitalize(), kind) for kind in findings_of(rows.folder)]

@@ -76,7 +76,7 @@ def page_of_rows(store: Store, corpus_id: int, found: Selected, number: int, kno
     start = (number - 1) * PAGE_ROWS
     positions = found.positions[start : start + PAGE_ROWS].tolist()
     examples = Rows(store.home.corpus(corpus_id)).take(positions)
-    out = np.isin(positions, store.exclusions.excluded(corpus_id))
+    states = _states(store, corpus_id, positions)
     has_label = any(example.label for example in examples)
     rows: list[list[object]] = []
     for place, (position, example) in enumerate(zip(positions, examples, strict=True)):
@@ -85,8 +85,18 @@ def page_of_rows(store: Store, corpus_id: int, found: Selected, number: int, kno
         cells: list[object] = [position, cards.long_text(prompt), answer]
         cells += [example.label] if has_label else []
         cells += [] if known is None else [cards.cluster(int(known.places.cluster[position]))]
-        rows.append([*cells, "left out"] if out[place] else [*cells, *([""] if out.any() else [])])
+        rows.append([*cells, *([states[place]] if any(states) else [])])
     head = ["#", "Prompt", "Answer or text", *(["Label"] if has_label else []), *([] if known is None else ["Cluster"])]
-    head += ["State"] if out.any() else []
+    head += ["State"] if any(states) else []
     caption = f"Page {number:,} of {last_page(found):,}"
     return cards.table(head, rows, caption=caption, numbers=[0])
+
+
+def _states(store: Store, corpus_id: int, positions: list[int]) -> list[str]:
+    """What of each row is to be known: that it is left out, that it was edited."""
+    out, edited = np.isin(positions, store.exclusions.excluded(corpus_id)), store.edits.current(corpus_id)
+    states = []
+    for place, position in enumerate(positions):
+        words = ["left out"] * bool(out[place]) + ["edited"] * (position in edited)
+        states.append(", ".join(words))
+    return states

@@ -68,7 +68,11 @@ class DataNote(Part):
         except UserError:  # half a name, as it is being typed
             return False
         is_same = all(report.settings.get(name) == value for name, value in asked.items())
-        return is_same and (report.base, report.selection) == (wanted, self.store.exclusions.name(corpus_id))
+        return is_same and (report.base, report.selection, report.edits) == (
+            wanted,
+            self.store.exclusions.name(corpus_id),
+            self.store.edits.name(corpus_id),
+        )
 
 
 def told(report: Quality, corpus_id: int) -> Markup:

@@ -1,0 +1,137 @@
+"""Rows are edited: one is opened by its number, changed, and listed; each edit can be taken back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from hydralora.bounds import LONGEST_MESSAGE
+from hydralora.corpus.folder import Corpus as Rows
+from hydralora.errors import UserError
+from jobs.store.edits import Edit
+from jobs.store.records import Corpus
+from studio import cards
+from studio.cards import Markup
+from studio.pages.common import address_id, chosen_id, chosen_text
+from studio.pages.page import Changes, Part
+
+SHOWN = 200  # newest edits that are listed
+SAYS = (
+    "Its number stands in the first column of the table above. The import stays as it was: an edit lies over it, new "
+    "runs, clusters, checks and exports read it, and it can be taken back."
+)
+
+
+class EditsPart(Part):
+    """A form for one row, and the list of what was edited."""
+
+    def layout(self) -> None:
+        with gr.Accordion("Edit a row", open=False):
+            gr.HTML(Markup(f"<p class='hy-quiet'>{SAYS}</p>"))
+            with gr.Row():
+                self.position = gr.Number(0, label="Row", precision=0, minimum=0, min_width=110, scale=0)
+                self.open = gr.Button("Open this row", scale=0, min_width=150, elem_id="open-row")
+            self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
+            self.answer = gr.Textbox(label="Answer", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
+            self.save = gr.Button("Save the edit", visible=False, elem_id="save-edit")
+            self.list = gr.HTML()
+            with gr.Row(visible=False) as self.undoing:
+                self.edit = gr.Dropdown([], label="Edit", min_width=260, elem_id="edit")
+                self.undo = gr.Button("Take back or make again", scale=0, min_width=220, elem_id="undo-edit")
+        self.opened = gr.Textbox(visible=False)  # the row that stands in the form
+
+    def connect_to(self, stamp: gr.Textbox) -> None:
+        """Connect its events; each that changes something empties ``stamp``, whereupon the page looks anew."""
+        self.stamp = stamp
+        self.on_click(self.open, self.open_row, self.position, self.form)
+        self.on_click(self.save, self.save_row, [self.opened, self.prompt, self.answer], [*self.form, stamp])
+        self.on_click(self.undo, self.toggle, self.edit, stamp)
+
+    @property
+    def form(self) -> list[Any]:
+        """The fields of one row."""
+        return [self.prompt, self.answer, self.save, self.opened]
+
+    @property
+    def drawn(self) -> list[Any]:
+        """What ``draw`` fills."""
+        return [self.list, self.undoing, self.edit]
+
+    def draw(self, corpus: Corpus | None) -> Changes:
+        """All edits of a corpus that has been read."""
+        if corpus is None or corpus.examples is None:
+            return {self.list: "", self.undoing: gr.Row(visible=False)}
+        found = self.store.edits.all(corpus.id)
+        return {
+            self.list: edits_table(found),
+            self.undoing: gr.Row(visible=bool(found)),
+            self.edit: gr.Dropdown(
+                choices=[(_title(one), one.id) for one in found[:SHOWN]], value=found[0].id if found else None
+            ),
+        }
+
+    def state_of(self, corpus_id: int) -> object:
+        """What tells one look from another."""
+        return [(one.id, one.undone_at) for one in self.store.edits.all(corpus_id)]
+
+    # Handlers
+
+    def open_row(self, request: gr.Request, position: Any) -> Changes:
+        """Put a row into the form, as it is now."""
+        corpus_id, wanted = self._corpus(request), chosen_id(position)
+        if wanted is None:
+            raise UserError("A row is named by its number, from 0.")
+        (example,) = Rows(self.store.home.corpus(corpus_id)).take([wanted])
+        if max(len(example.prompt), len(example.answer)) > LONGEST_MESSAGE:
+            raise UserError(f"Row {wanted} has more than {LONGEST_MESSAGE:,} characters, too many for a form.")
+        return {
+            self.prompt: gr.Textbox(example.prompt, visible=bool(example.prompt)),
+            self.answer: gr.Textbox(example.answer, visible=True, label="Answer" if example.prompt else "Text"),
+            self.save: gr.Button(f"Save row {wanted}", visible=True),
+            self.opened: str(wanted),
+        }
+
+    def save_row(self, request: gr.Request, opened: Any, prompt: Any, answer: Any) -> Changes:
+        """Keep what stands in the form as an edit of its row."""
+        number = chosen_text(opened)
+        if not (number.isascii() and number.isdecimal() and len(number) < 16):
+            raise UserError("Open a row first.")
+        self.store.edits.add(self._corpus(request), int(number), chosen_text(prompt), chosen_text(answer))
+        closed = {self.prompt: gr.Textbox("", visible=False), self.answer: gr.Textbox("", visible=False)}
+        return {**closed, self.save: gr.Button(visible=False), self.opened: "", self.stamp: ""}
+
+    def toggle(self, request: gr.Request, edit: Any) -> Changes:
+        """Take an edit back, or make it again."""
+        known = {one.id: one for one in self.store.edits.all(self._corpus(request))}
+        wanted = chosen_id(edit)
+        if wanted is None or wanted not in known:
+            raise UserError("Choose the edit that shall be taken back.")
+        (self.store.edits.redo if known[wanted].undone_at else self.store.edits.undo)(wanted)
+        return {self.stamp: ""}
+
+    def _corpus(self, request: gr.Request) -> int:
+        return self.store.corpora.ready(address_id(request, "corpus") or 0).id
+
+
+def _title(edit: Edit) -> str:
+    return f"row {edit.position}, {cards.moment(edit.created_at)}: {'taken back' if edit.undone_at else 'edited'}"
+
+
+def edits_table(found: list[Edit]) -> Markup:
+    """Everything that was edited, newest first."""
+    if not found:
+        return Markup("")
+    rows: list[list[object]] = [
+        [
+            one.position,
+            cards.long_text(one.prompt, 300),
+            cards.long_text(one.answer, 300),
+            "taken back" if one.undone_at else "edited",
+            cards.moment(one.created_at),
+        ]
+        for one in found[:SHOWN]
+    ]
+    now = len({one.position for one in found if not one.undone_at})
+    caption = f"{now:,} {'row is' if now == 1 else 'rows are'} edited; the newest {len(rows):,} edits"
+    return cards.table(["Row", "Prompt", "Answer or text", "State", "When"], rows, caption=caption, numbers=[0])
