@@ -142,7 +142,8 @@ def _run(layer: HydraLoraLinear, x: Tensor, start: Tensor | None, weights: Any, 
     gates = layer.room_for_gates(x, plan.heads) if layer.capture else None
     if torch.is_grad_enabled():
         return RoutedLinear.apply(x, start, *weights, plan, gates)
-    return compute(x, start, *weights, plan, gates, layer.change, keep=False)[0]
+    weight, bias, a, router, b = weights
+    return compute(x, start, weight, bias, a, router, b, plan, gates, layer.change, keep=False)[0]
 
 
 def compute(
