@@ -51,8 +51,8 @@ def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
 def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
     """The plan of the adapter ``name`` where nothing at work now needs the layer's torch operations, else None.
 
-    Those remain for dropout and balance loss in training, silent heads, gradients of overridden ones, mixed types,
-    autocast, what cannot follow the function (``_is_followed``), and weights that others wrap or gather.
+    Those remain for dropout and balance loss in training, silent heads, gradients of overridden ones, mixed types
+    without autocast, what cannot follow the function (``_is_followed``), and weights that others wrap or gather.
     """
     plan, options = layer.plans[name], layer.options[name]
     if plan is None or (layer.change is not None and (torch.is_grad_enabled() or not plan.router_input)):
@@ -61,10 +61,12 @@ def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
         return None
     if layer.capture and not plan.router_input:
         return None
-    if torch.is_autocast_enabled(x.device.type) or not _is_followed(layer):
+    cast = torch.is_autocast_enabled(x.device.type)
+    if not _is_followed(layer, cast):
         return None
-    if not all(is_plain(module, x.dtype) for module in _linears(layer, name) if module is not None):
-        return None
+    for module in _linears(layer, name):
+        if module is not None and not (is_plain(module) and (cast or module._parameters["weight"].dtype == x.dtype)):
+            return None
     scale = layer.scaling[name]
     return plan if plan.scale == scale else plan._replace(scale=scale)
 
@@ -79,32 +81,37 @@ def _linears(layer: HydraLoraLinear, name: str) -> tuple[nn.Linear, nn.Linear | 
     )
 
 
-def _is_followed(layer: HydraLoraLinear) -> bool:
+def _is_followed(layer: HydraLoraLinear, cast: bool) -> bool:
     """Whether what runs this pass follows our function: no ``torch.func``, forward derivative, trace or export.
 
-    Compiled passes take the operator, which knows no override.
+    Compiled passes take the operator, which knows no override and no autocast.
     """
     if torch.compiler.is_compiling():
-        return not torch.compiler.is_exporting() and layer.change is None
+        return not (torch.compiler.is_exporting() or cast or layer.change is not None)
     transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
     return not (transformed or torch.jit.is_tracing())
 
 
-def is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether calling this linear layer is its product in ``dtype`` and nothing else: no hook, wrapper or sharding."""
+def is_plain(module: nn.Module) -> bool:
+    """Whether calling this linear layer is its product and nothing else: no hook, no wrapper, no sharded weight."""
     if type(module) is not nn.Linear or "forward" in module.__dict__ or _has_any_global_hook():
         return False
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
         return False
-    weight: Any = module._parameters["weight"]
-    return type(weight) is nn.Parameter and weight.dtype == dtype
+    return type(module._parameters["weight"]) is nn.Parameter
 
 
 def is_frozen(base: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether the base layer's product can be computed here: a plain frozen linear layer of the input's type."""
-    if not is_plain(base, dtype):
+    """Whether the base layer's product can be computed here: a plain frozen linear layer of this type."""
+    if not is_plain(base):
         return False
-    return not any(weight is not None and weight.requires_grad for weight in base._parameters.values())
+    return not any(w is not None and (w.requires_grad or w.dtype != dtype) for w in base._parameters.values())
+
+
+def type_of(x: Tensor) -> torch.dtype:
+    """What a linear layer computes in: autocast's type where it is on, the input's otherwise."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor | None) -> Tensor:
@@ -121,12 +128,22 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
     if torch.compiler.is_compiling():
         y, hidden = torch.ops.hydralora.routed(x, *weights, *plan)
         if layer.capture:
-            layer.keep_gates(routing.softmax(hidden.detach().t(), plan).t().unflatten(0, x.shape[:-1]))
+            layer.keep_gates(routing.softmax(hidden.detach().t(), plan).t().reshape(*x.shape[:-1], plan.heads))
         return y
+    if not torch.is_autocast_enabled(x.device.type):
+        return _run(layer, x, start, weights, plan)
+    dtype = type_of(x)  # casts have gradients, so each weight gets its gradient in its own type
+    parts = [None if part is None else part.to(dtype) for part in weights]
+    with torch.autocast(x.device.type, enabled=False):
+        return _run(layer, x.to(dtype), start, tuple(parts), plan)
+
+
+def _run(layer: HydraLoraLinear, x: Tensor, start: Tensor | None, weights: Any, plan: Plan) -> Tensor:
     gates = layer.room_for_gates(x, plan.heads) if layer.capture else None
     if torch.is_grad_enabled():
         return RoutedLinear.apply(x, start, *weights, plan, gates)
-    return compute(x, start, *weights, plan, gates, layer.change, keep=False)[0]
+    weight, bias, a, router, b = weights
+    return compute(x, start, weight, bias, a, router, b, plan, gates, layer.change, keep=False)[0]
 
 
 def compute(

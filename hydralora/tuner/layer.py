@@ -133,10 +133,10 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         plain = not (self.disable_adapters or self.merged)
         names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
         plan = fused.usable(self, x, names[0]) if len(names) == 1 and not (args or kwargs) else None
-        if plan is not None and fused.is_frozen(self.base_layer, x.dtype):
+        if plan is not None and fused.is_frozen(self.base_layer, fused.type_of(x)):
             return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
-        if plan is not None and result.dtype == x.dtype and not torch.compiler.is_compiling():
+        if plan is not None and result.dtype == fused.type_of(x) and not torch.compiler.is_compiling():
             return fused.run(self, x, names[0], plan, result)
         for name in names:
             heads = self.hydralora_B[name]

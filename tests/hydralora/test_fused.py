@@ -88,6 +88,18 @@ def test_gradients_are_those_of_finite_differences(kind: dict[str, Any], bias: b
     assert is_fused(layer(x)) and check(lambda x, *_: layer(x), (x, *weights))
 
 
+@pytest.mark.parametrize("base", [torch.float32, torch.bfloat16], ids=["float32 base", "bfloat16 base"])
+@pytest.mark.parametrize("kind", KINDS[:5], ids=str)
+def test_autocast_differs_from_torch_by_its_rounding_only(kind: dict[str, Any], base: torch.dtype) -> None:
+    layer, x = make_layer(**kind), torch.randn(2, 5, WIDE)
+    layer.base_layer.to(base)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert is_fused(layer(x)) and layer(x).dtype == torch.bfloat16
+        found, expected = step(layer, x), by_torch(layer, x)
+    assert found["hydralora_A.default.weight"].dtype == found["input"].dtype == torch.float32
+    assert_same(expected, found, 2e-2)
+
+
 def test_a_non_contiguous_input_and_gradient_are_taken() -> None:
     layer, x = make_layer(), torch.randn(WIDE, 5, 2).permute(2, 1, 0)
     assert_same(by_torch(layer, x), step(layer, x), 1e-6)
@@ -152,18 +164,12 @@ def test_hooks_on_the_matrices_of_the_adapter_run() -> None:
 # What it does not take
 
 
-def autocast(layer: Any, x: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        return layer(x)
-
-
 NOT_TAKEN: dict[str, tuple[dict[str, Any], Callable[[Any, Tensor], Tensor]]] = {
     "dropout in training": ({"lora_dropout": 0.5}, lambda layer, x: layer.train()(x)),
     "balance loss in training": ({"balance_weight": 1.0}, lambda layer, x: layer.train()(x)),
     "silent heads": ({"head_mask": [1]}, lambda layer, x: layer.eval()(x)),
     "a pooled router": ({"router_input": "pooled"}, lambda layer, x: layer(x)),
     "heads by task": ({"combine": "hard"}, lambda layer, x: layer(x)),
-    "autocast": ({}, autocast),
     "other types": ({}, lambda layer, x: (layer.double().base_layer.float(), layer(x))[1]),
 }
 
