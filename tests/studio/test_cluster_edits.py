@@ -10,6 +10,7 @@ import gradio as gr
 import pytest
 
 from hydralora.corpus.clusters.edits import LONGEST_NAME
+from hydralora.corpus.query import Query
 from hydralora.errors import UserError
 from jobs.store.records import Corpus
 from jobs.store.store import Store
@@ -18,6 +19,7 @@ from studio.clusterings import find_cluster
 from studio.pages.corpora.cluster_views import cluster_list, edits_table, label_table
 from studio.pages.corpora.clusters import Clusters
 from studio.pages.corpora.page import CorporaPage
+from studio.pages.corpora.selection_views import map_of
 from studio.pages.new_run.page import NewRunPage
 from studio.pages.new_run.views import about_corpus
 from tests.security.hostile import TEXTS
@@ -211,11 +213,18 @@ def test_a_new_run_has_as_many_experts_as_there_are_clusters_and_says_why(
     assert json.loads(form.load(asking(corpus=corpus.id))[form.filled])["field-num_experts"] == 3
 
 
-def test_the_map_is_drawn_as_the_clusters_stand(page: CorporaPage, corpus: Corpus, stored: Stored) -> None:
-    before = page.fill_clusters(asking(corpus=corpus.id))[page.plane]
+def test_the_map_is_drawn_as_the_clusters_stand(corpus: Corpus, stored: Stored) -> None:
+    def drawn() -> dict[str, Any]:
+        selections = stored.store.selections
+        return map_of(selections.membership(corpus.id), corpus.id, Query(), selections.find(corpus.id, Query()))
+
+    before = drawn()
     edit = stored.store.cluster_edits.merge(corpus.id, [0, 2])
-    after = page.fill_clusters(asking(corpus=corpus.id))[page.plane]
-    assert before["src"] != after["src"] and after["src"].endswith(f"?grouping={edit.grouping}")
+    stored.store.cluster_edits.rename(corpus.id, edit.details["kept"], "Both")
+    after = drawn()
+    sizes = [cluster["size"] for cluster in before["clusters"]]
+    assert before["src"] != after["src"] and after["clusters"][edit.details["kept"]]["size"] == sizes[0] + sizes[2]
+    assert sorted(cluster["name"][3:] for cluster in after["clusters"] if cluster["size"])[0].startswith("Both")
 
 
 def test_a_page_that_is_open_looks_anew_after_an_edit(page: CorporaPage, corpus: Corpus, stored: Stored) -> None:
