@@ -126,16 +126,27 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
         up._parameters["weight"],
     )
     if torch.compiler.is_compiling():
-        y, hidden = torch.ops.hydralora.routed(x, *weights, *plan)
-        if layer.capture:
-            layer.keep_gates(routing.softmax(hidden.detach().t(), plan).t().reshape(*x.shape[:-1], plan.heads))
-        return y
+        return _run_compiled(layer, x, weights, plan)
     if not torch.is_autocast_enabled(x.device.type):
         return _run(layer, x, start, weights, plan)
     dtype = type_of(x)  # casts have gradients, so each weight gets its gradient in its own type
     parts = [None if part is None else part.to(dtype) for part in weights]
     with torch.autocast(x.device.type, enabled=False):
         return _run(layer, x.to(dtype), start, tuple(parts), plan)
+
+
+def _run_compiled(layer: HydraLoraLinear, x: Tensor, weights: Any, plan: Plan) -> Tensor:
+    """By the operators, whose gates are kept afterwards."""
+    gates: Any = None
+    if torch.is_grad_enabled():
+        y, hidden = torch.ops.hydralora.routed(x, *weights, *plan)
+        if layer.capture:
+            gates = routing.softmax(hidden.detach().t(), plan).t()
+    else:
+        y, gates = torch.ops.hydralora.routed_once(x, *weights, *plan)
+    if layer.capture:
+        layer.keep_gates(gates.reshape(*x.shape[:-1], plan.heads))
+    return y
 
 
 def _run(layer: HydraLoraLinear, x: Tensor, start: Tensor | None, weights: Any, plan: Plan) -> Tensor:
@@ -203,18 +214,19 @@ def gradients(
     ``grad`` is that of the output ``(..., out)``; the others are as in ``compute``.
     """
     rows, flat, many = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]), a.shape[0]
-    narrow, scaled = routing.gradients(hidden, flat @ b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
-    stacked = plan.router_input == "x"
-    first = narrow if stacked else narrow[:, :many]
-    grad_b = None
+    narrow, scaled = routing.gradients(hidden, flat, b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
+    grad_b = both = from_low = None
     if to_b:  # a CPU is faster with the long side last
         grad_b = flat.t() @ scaled if flat.is_cuda else (scaled.t() @ flat).t().contiguous()
-    both = first.t() @ rows if to_a else None
-    from_low = narrow[:, many:].t() @ hidden[:, :many] if to_a and plan.router_input == "Ax" else None
+    if to_a:
+        both = (narrow if plan.router_input == "x" else narrow[:, :many]).t() @ rows
+        from_low = narrow[:, many:].t() @ hidden[:, :many] if plan.router_input == "Ax" else None
     if not to_x:
         return None, both, from_low, grad_b
-    down = torch.cat((a, router)) if stacked else a  # type: ignore[arg-type]
-    grad_x = first @ down if weight is None else (flat @ weight).addmm_(first, down)
+    if weight is None:
+        grad_x = routing.through_down(narrow, a, router, plan)
+    else:
+        grad_x = routing.add_down(flat @ weight, narrow, a, router, plan)
     return grad_x.view(x.shape), both, from_low, grad_b
 
 

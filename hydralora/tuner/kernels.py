@@ -72,6 +72,45 @@ def route(
     tl.store(u + t[:, None, None] * (HEADS * RANK) + of_u, product, mask=there)
 
 
+@triton.jit
+def _end_backward(
+    hidden,
+    back,
+    grad_hidden,
+    scaled,
+    t,
+    inside,
+    scale,
+    HEADS: tl.constexpr,
+    RANK: tl.constexpr,
+    SHARED: tl.constexpr,
+    HP: tl.constexpr,
+    RP: tl.constexpr,
+):
+    """Store the gradient of ``h``, and ``s u``, of the tokens ``t`` from ``back = s B^T dy`` ``(BLOCK, HP, RP)``."""
+    rows: tl.constexpr = RANK if SHARED else HEADS * RANK
+    kind = scaled.dtype.element_ty
+    n, r = tl.arange(0, HP), tl.arange(0, RP)
+    seen = n < HEADS
+    row = hidden + t * (rows + HEADS)
+    logits = tl.load(row[:, None] + rows + n[None, :], mask=inside[:, None] & seen[None, :], other=0.0)
+    shares = _softmax(logits.to(tl.float32), seen[None, :])  # (BLOCK, HP)
+    rounded = shares.to(kind).to(tl.float32)[:, :, None]
+    of_low, of_u, there = _tile(HEADS, RANK, SHARED, HP, RP)
+    there = there & inside[:, None, None]
+    low = tl.load(row[:, None, None] + of_low, mask=there, other=0.0).to(tl.float32)  # (BLOCK, HP, RP)
+    tl.store(scaled + t[:, None, None] * (HEADS * RANK) + of_u, (rounded * low * scale).to(kind), mask=there)
+    out = grad_hidden + t * (rows + HEADS)
+    if SHARED:
+        total = tl.sum(rounded * back, 1)  # (BLOCK, RP)
+        tl.store(out[:, None] + r[None, :], total.to(kind), mask=inside[:, None] & (r < RANK)[None, :])
+    else:
+        tl.store(out[:, None, None] + of_low, (rounded * back).to(kind), mask=there)
+    grad_gates = tl.sum(back * low, 2)  # (BLOCK, HP)
+    grad_logits = shares * (grad_gates - tl.sum(shares * grad_gates, 1)[:, None])
+    tl.store(out[:, None] + rows + n[None, :], grad_logits.to(kind), mask=inside[:, None] & seen[None, :])
+
+
 @triton.jit(do_not_specialize=["tokens"])
 def route_backward(
     hidden,
@@ -87,30 +126,73 @@ def route_backward(
     HP: tl.constexpr,
     RP: tl.constexpr,
 ):
-    rows: tl.constexpr = RANK if SHARED else HEADS * RANK
+    t = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = t < tokens
+    _, of_u, there = _tile(HEADS, RANK, SHARED, HP, RP)
+    wide = t[:, None, None] * (HEADS * RANK) + of_u
+    back = tl.load(grad_u + wide, mask=there & inside[:, None, None], other=0.0).to(tl.float32) * scale
+    _end_backward(hidden, back, grad_hidden, scaled, t, inside, scale, HEADS, RANK, SHARED, HP, RP)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def back_and_route(
+    grad,
+    b,
+    hidden,
+    grad_hidden,
+    scaled,
+    tokens,
+    scale,
+    OUT: tl.constexpr,
+    HEADS: tl.constexpr,
+    RANK: tl.constexpr,
+    SHARED: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr,
+):
+    """``route_backward`` from ``dy`` ``(tokens, OUT)`` itself; N and r are powers of two."""
     kind = scaled.dtype.element_ty
     t = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    n, r = tl.arange(0, HP), tl.arange(0, RP)
-    inside, seen = t < tokens, n < HEADS
-    row = hidden + t * (rows + HEADS)
-    logits = tl.load(row[:, None] + rows + n[None, :], mask=inside[:, None] & seen[None, :], other=0.0)
-    shares = _softmax(logits.to(tl.float32), seen[None, :])  # (BLOCK, HP)
-    rounded = shares.to(kind).to(tl.float32)[:, :, None]
-    of_low, of_u, there = _tile(HEADS, RANK, SHARED, HP, RP)
-    there = there & inside[:, None, None]
-    low = tl.load(row[:, None, None] + of_low, mask=there, other=0.0).to(tl.float32)  # (BLOCK, HP, RP)
-    wide = t[:, None, None] * (HEADS * RANK) + of_u
-    back = tl.load(grad_u + wide, mask=there, other=0.0).to(tl.float32) * scale
-    tl.store(scaled + wide, (rounded * low * scale).to(kind), mask=there)
-    out = grad_hidden + t * (rows + HEADS)
-    if SHARED:
-        total = tl.sum(rounded * back, 1)  # (BLOCK, RP)
-        tl.store(out[:, None] + r[None, :], total.to(kind), mask=inside[:, None] & (r < RANK)[None, :])
-    else:
-        tl.store(out[:, None, None] + of_low, (rounded * back).to(kind), mask=there)
-    grad_gates = tl.sum(back * low, 2)  # (BLOCK, HP)
-    grad_logits = shares * (grad_gates - tl.sum(shares * grad_gates, 1)[:, None])
-    tl.store(out[:, None] + rows + n[None, :], grad_logits.to(kind), mask=inside[:, None] & seen[None, :])
+    j, k = tl.arange(0, HEADS * RANK), tl.arange(0, STRIDE)
+    inside = t < tokens
+    total = tl.zeros((BLOCK, HEADS * RANK), tl.float32)
+    for begin in range(0, OUT, STRIDE):
+        o = begin + k
+        there = o < OUT
+        part = tl.load(grad + t[:, None] * OUT + o[None, :], mask=inside[:, None] & there[None, :], other=0.0)
+        heads = tl.load(b + o[:, None] * (HEADS * RANK) + j[None, :], mask=there[:, None], other=0.0)
+        total = tl.dot(part, heads, total)
+    back = tl.reshape(total.to(kind).to(tl.float32) * scale, (BLOCK, HEADS, RANK))
+    _end_backward(hidden, back, grad_hidden, scaled, t, inside, scale, HEADS, RANK, SHARED, HEADS, RANK)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def add_down(
+    grad_x,
+    grad_hidden,
+    a,
+    router,
+    tokens,
+    WIDTH: tl.constexpr,
+    HEADS: tl.constexpr,
+    RANK: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr,
+    CP: tl.constexpr,
+):
+    """``dx += dh [A; W_g]`` of ``BLOCK`` tokens and ``STRIDE`` columns; one shared A."""
+    t = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    column, c = tl.program_id(1) * STRIDE + tl.arange(0, STRIDE), tl.arange(0, CP)
+    inside, there = (t < tokens)[:, None], (column < WIDTH)[None, :]
+    low, logit = (c < RANK)[:, None], ((c >= RANK) & (c < RANK + HEADS))[:, None]
+    part = tl.load(
+        grad_hidden + t[:, None] * (RANK + HEADS) + c[None, :], mask=inside & (c < RANK + HEADS)[None, :], other=0.0
+    )
+    of_a = tl.load(a + c[:, None] * WIDTH + column[None, :], mask=low & there, other=0.0)
+    of_router = tl.load(router + (c - RANK)[:, None] * WIDTH + column[None, :], mask=logit & there, other=0.0)
+    place = grad_x + t[:, None] * WIDTH + column[None, :]
+    before = tl.load(place, mask=inside & there, other=0.0).to(tl.float32)
+    tl.store(place, tl.dot(part, of_a + of_router, before).to(grad_x.dtype.element_ty), mask=inside & there)
 
 
 @triton.jit(do_not_specialize=["tokens"])

@@ -81,6 +81,32 @@ def route_backward(hidden: Tensor, grad_u: Tensor, plan: Plan) -> tuple[Tensor, 
     return grad_hidden, scaled
 
 
+def backs(grad: Tensor, plan: Plan) -> bool:
+    """Whether ``back_and_route`` takes this gradient and pays off: few tokens, N and r powers of two."""
+    wide = plan.heads * plan.rank
+    fits = 16 <= wide <= 128 and wide & (wide - 1) == 0 and plan.heads & (plan.heads - 1) == 0
+    return fits and grad.dtype in HALVES and grad.shape[0] <= SOME_TOKENS and grad.is_contiguous()
+
+
+def back_and_route(hidden: Tensor, grad: Tensor, b: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Gradient of ``h`` and ``s u`` from ``dy`` ``(tokens, out)`` and B."""
+    tokens, out = grad.shape
+    grad_hidden, scaled = torch.empty_like(hidden), hidden.new_empty(tokens, plan.heads * plan.rank)
+    constants = out, plan.heads, plan.rank, plan.shared, 16, 256
+    tensors = grad, b, hidden, grad_hidden, scaled
+    _launch(kernels.back_and_route, (-(-tokens // 16), 1, 1), tensors, (tokens, plan.scale), constants)
+    return grad_hidden, scaled
+
+
+def add_down(grad_x: Tensor, grad_hidden: Tensor, a: Tensor, router: Tensor, plan: Plan) -> None:
+    """``dx += dh [A; W_g]``, ``dx`` ``(tokens, in)``, where ``projects`` holds."""
+    tokens, width = grad_x.shape
+    shape = 32, 256, max(16, triton.next_power_of_2(plan.rank + plan.heads))
+    constants = width, plan.heads, plan.rank, *shape
+    grid = (-(-tokens // 32), -(-width // 256), 1)
+    _launch(kernels.add_down, grid, (grad_x, grad_hidden, a, router), (tokens,), constants)
+
+
 def projects(x: Tensor, plan: Plan) -> bool:
     """Whether ``project_and_route`` takes this input and pays off: few tokens of two bytes a number, one shared A."""
     fits = plan.shared and plan.router_input == "x" and plan.rank + plan.heads <= 128 and x.dtype in HALVES

@@ -43,6 +43,36 @@ def _(x, weight, bias, a, router, b, heads, rank, shared, router_input, share, s
     return x.new_empty(*x.shape[:-1], weight.shape[0]), x.new_empty(rows, columns)
 
 
+@torch.library.custom_op("hydralora::routed_once", mutates_args=())
+def routed_once(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    a: Tensor,
+    router: Tensor | None,
+    b: Tensor,
+    heads: int,
+    rank: int,
+    shared: bool,
+    router_input: str,
+    share: float,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Output ``(..., out)`` and gates ``(tokens, N)``, empty without a router, where no backward pass follows."""
+    plan = Plan(heads, rank, shared, router_input, share, scale)
+    tokens = x.numel() // x.shape[-1]
+    gates = x.new_empty(tokens if router_input else 0, heads, dtype=torch.promote_types(x.dtype, torch.float32))
+    y, _ = fused.compute(x, None, weight, bias, a, router, b, plan, gates if router_input else None, keep=False)
+    return y, gates
+
+
+@routed_once.register_fake
+def _(x, weight, bias, a, router, b, heads, rank, shared, router_input, share, scale):  # type: ignore[no-untyped-def]
+    tokens = x.numel() // x.shape[-1] if router_input else 0
+    gates = x.new_empty(tokens, heads, dtype=torch.promote_types(x.dtype, torch.float32))
+    return x.new_empty(*x.shape[:-1], weight.shape[0]), gates
+
+
 @torch.library.custom_op("hydralora::routed_backward", mutates_args=())
 def routed_backward(
     grad: Tensor,

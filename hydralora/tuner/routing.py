@@ -100,17 +100,44 @@ def softmax(columns: Tensor, plan: Plan) -> Tensor:
     return columns[plan.rows :].softmax(0, dtype=torch.promote_types(columns.dtype, torch.float32))
 
 
-def gradients(hidden: Tensor, grad_u: Tensor, router: Tensor | None, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Gradient of ``h`` ``(tokens, rows + N)`` from ``B^T dy`` ``(tokens, N r)``, and ``s u``, computed again.
+def gradients(hidden: Tensor, grad: Tensor, b: Tensor, router: Tensor | None, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Gradient of ``h`` ``(tokens, rows + N)`` from that of the output ``(tokens, out)``, and ``s u``, computed again.
 
     With ``v_i = B_i^T dy``: ``d(Ax) = s sum_i g_i v_i``, ``dg_i = s v_i . Ax`` and
     ``dlogits_i = g_i (dg_i - sum_j g_j dg_j)``.
     """
     kernels = kernels_for(hidden, plan)
-    narrow, scaled = (_gradients if kernels is None else kernels.route_backward)(hidden, grad_u, plan)
+    if kernels is None:
+        narrow, scaled = _gradients(hidden, grad @ b, plan)
+    elif kernels.backs(grad, plan):
+        narrow, scaled = kernels.back_and_route(hidden, grad, b, plan)
+    else:
+        narrow, scaled = kernels.route_backward(hidden, grad @ b, plan)
     if plan.router_input == "Ax":
         narrow[:, : plan.rows].addmm_(narrow[:, plan.rows :], router)  # the router read A x
     return narrow, scaled
+
+
+def add_down(grad_x: Tensor, narrow: Tensor, a: Tensor, router: Tensor | None, plan: Plan) -> Tensor:
+    """``dx`` ``(tokens, in)`` plus what comes back through ``A`` and a router that read ``x``."""
+    kernels = kernels_for(narrow, plan)
+    if kernels is not None and kernels.projects(grad_x, plan):
+        kernels.add_down(grad_x, narrow, a, router, plan)
+        return grad_x
+    return grad_x.addmm_(*_down(narrow, a, router, plan))
+
+
+def through_down(narrow: Tensor, a: Tensor, router: Tensor | None, plan: Plan) -> Tensor:
+    """What ``add_down`` adds, alone."""
+    narrow, down = _down(narrow, a, router, plan)
+    return narrow @ down
+
+
+def _down(narrow: Tensor, a: Tensor, router: Tensor | None, plan: Plan) -> tuple[Tensor, Tensor]:
+    """The gradient of what was multiplied with ``x``, and the matrix it was multiplied with."""
+    if plan.router_input == "x":
+        return narrow, torch.cat((a, router))  # type: ignore[arg-type]
+    return narrow[:, : plan.rows], a
 
 
 def _gradients(hidden: Tensor, grad_u: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:

@@ -170,7 +170,10 @@ def make_layers(bench: Bench, dtype: torch.dtype | None = None) -> dict[str, Any
 
 def make_step(layer: Any, x: Tensor, given: Tensor, call: Any = None) -> Callable[[], None]:
     """Forward and backward, with the gradient of the input, as inside a model."""
-    forward, weights = call or layer, [weight for weight in layer.parameters() if weight.requires_grad]
+    forward, weights = (
+        layer if call is None else call,
+        [weight for weight in layer.parameters() if weight.requires_grad],
+    )
 
     def step() -> None:
         forward(x).backward(given)
