@@ -133,5 +133,5 @@ def edits_table(found: list[Edit]) -> Markup:
         for one in found[:SHOWN]
     ]
     now = len({one.position for one in found if not one.undone_at})
-    caption = f"{now:,} {'row is' if now == 1 else 'rows are'} edited; the newest {len(rows):,} edits"
+    caption = f"{now:,} {'row is' if now == 1 else 'rows are'} edited; listed are the newest edits, {SHOWN} at most"
     return cards.table(["Row", "Prompt", "Answer or text", "State", "When"], rows, caption=caption, numbers=[0])

@@ -29,6 +29,7 @@ void main() {
 }`;
 const CELL = 64; // px of a shape in its texture
 const DIM = 0.16; // strength of what is not selected beside what is
+const CHOSEN = 1.3; // how much larger what is selected is drawn, so that a single point is found
 const LINE = 2.6; // of the 16 that a shape is wide
 
 function compiled(gl, kind, source) {
@@ -146,8 +147,9 @@ export class Painter {
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform4fv(this.#uniforms.clip, view.clip);
-    gl.uniform1f(this.#uniforms.size, pointSize(this.#count, view.zoom) * ratio);
+    const size = pointSize(this.#count, view.zoom) * ratio;
     for (const wanted of this.#hasSelection ? [0, 1] : [1]) {
+      gl.uniform1f(this.#uniforms.size, wanted && this.#hasSelection ? size * CHOSEN : size);
       gl.uniform1f(this.#uniforms.wanted, wanted);
       gl.uniform1f(this.#uniforms.strength, wanted ? 1 : DIM);
       gl.drawArrays(gl.POINTS, 0, this.#count);
