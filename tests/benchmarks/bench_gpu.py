@@ -33,7 +33,7 @@ from hydralora.tuner.gates import GateCapture
 
 RANK, EXPERTS, SCALING = 8, 4, 2.0
 TARGETS = ["gate_proj", "up_proj", "down_proj"]
-# {row: (key, limit, whether larger is better)}: what must hold on an H100, of issue and docs/performance.md.
+# {row: (key, limit, whether larger is better)}: what is to hold on an H100 (docs/performance.md).
 GOALS = {
     "layer 512": ("hydralora / lora", 1.15, False),
     "layer 1024": ("hydralora / lora", 1.10, False),
