@@ -29,7 +29,8 @@ void main() {
 }`;
 const CELL = 64; // px of a shape in its texture
 const DIM = 0.16; // strength of what is not selected beside what is
-const CHOSEN = 1.3; // how much larger what is selected is drawn, so that a single point is found
+const CHOSEN = 1.3; // how much larger a few selected points are drawn, so that a single one is found
+const FEW = 0.1; // of all points
 const LINE = 2.6; // of the 16 that a shape is wide
 
 function compiled(gl, kind, source) {
@@ -61,6 +62,7 @@ export class Painter {
   #buffers = {};
   #count = 0;
   #hasSelection = false;
+  #grown = 1; // size of what is selected beside the rest
 
   /** A painter for a canvas, or null where there is no WebGL2. */
   static on(canvas) {
@@ -120,7 +122,9 @@ export class Painter {
 
   /** Which points are selected, a byte each. */
   setMask(mask) {
-    this.#hasSelection = mask.includes(0);
+    const chosen = mask.reduce((sum, one) => sum + one, 0);
+    this.#hasSelection = chosen < mask.length;
+    this.#grown = chosen < FEW * mask.length ? CHOSEN : 1;
     this.#fill("chosen", mask, 1, this.#gl.UNSIGNED_BYTE, false);
   }
 
@@ -149,7 +153,7 @@ export class Painter {
     gl.uniform4fv(this.#uniforms.clip, view.clip);
     const size = pointSize(this.#count, view.zoom) * ratio;
     for (const wanted of this.#hasSelection ? [0, 1] : [1]) {
-      gl.uniform1f(this.#uniforms.size, wanted && this.#hasSelection ? size * CHOSEN : size);
+      gl.uniform1f(this.#uniforms.size, wanted ? size * this.#grown : size);
       gl.uniform1f(this.#uniforms.wanted, wanted);
       gl.uniform1f(this.#uniforms.strength, wanted ? 1 : DIM);
       gl.drawArrays(gl.POINTS, 0, this.#count);
