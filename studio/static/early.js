@@ -1,4 +1,4 @@
-/** Loaded before everything else, as a classic script: keeps the ids of what is touched until the modules have loaded. */
+/** Loaded before everything else, as a classic script: keeps the ids of what is touched until the modules load. */
 
 {
   const kept = document.documentElement.dataset;
