@@ -93,12 +93,13 @@ def _is_followed(layer: HydraLoraLinear, cast: bool) -> bool:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether calling this linear layer is its product and nothing else: no hook, no wrapper, no sharded weight."""
+    """Whether calling this linear layer is its product and nothing else: no hook, no wrapper, a whole plain weight."""
     if type(module) is not nn.Linear or "forward" in module.__dict__ or _has_any_global_hook():
         return False
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
         return False
-    return type(module._parameters["weight"]) is nn.Parameter
+    weight: Any = module._parameters["weight"]
+    return type(weight) is nn.Parameter and weight.is_contiguous()  # kernels read row after row
 
 
 def is_frozen(base: nn.Module, dtype: torch.dtype) -> bool:

@@ -92,7 +92,7 @@ def back_and_route(hidden: Tensor, grad: Tensor, b: Tensor, plan: Plan) -> tuple
     """Gradient of ``h`` and ``s u`` from ``dy`` ``(tokens, out)`` and B."""
     tokens, out = grad.shape
     grad_hidden, scaled = torch.empty_like(hidden), hidden.new_empty(tokens, plan.heads * plan.rank)
-    constants = out, plan.heads, plan.rank, plan.shared, 16, 256
+    constants = out, plan.heads, plan.rank, plan.shared, 16, min(256, 2 * TILE // (plan.heads * plan.rank))
     tensors = grad, b, hidden, grad_hidden, scaled
     _launch(kernels.back_and_route, (-(-tokens // 16), 1, 1), tensors, (tokens, plan.scale), constants)
     return grad_hidden, scaled
@@ -109,8 +109,8 @@ def add_down(grad_x: Tensor, grad_hidden: Tensor, a: Tensor, router: Tensor, pla
 
 def projects(x: Tensor, plan: Plan) -> bool:
     """Whether ``project_and_route`` takes this input and pays off: few tokens of two bytes a number, one shared A."""
-    fits = plan.shared and plan.router_input == "x" and plan.rank + plan.heads <= 128 and x.dtype in HALVES
-    return fits and x.shape[0] <= SOME_TOKENS
+    fits = plan.shared and plan.router_input == "x" and plan.heads <= 16 and plan.rank + plan.heads <= 64
+    return fits and x.dtype in HALVES and x.shape[0] <= SOME_TOKENS
 
 
 def project_and_route(
@@ -120,7 +120,8 @@ def project_and_route(
     (tokens, width), columns = x.shape, plan.rank + plan.heads
     hidden, u = x.new_empty(tokens, columns), x.new_empty(tokens, plan.heads * plan.rank)
     tensors = x, a, router, hidden, u, _or(gates, u), _or(change, u)
-    shape = 16, 256, max(16, triton.next_power_of_2(columns))
+    wide = max(16, triton.next_power_of_2(columns))
+    shape = 16, TILE // wide, wide
     constants = width, plan.heads, plan.rank, gates is not None, change is not None, *shape
     _launch(kernels.project_and_route, (-(-tokens // 16), 1, 1), tensors, (tokens,), constants)
     return hidden, u
@@ -147,6 +148,6 @@ def whole_update(
     columns, wide = triton.next_power_of_2(plan.rank + plan.heads), triton.next_power_of_2(plan.heads * plan.rank)
     block = max(16, min(128, TILE // wide))
     tensors = y, x, a, router, b, _or(gates, y), _or(change, y)
-    shape = block, 2 * TILE // columns, columns, wide
+    shape = block, TILE * (2 if x.dtype in HALVES else 1) // columns, columns, wide
     constants = out, width, plan.heads, plan.rank, gates is not None, change is not None, *shape
     _launch(kernels.whole_update, (-(-out // block), tokens, 1), tensors, (plan.scale,), constants, warps=8)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 KERNEL_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+OLDEST = (8, 0)  # compute capability that the kernels are made for
 MOST_HEADS, MOST_WIDE = 64, 1024  # N and N r that one tile of a kernel holds
 
 
@@ -169,6 +170,8 @@ def kernels_for(tensor: Tensor, plan: Plan) -> ModuleType | None:
 @cache
 def _working_kernels(device: int) -> ModuleType | None:
     """The kernels after one has run on this GPU; a machine may lack Triton, or the compiler that Triton calls."""
+    if torch.version.hip or torch.cuda.get_device_capability(device) < OLDEST:
+        return None  # too little fast memory for their tiles
     try:
         from hydralora.tuner import launches
 

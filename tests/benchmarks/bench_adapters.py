@@ -79,12 +79,15 @@ def lora_config(targets: list[str]) -> LoraConfig:
 def take_turns(steps: dict[str, Callable[[], Any]], rounds: int, device: str, warm: int = 2) -> dict[str, list[float]]:
     """Seconds of each repeat of each variant; one repeat of all before the next of any.
 
-    One thread of the CPU is timed by the processor's time it took, which leaves out waiting for other processes.
+    The first one of a round changes, since what ran just before leaves caches and heap as it likes. One thread of the
+    CPU is timed by the processor's time it took, which leaves out waiting for other processes.
     """
     clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + warm):
         order = list(steps.items())
+        first = number // 2 % len(order)
+        order = order[first:] + order[:first]
         for name, step in order if number % 2 else order[::-1]:
             began = clock()
             step()

@@ -161,6 +161,14 @@ def test_hooks_on_the_matrices_of_the_adapter_run() -> None:
     torch.testing.assert_close(layer(x), layer.base_layer(x))
 
 
+def test_a_weight_that_lies_otherwise_in_memory_goes_through_torch() -> None:
+    layer, x = make_layer(), torch.randn(5, WIDE)
+    expected, weight = layer(x), layer.hydralora_B["default"].weight
+    weight.data = weight.data.t().contiguous().t()
+    assert not is_fused(layer(x))
+    torch.testing.assert_close(layer(x), expected)
+
+
 # What it does not take
 
 
