@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
-from hydralora.tuner import fused, operators  # noqa: F401  # the operators are called by name
+from hydralora.tuner import fused
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.gating import GATES
 from hydralora.tuner.register import register_when_ready
@@ -136,7 +136,7 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if plan is not None and fused.is_frozen(self.base_layer, fused.type_of(x)):
             return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
-        if plan is not None and result.dtype == fused.type_of(x) and not torch.compiler.is_compiling():
+        if plan is not None and result.dtype == fused.type_of(x):
             return fused.run(self, x, names[0], plan, result)
         for name in names:
             heads = self.hydralora_B[name]
