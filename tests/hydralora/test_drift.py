@@ -125,7 +125,7 @@ def test_a_cluster_that_is_not_there_is_refused(tmp_path: Path) -> None:
     clusters = clusters_file(tmp_path, [0, 1, 1])
     assert only_cluster([0, 1, 2], [], 0, None) == ([0, 1, 2], [])
     assert only_cluster([0, 1], [2], 2, clusters) == ([1], [2])
-    with pytest.raises(TrainingError, match="No training example lies in cluster C3; the corpus has C1 to C2"):
+    with pytest.raises(TrainingError, match="No training example lies in cluster C3; the corpus has C1, C2"):
         only_cluster([0, 1, 2], [], 3, clusters)
     with pytest.raises(TrainingError, match="`only_cluster` is 1, but the corpus has no clusters"):
         only_cluster([0], [], 1, None)
