@@ -159,7 +159,9 @@ def _half_a_corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def _half_a_download(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.uploads / name) for name in payload["files"]]
+    """All of it, until it is complete: nothing else lies in the folder of its corpus."""
+    places = [home.uploads / name for name in payload["files"]]
+    return [place.parent.parent for place in places if not place.exists()]
 
 
 def _half_a_check(home: Home, payload: Mapping[str, Any]) -> list[Path]:

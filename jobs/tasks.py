@@ -43,7 +43,11 @@ def fetch(job: Job) -> results.Preview:
     (place,) = _files(job)
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        fetch_dataset(HubDataset.of(job.payload["dataset"]), place, progress=job.progress.part(0, 0.95))
+        try:
+            fetch_dataset(HubDataset.of(job.payload["dataset"]), place, progress=job.progress.part(0, 0.95))
+        except BaseException:
+            shutil.rmtree(place.parent.parent, ignore_errors=True)  # that of its corpus, which may be deleted by now
+            raise
     return preview(job)
 
 

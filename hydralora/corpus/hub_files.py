@@ -10,6 +10,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -79,6 +80,7 @@ def _fetch(
         )
         done += _check_size(name, Path(path))
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # what the download remembers
+    progress.check(DOWNLOAD)  # whoever deletes the corpus meanwhile asks for a stop
 
 
 def _chosen(asked: HubDataset, names: Iterable[str]) -> list[str]:
@@ -143,7 +145,7 @@ def _told(asked: HubDataset, error: Exception) -> Exception:
                 f"{asked.repository} is given only to those who agreed to its terms. Agree to them on its page on the "
                 "hub, and start the studio with HF_TOKEN set."
             )
-        case RepositoryNotFoundError() | RevisionNotFoundError():
+        case RepositoryNotFoundError() | RevisionNotFoundError() | HFValidationError():
             return CorpusError(
                 f"The hub has no data set {asked.repository}, or it is private. Check the name; for a private one, "
                 "start the studio with HF_TOKEN set."

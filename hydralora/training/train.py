@@ -14,11 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
 
 from hydralora.adapters.build import add_adapter, count_parameters
 from hydralora.bases.load import context_length, fingerprint, load_base
@@ -42,6 +45,7 @@ OPTIMIZERS = {  # by the names of `transformers.training_args.OptimizerNames`
     "adafactor": "adafactor",
     "lion": "lion_32bit",
 }
+FROM_BITSANDBYTES = ("adamw_8bit", "lion")
 MAX_EVALUATED = 256  # held-out examples whose loss is measured during training
 
 
@@ -219,6 +223,7 @@ def settle_training_set(training_set: TrainingSet, run_folder: Path, *, resumed:
 def make_trainer(model: Any, plan: Plan, reporter: StepReporter, width: int) -> tuple[AdapterTrainer, list[Any]]:
     """The method's trainer, ready to begin, and the rows whose loss it measures; ``width`` is that of the base."""
     kind, config = find_trainer(plan.config.method), plan.config
+    _refuse_unused(kind, config)
     arguments = _arguments(config, plan.run_folder, bool(plan.held_out), width)
     rows, collator = kind.feed(plan, arguments)
     measured = kind.held_out(plan)
@@ -246,7 +251,9 @@ def _train(trainer: AdapterTrainer, reporter: StepReporter, checkpoint: Path | N
         StoppedError: When a stop was asked for before the last step.
     """
     begin = step_of(checkpoint) if checkpoint else 0
-    if checkpoint and begin >= max_steps:  # only keeping the adapter was missed
+    ended = _ended_state(checkpoint, trainer, max_steps) if checkpoint else None
+    if checkpoint and ended is not None:
+        trainer.state = ended
         trainer._load_from_checkpoint(str(checkpoint))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -254,6 +261,21 @@ def _train(trainer: AdapterTrainer, reporter: StepReporter, checkpoint: Path | N
     if reporter.stopped and step < max_steps:
         raise StoppedError(f"Stopped at step {step:,}; a checkpoint is kept and can be resumed.")
     return step
+
+
+def _ended_state(checkpoint: Path, trainer: AdapterTrainer, max_steps: int) -> TrainerState | None:
+    """What the Trainer knew at this checkpoint, where the run had ended there and only keeping the adapter was missed;
+    None where it goes on."""
+    file = checkpoint / TRAINER_STATE_NAME
+    state = TrainerState.load_from_json(str(file)) if file.exists() else TrainerState(global_step=step_of(checkpoint))
+    if step_of(checkpoint) >= max_steps:
+        return state
+    for early in trainer.callback_handler.callbacks:
+        if isinstance(early, EarlyStoppingCallback):
+            stored = state.stateful_callbacks.get(type(early).__name__) or {}
+            counted = stored["attributes"]["early_stopping_patience_counter"] if stored else 0
+            return state if counted >= early.early_stopping_patience else None
+    return None
 
 
 def keep_start(model: Any, run_folder: Path) -> None:
@@ -301,6 +323,22 @@ def learning_rate_for(width: int, method: str = "hydralora") -> float:
     every weight and takes a tenth of it.
     """
     return min(4e-3, 0.64 / max(1, width)) * (0.1 if method == "full" else 1.0)
+
+
+def _refuse_unused(kind: type[AdapterTrainer], config: RunConfig) -> None:
+    """Refuse settings that would do nothing, and an optimizer whose package is missing.
+
+    Raises:
+        TrainingError: With the setting and its value.
+    """
+    for name in sorted(kind.unused):
+        value, usual = getattr(config.train, name), TrainConfig.model_fields[name].default
+        if value != usual:
+            raise TrainingError(f"`{name}` is {value}, but {config.method} does not use it. Leave it at {usual}.")
+    if config.train.optimizer in FROM_BITSANDBYTES and find_spec("bitsandbytes") is None:
+        raise TrainingError(
+            f"`optimizer` is {config.train.optimizer}, which needs the package bitsandbytes. Install it, or take adamw."
+        )
 
 
 def _early_end(train: TrainConfig, has_held_out: bool) -> list[TrainerCallback]:

@@ -54,6 +54,7 @@ class Plan:
 class AdapterTrainer(Trainer):
     """The Trainer with an adapter's auxiliary loss and its gate weights."""
 
+    unused: frozenset[str] = frozenset()  # settings of training that the loop of this method does not know
     gate_every = 0
     tokens_seen = 0  # not padding, since the last logged step
     gate_means: dict[str, list[float]] | None = None

@@ -59,7 +59,7 @@ def test_texts_are_grouped_by_what_the_encoder_makes_of_them(corpus: Path, encod
     cluster = pq.read_table(tmp_path / "out" / "assignments.parquet")["cluster"].to_numpy()
     inside = sum(((vectors[cluster == c] - vectors[cluster == c].mean(0)) ** 2).sum() for c in range(12))
     assert inside < 0.4 * ((vectors - vectors.mean(0)) ** 2).sum()  # by lot it would be 0.8
-    assert result.k == 12 and result.options["model"] == str(encoder) and any(result.words)
+    assert result.k == 12 and result.options["model"] == encoder.name and any(result.words)
 
 
 def test_such_a_clustering_says_that_it_has_no_words_to_explain_a_row(
@@ -71,8 +71,9 @@ def test_such_a_clustering_says_that_it_has_no_words_to_explain_a_row(
 
 
 def test_a_folder_that_is_no_encoder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="must be the folder of a sentence encoder"):
+    with pytest.raises(CorpusError, match="must be the folder of a sentence encoder") as refused:
         load_encoder(tmp_path)
+    assert str(tmp_path) not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "1_Dense/weights.pt"])
@@ -92,5 +93,6 @@ def test_an_encoder_that_asks_for_code_of_its_own_is_refused(encoder: Path, tmp_
     modules = (tmp_path / "modules.json").read_text()
     (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
     (tmp_path / "modules.json").write_text(modules.replace("sentence_transformers.", "evil.", 1))
-    with pytest.raises(CorpusError, match="cannot be loaded"):
+    with pytest.raises(CorpusError, match="cannot be loaded") as refused:
         load_encoder(tmp_path)
+    assert str(tmp_path) not in str(refused.value)

@@ -74,6 +74,7 @@ def test_what_is_no_name_of_a_data_set_is_refused(text: str) -> None:
     ("text", "files", "more", "sentence"),
     [
         ("somebody/else", FILES, {}, "no data set somebody/else, or it is private"),
+        ("some--body/faq", FILES, {}, "no data set some--body/faq"),
         ("somebody/faq", FILES, {"gated": True}, "only to those who agreed to its terms"),
         ("somebody/faq/none", FILES, {}, "no folder 'none'. It has: main, other"),
         ("somebody/faq", {"faq.py": b"", "README.md": b""}, {}, "programs of others never run here"),

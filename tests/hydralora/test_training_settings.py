@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,63 @@ def test_a_stopped_run_ends_early_where_an_undisturbed_one_does(
 def test_an_early_end_without_a_measured_loss_is_refused(base_folder: Path, easy_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="`patience` is 2, but no held-out loss is measured"):
         train_adapter(make_config(base_folder, patience=2, eval_every=0), easy_corpus, tmp_path)
+
+
+def test_a_run_that_ended_early_and_was_killed_before_its_adapter_was_kept_ends_at_the_same_step(
+    base_folder: Path, easy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(base_folder, **{**RISING, "patience": 3})
+    whole = train_adapter(config, easy_corpus, tmp_path / "whole")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("hydralora.training.train.save_adapter", killed)
+        train_adapter(config, easy_corpus, tmp_path / "killed")
+    again = train_adapter(config, easy_corpus, tmp_path / "killed", resume=True)
+    assert (again.steps, again.best_step, again.note) == (whole.steps, whole.best_step, whole.note)
+    before, after = (load_file(tmp_path / n / "adapter" / "adapter_model.safetensors") for n in ("whole", "killed"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("method", "train", "sentence"),
+    [
+        ("meta_lora", {"order": "by length"}, "`order` is by length, but meta_lora does not use it"),
+        ("lorahub", {"b_rate": 16.0}, "`b_rate` is 16.0, but lorahub does not use it. Leave it at 1.0"),
+        ("lorahub", {"patience": 2}, "`patience` is 2, but lorahub does not use it"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(
+    method: str, train: dict[str, Any], sentence: str, base_folder: Path, easy_corpus: Path, tmp_path: Path
+) -> None:
+    adapter, sources = ({"r": 4, "tasks": "label"}, []) if method == "meta_lora" else ({}, [tmp_path / "source"])
+    if sources:
+        train_adapter(make_config(base_folder, "lora", {"r": 4}, max_steps=1), easy_corpus, tmp_path)
+        sources = [tmp_path / "adapter"]
+    config = make_config(base_folder, method, adapter, **train)
+    with pytest.raises(TrainingError, match=re.escape(sentence)):
+        train_adapter(config, easy_corpus, tmp_path / "run", sources=sources)
+
+
+@pytest.mark.parametrize("method", ["lora_split", "lope", "thanora", "full", "prompt_tuning"])
+def test_order_and_an_early_end_work_with_every_loop(
+    method: str, base_folder: Path, easy_corpus: Path, tmp_path: Path
+) -> None:
+    adapter: dict[str, Any] = {
+        "lora_split": {"r": 4, "num_experts": 2, "combine": "hard", "tasks": "label"},
+        "lope": {"r": 4, "num_experts": 3},
+        "thanora": {"r": 4, "tasks": "label"},
+    }.get(method, {})
+    train = {"max_steps": 4, "eval_every": 2, "save_every": 0, "order": "by length", "patience": 1}
+    summary = train_adapter(make_config(base_folder, method, adapter, **train), easy_corpus, tmp_path)
+    assert summary.steps in (2, 4) and summary.best_step
+
+
+def test_an_optimizer_without_its_package_is_refused_in_a_sentence(
+    base_folder: Path, easy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydralora.training.train.find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="`optimizer` is lion, which needs the package bitsandbytes"):
+        train_adapter(make_config(base_folder, optimizer="lion"), easy_corpus, tmp_path)

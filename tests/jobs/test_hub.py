@@ -9,9 +9,10 @@ import gradio as gr
 import pytest
 from huggingface_hub import constants
 
-from hydralora.errors import UserError
+from hydralora.errors import StoppedError, UserError
 from hydralora.results import Preview
 from jobs.home import Home
+from jobs.runner.child import Job, find_task
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio.pages.corpora.page import CorporaPage
@@ -70,6 +71,19 @@ def test_a_data_set_that_is_not_there_is_told_and_can_be_deleted(hub: str, store
     assert job is not None and job.status == JobStatus.FAILED and job.error_kind == "user"
     store.corpora.delete(corpus.id)
     assert not store.corpora.all() and not list(home.uploads.iterdir())
+
+
+def test_a_download_of_a_corpus_that_is_deleted_meanwhile_leaves_nothing(hub: str, store: Store, home: Home) -> None:
+    corpus = store.corpora.draft_of_hub("somebody/faq")
+    job = store.queue.claim("w", "here", "network")
+    assert job is not None
+    store.corpora.delete(corpus.id)
+    (folder := home.job(job.id, 1)).mkdir(parents=True)
+    running = Job(folder, {"kind": "fetch", "payload": job.payload, "home": str(home.root)})
+    running.request_stop()
+    with pytest.raises(StoppedError):
+        find_task("fetch")(running)
+    assert not list(home.uploads.iterdir())
 
 
 def test_a_studio_that_fetches_nothing_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,13 @@ def test_what_was_left_out_since_is_counted_and_asks_for_another_check(stored: S
     assert "18 examples" in top and "2 left out" in top and "check again" in top
 
 
+def test_a_row_that_was_edited_since_asks_for_another_check(stored: Stored) -> None:
+    corpus = stored.corpus("Edited", ROWS)
+    check(stored, corpus.id)
+    stored.store.edits.add(corpus.id, 0, "Another question?", "Another answer.")
+    assert "check again" in opening(stored.store, corpus)
+
+
 def test_the_number_of_experts_says_whether_it_was_chosen(stored: Stored) -> None:
     corpus = stored.corpus("Clustered", ROWS)
     stored.clustering(corpus)

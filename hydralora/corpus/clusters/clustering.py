@@ -174,7 +174,7 @@ class Found:
             elbow_trials=sorted(elbows),
             borderline=[first[rows].tolist() for rows in shown_rows(margin, groups.cluster, k)] if k > 1 else [[]],
             method=self.method.name,
-            options=self.options.model_dump(mode="json"),
+            options=self.options.told(),
             noise=int((groups.cluster[which] < 0).sum()),
             **compare_labels(self.corpus, everywhere, range(k)),
         )

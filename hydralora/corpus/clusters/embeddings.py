@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from hydralora.errors import CorpusError, first_line
+from hydralora.plain import without_paths
 
 if TYPE_CHECKING:
     from hydralora.corpus.clusters.clustering import Placed
@@ -50,7 +51,7 @@ def load_encoder(folder: Path) -> Any:
         ) from error
     if not (folder / "modules.json").is_file():
         raise CorpusError(
-            f"`model` must be the folder of a sentence encoder, with its modules.json, got {str(folder)[:200]!r}. "
+            f"`model` must be the folder of a sentence encoder, with its modules.json; {folder.name[:100]!r} has none. "
             "Download one, such as all-MiniLM-L6-v2, and name its folder."
         )
     pickled = next((file.name for file in sorted(folder.rglob("*")) if file.suffix in PICKLED), None)
@@ -65,9 +66,8 @@ def load_encoder(folder: Path) -> Any:
             model_kwargs={"use_safetensors": True},
         )
     except Exception as error:  # whatever the library says of a damaged or foreign folder
-        raise CorpusError(
-            f"The encoder in {folder.name} cannot be loaded: {first_line(error)}. Take another."
-        ) from error
+        why = without_paths(first_line(error))
+        raise CorpusError(f"The encoder in {folder.name} cannot be loaded: {why}. Take another.") from error
 
 
 def _spread(vectors: np.ndarray, dimensions: int) -> np.ndarray:

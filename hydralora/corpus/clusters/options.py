@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +17,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def told(self) -> dict[str, Any]:
+        """As a result tells them."""
+        return self.model_dump(mode="json")
+
 
 class KMeansOptions(Options):
     """Options of k-means."""
@@ -27,6 +32,10 @@ class EmbeddingsOptions(KMeansOptions):
     """Options of k-means of sentence embeddings."""
 
     model: str = Field(min_length=1, max_length=1_000, description="Folder of a sentence encoder, with safetensors")
+
+    def told(self) -> dict[str, Any]:
+        """With the encoder's name alone: pages show results, and no path of this machine."""
+        return {**super().told(), "model": PurePath(self.model).name}
 
 
 class HdbscanOptions(Options):

@@ -25,9 +25,9 @@ def opening(store: Store, corpus: Corpus) -> Markup:
 
 
 def _current_report(store: Store, corpus_id: int) -> Quality | None:
-    """The newest quality report, where nothing was left out or taken back since."""
-    report = store.checks.latest(corpus_id)
-    return report if report and report.selection == store.exclusions.name(corpus_id) else None
+    """The newest quality report, where nothing was left out, edited or taken back since."""
+    report, now = store.checks.latest(corpus_id), (store.exclusions.name(corpus_id), store.edits.name(corpus_id))
+    return report if report and (report.selection, report.edits) == now else None
 
 
 def _counts(store: Store, corpus: Corpus, report: Quality | None) -> Markup:
@@ -77,7 +77,7 @@ def _clusters(clustering: Clustering | None) -> tuple[str, str]:
     if clustering is None or clustering.result is None:
         return "not clustered", ""
     found = clustering.result
-    if clustering.chosen_k:
+    if clustering.chosen_k or clustering.is_edited:
         return f"{clustering.experts}, chosen", "good"
     if found.is_clear:
         return f"{clustering.experts}, sure", "good"
