@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, FloatRect, Locator, Page, expect, sync_playwright
 
 from tests.setup import find_chromium
 
@@ -118,6 +118,18 @@ def wait_until(holds: object, seconds: float = 60.0) -> None:
                 return
         time.sleep(0.2)
     raise AssertionError(f"it did not become true within {seconds:.0f} s")
+
+
+def still(part: Locator) -> FloatRect:
+    """Scroll a part of the page into the middle, and give its box once nothing above it moves it any more."""
+    seen: list[FloatRect | None] = []
+    while len(seen) < 5 or any(box != seen[-1] for box in seen[-5:]):
+        assert len(seen) < 300, f"it never stood still: {seen[-5:]}"
+        part.evaluate("node => node.scrollIntoView({block: 'center'})")
+        seen.append(part.bounding_box())
+        part.page.wait_for_timeout(200)  # ms
+    assert seen[-1] is not None
+    return seen[-1]
 
 
 @pytest.fixture(scope="module")  # while Playwright is open, an event loop runs in this thread: no file inherits it

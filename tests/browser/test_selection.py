@@ -14,7 +14,7 @@ from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.split import split_examples
 from jobs.home import Home
 from jobs.store.store import Store
-from tests.browser.conftest import Studio
+from tests.browser.conftest import Studio, still
 from tests.studio.stored import Stored
 
 pytestmark = pytest.mark.browser
@@ -47,8 +47,7 @@ def open_map(page: Page, studio: Studio) -> None:
 def loop_around_all(page: Page) -> None:
     """Draw a loop along the edges of the map."""
     page.get_by_role("button", name="Draw a loop").click()
-    box = page.locator("#corpus-map .stage").bounding_box()
-    assert box is not None
+    box = still(page.locator("#corpus-map .stage"))
     corners = [(0.004, 0.01), (0.996, 0.01), (0.996, 0.99), (0.004, 0.99), (0.004, 0.03)]
     points = [(box["x"] + a * box["width"], box["y"] + b * box["height"]) for a, b in corners]
     page.mouse.move(*points[0])
@@ -97,9 +96,7 @@ def test_a_point_is_drawn_read_clicked_and_found_again_by_the_keyboard(page: Pag
     expect(page.locator("#selected-count")).to_contain_text("1 row of")
     page.locator("#clear-selection").click()
     expect(page.locator("#selected-count")).to_contain_text("All")
-    stage.evaluate("node => node.scrollIntoView({block: 'center'})")
-    box = stage.bounding_box()
-    assert box is not None
+    box = still(stage)
     tip = page.locator("#corpus-map .tip")
     for place in range(400):  # until some point lies under the pointer
         page.mouse.move(

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.home import Home
 from jobs.store.store import Store
-from tests.browser.conftest import PROJECT, Studio, wait_until
+from tests.browser.conftest import PROJECT, Studio, still, wait_until
 
 pytestmark = pytest.mark.browser
 SAMPLE = PROJECT / "data" / "corpora" / "four-trades" / "four-trades.jsonl"
@@ -58,10 +58,7 @@ def test_the_sample_is_clustered_and_a_loop_shows_its_rows(page: Page, studio: S
     expect(page.get_by_text("Suggested number of experts: 4")).to_be_visible()
     expect(page.locator("#corpus-map .legend li")).to_have_count(4)
     page.get_by_role("button", name="Draw a loop").click()
-    plane = page.locator("#corpus-map .stage")
-    plane.evaluate("node => node.scrollIntoView({block: 'center'})")
-    box = plane.bounding_box()
-    assert box is not None
+    box = still(page.locator("#corpus-map .stage"))
     corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99), (0.01, 0.05)]
     points = [(box["x"] + a * box["width"], box["y"] + b * box["height"]) for a, b in corners]
     page.mouse.move(*points[0])
@@ -127,9 +124,7 @@ def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> Non
     figure(page, "gate-groups")
     figure(page, "gate-distribution")
     cells = page.locator("#gate-layers .nsewdrag")
-    cells.evaluate("node => node.scrollIntoView({block: 'center'})")
-    box = cells.bounding_box()
-    assert box is not None
+    box = still(cells)
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
     expect(page.get_by_text("the examples with the highest mean gate")).to_be_visible()
     page.get_by_role("tab", name="Heads").click()
@@ -159,9 +154,7 @@ def test_a_cell_of_a_cluster_opens_its_texts_and_the_slider_an_earlier_step(page
     page.get_by_role("tab", name="Gates").click()
     figure(page, "gate-groups")
     cells = page.locator("#gate-groups .nsewdrag")
-    cells.evaluate("node => node.scrollIntoView({block: 'center'})")
-    box = cells.bounding_box()
-    assert box is not None
+    box = still(cells)
     page.mouse.click(box["x"] + box["width"] / 8, box["y"] + box["height"] / 8)
     expect(page.get_by_text("C1, E1: its examples with the highest mean gate")).to_be_visible()
     page.get_by_role("tab", name="Heads").click()

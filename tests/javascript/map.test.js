@@ -7,6 +7,7 @@ import { placeNames } from "../../studio/static/map/labels.js";
 import { LoopDrawer } from "../../studio/static/map/loop-drawer.js";
 import { MOST_CORNERS, isLoop, simplify, thin } from "../../studio/static/map/loop.js";
 import { pointSize } from "../../studio/static/map/painter.js";
+import { listen } from "../../studio/static/map/pointer.js";
 import { LARGEST, centres, countByCluster, readMask, readPoints } from "../../studio/static/map/points.js";
 import { View } from "../../studio/static/map/view.js";
 
@@ -145,6 +146,26 @@ test("a loop is told in units of the map, whole numbers, and a dropped one tells
   drawer.end();
   assert.equal(told.length, 1);
   assert.ok(told[0].length === 3 && told[0].flat().every(Number.isInteger));
+});
+
+test("moves that a busy browser tells as one all become corners of the loop", () => {
+  const heard = {};
+  const stage = {
+    addEventListener: (name, act) => (heard[name] = act),
+    getBoundingClientRect: () => ({ left: 10, top: 20 }),
+    setPointerCapture() {},
+  };
+  const told = [];
+  const loop = new LoopDrawer({ setAttribute() {} }, seen(), (corners) => told.push(corners));
+  listen(stage, { isLooping: true, loop, stopLooping() {}, point() {} });
+  const at = (clientX, clientY) => ({ clientX, clientY, button: 0, isPrimary: true });
+  heard.pointerdown(at(110, 120));
+  heard.pointermove({ ...at(110, 320), getCoalescedEvents: () => [at(310, 120), at(310, 320), at(110, 320)] });
+  heard.pointermove({ ...at(110, 220), getCoalescedEvents: () => [] });
+  heard.pointerup(at(110, 220));
+  assert.equal(told.length, 1);
+  const corner = seen().toMap(300, 300).map(Math.round);
+  assert.ok(told[0].some(([x, y]) => x === corner[0] && y === corner[1]));
 });
 
 test("no name stands over another, and that of the largest cluster stands", () => {

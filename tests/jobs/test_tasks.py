@@ -219,15 +219,15 @@ def test_a_killed_training_goes_on_from_its_checkpoint_with_every_step_once(stor
 
 
 def test_a_stopped_run_keeps_a_checkpoint_and_resumes(store: Store, base: str) -> None:
-    run = store.runs.start(1, config(base, max_steps=80))
+    run = store.runs.start(1, config(base, max_steps=300))
     wait_for(lambda: store.runs.steps(run.id))
     store.runs.stop(run.id)
     assert ended(store, store.runs.get(run.id).job).status == JobStatus.STOPPED
     reached = max(s.step for s in store.runs.steps(run.id))
-    assert reached < 80
+    assert reached < 300
     resumed = store.runs.resume(run.id)
     assert ended(store, resumed.job).status == JobStatus.SUCCEEDED
-    assert [s.step for s in store.runs.steps(run.id) if "loss" in s.numbers] == list(range(1, 81))
+    assert [s.step for s in store.runs.steps(run.id) if "loss" in s.numbers] == list(range(1, 301))
     assert store.runs.get(run.id).summary.resumed_from == reached
 
 

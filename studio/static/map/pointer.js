@@ -36,7 +36,9 @@ export function listen(stage, map) {
   const move = (event) => {
     const [left, top] = place(event);
     if (map.loop.isDrawing) {
-      map.loop.add([left, top]);
+      // A busy browser tells several moves as one; a corner of the loop may be among them.
+      const moves = event.getCoalescedEvents?.() ?? [];
+      for (const each of moves.length ? moves : [event]) map.loop.add(place(each));
     } else if (from) {
       from.moved ||= Math.hypot(left - from.start[0], top - from.start[1]) > STILL;
       if (from.moved) map.view.pan(left - from.last[0], top - from.last[1]);
