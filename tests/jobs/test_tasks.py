@@ -1,4 +1,4 @@
-"""The real tasks in real processes, from a file to an answer. The tests run in order."""
+"""The real tasks in real processes, from a file to an answer."""
 
 from __future__ import annotations
 
@@ -48,6 +48,24 @@ def ended(store: Store, job: Job | None, seconds: float = 120.0) -> Job:
     return store.queue.get(job.id)
 
 
+@pytest.fixture(scope="module")
+def corpus(store: Store, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """The id of a small corpus that was read and clustered."""
+    file = write_lines(tmp_path_factory.mktemp("files") / "easy.jsonl", easy_rows())
+    made = store.corpora.add("easy", [file])
+    assert ended(store, made.job).status == JobStatus.SUCCEEDED
+    assert ended(store, store.clusterings.add(made.id, 2).job).status == JobStatus.SUCCEEDED
+    return made.id
+
+
+@pytest.fixture(scope="module")
+def trained(store: Store, base: str, corpus: int) -> int:
+    """The id of a finished run."""
+    run = store.runs.start(corpus, config(base, max_steps=8))
+    assert ended(store, run.job).status == JobStatus.SUCCEEDED
+    return run.id
+
+
 def config(base: str, **train: Any) -> dict[str, Any]:
     return {
         "base": base,
@@ -57,40 +75,31 @@ def config(base: str, **train: Any) -> dict[str, Any]:
     }
 
 
-def test_a_corpus_is_read(store: Store, tmp_path: Path) -> None:
-    corpus = store.corpora.add("easy", [write_lines(tmp_path / "easy.jsonl", easy_rows())])
-    assert ended(store, corpus.job).status == JobStatus.SUCCEEDED
-    assert store.corpora.get(corpus.id).examples == 64
-    assert not any(store.home.uploads.glob("corpus-1/*/nothing"))
-
-
-def test_it_is_clustered(store: Store) -> None:
-    clustering = store.clusterings.add(1, 2)
-    assert ended(store, clustering.job).status == JobStatus.SUCCEEDED
-    result = store.clusterings.get(clustering.id).result
+def test_a_corpus_is_read_and_clustered(store: Store, corpus: int) -> None:
+    assert store.corpora.get(corpus).examples == 64
+    assert not any(store.home.uploads.glob(f"corpus-{corpus}/*/nothing"))
+    result = store.clusterings.clustered(corpus).result
     assert result is not None and result.k == 2 and sum(result.sizes) == 64
 
 
-def test_a_run_is_trained(store: Store, base: str) -> None:
-    run = store.runs.start(1, config(base, max_steps=8))
-    assert ended(store, run.job).status == JobStatus.SUCCEEDED
-    losses = [s.step for s in store.runs.steps(run.id) if "loss" in s.numbers]
-    assert losses == list(range(1, 9))
-    gates = next(s.gates for s in store.runs.steps(run.id) if s.gates)
+def test_a_run_is_trained(store: Store, trained: int) -> None:
+    steps = store.runs.steps(trained)
+    assert [s.step for s in steps if "loss" in s.numbers] == list(range(1, 9))
+    gates = next(s.gates for s in steps if s.gates)
     assert all(abs(sum(row) - 1) < 1e-4 for row in gates.values())
 
 
 @pytest.mark.parametrize("kind", ["routing", "weights", "answers", "experts"])
-def test_it_is_looked_into(store: Store, kind: str) -> None:
-    analysis = store.analyses.ask(1, kind)
+def test_it_is_looked_into(store: Store, kind: str, trained: int) -> None:
+    analysis = store.analyses.ask(trained, kind)
     done = ended(store, analysis.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     assert (done.result or {})["sentence"]
 
 
 @pytest.mark.parametrize("how", ["uniform", "mean_gate", "cluster"])
-def test_it_is_exported_with_its_gap(store: Store, how: str) -> None:
-    export = store.analyses.export(1, how)
+def test_it_is_exported_with_its_gap(store: Store, how: str, trained: int) -> None:
+    export = store.analyses.export(trained, how)
     done = ended(store, export.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     parts = (done.result or {})["parts"]
@@ -100,46 +109,49 @@ def test_it_is_exported_with_its_gap(store: Store, how: str) -> None:
         assert part["kl"] is None or part["kl"] >= 0.0
 
 
-def test_an_adapter_from_elsewhere_is_taken_in_and_measured_like_its_source(store: Store, base: str) -> None:
-    made = store.home.run(1) / "adapter"
+def test_an_adapter_from_elsewhere_is_taken_in_and_measured_like_its_source(
+    store: Store, base: str, corpus: int, trained: int
+) -> None:
+    made = store.home.run(trained) / "adapter"
     files = [made / "adapter_config.json", made / "adapter_model.safetensors"]
-    run = store.runs.import_adapter(files, base=base, corpus_id=1)
+    run = store.runs.import_adapter(files, base=base, corpus_id=corpus)
     assert (done := ended(store, run.job)).status == JobStatus.SUCCEEDED, done.error
     assert store.runs.get(run.id).config.adapter.experts == 2
-    first, second = (store.analyses.ask(number, "routing") for number in (1, run.id))
+    first, second = (store.analyses.ask(number, "routing") for number in (trained, run.id))
     assert (done := ended(store, second.job)).status == JobStatus.SUCCEEDED, done.error
     gates = [json.loads((store.home.analysis(a.id) / "routing.json").read_text("utf-8")) for a in (first, second)]
     assert gates[0]["mean"] == gates[1]["mean"]
 
 
-def test_finished_loras_are_mixed(store: Store, base: str) -> None:
+def test_finished_loras_are_mixed(store: Store, base: str, corpus: int) -> None:
     loras = [
-        store.runs.start(1, {**config(base, max_steps=4, seed=seed), "method": "lora", "adapter": {"r": 4}})
+        store.runs.start(corpus, {**config(base, max_steps=4, seed=seed), "method": "lora", "adapter": {"r": 4}})
         for seed in (1, 2)
     ]
     for run in loras:
         assert ended(store, run.job).status == JobStatus.SUCCEEDED
     sources = {"sources": [run.id for run in loras], "shots": 4}
-    mixed = store.runs.start(1, {**config(base, max_steps=6), "method": "lorahub", "adapter": sources})
+    mixed = store.runs.start(corpus, {**config(base, max_steps=6), "method": "lorahub", "adapter": sources})
     done = ended(store, mixed.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     assert [step.step for step in store.runs.steps(mixed.id) if "loss" in step.numbers] == list(range(1, 7))
 
 
 @pytest.mark.parametrize("layout, start", [("pca", True), ("tsne", False), ("umap", False)])
-def test_its_matrices_are_placed_on_a_map(store: Store, layout: str, start: bool) -> None:
-    analysis = store.analyses.ask(1, "map", {"which": "A", "layout": layout, "seed": 0, "start": start})
+def test_its_matrices_are_placed_on_a_map(store: Store, layout: str, start: bool, trained: int) -> None:
+    name = f"run {trained}"
+    analysis = store.analyses.ask(trained, "map", {"which": "A", "layout": layout, "seed": 0, "start": start})
     done = ended(store, analysis.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
     points = json.loads((store.home.analysis(analysis.id) / "map.json").read_text("utf-8"))["points"]
-    assert {point["run"] for point in points} == ({"run 1", "run 1, untrained"} if start else {"run 1"})
+    assert {point["run"] for point in points} == ({name, f"{name}, untrained"} if start else {name})
 
 
-def test_its_clusters_are_broken_down_and_their_adapters_compared(store: Store) -> None:
-    runs = start_breakdown(store, 1, own_seeds=True)
+def test_its_clusters_are_broken_down_and_their_adapters_compared(store: Store, trained: int) -> None:
+    runs = start_breakdown(store, trained, own_seeds=True)
     assert all(ended(store, run.job).status == JobStatus.SUCCEEDED for run in runs) and len(runs) == 2
     sizes = [store.runs.get(run.id).summary.train_examples for run in runs]
-    assert sum(sizes) == store.runs.get(1).summary.train_examples
+    assert sum(sizes) == store.runs.get(trained).summary.train_examples
     analysis = store.analyses.ask(runs[0].id, "compare", {"other_runs": [runs[1].id]})
     done = ended(store, analysis.job)
     assert done.status == JobStatus.SUCCEEDED, done.error
@@ -147,29 +159,29 @@ def test_its_clusters_are_broken_down_and_their_adapters_compared(store: Store) 
     assert found["parts"]["A"]["start"] < 0.99 and found["runs"] == [f"run {run.id}" for run in runs]
 
 
-def question(base: str, number: str, **more: Any) -> dict[str, Any]:
+def question(base: str, run: int, number: str, **more: Any) -> dict[str, Any]:
     return {
         "request_id": number,
         "base": base,
-        "run_id": 1,
+        "run_id": run,
         "messages": [{"role": "user", "content": "The door is red."}],
         "settings": {"temperature": 0, "max_tokens": 6},
         **more,
     }
 
 
-def test_the_model_server_answers_with_gates(store: Store, base: str) -> None:
-    lines = list(ChatClient(store).ask(question(base, "a")))
+def test_the_model_server_answers_with_gates(store: Store, base: str, trained: int) -> None:
+    lines = list(ChatClient(store).ask(question(base, trained, "a")))
     tokens = [line for line in lines if "text" in line]
     assert tokens and lines[-1]["done"] in ("end", "length")
     for token in tokens:
         assert all(abs(sum(row) - 1) < 0.01 for row in token["gates"])
 
 
-def test_an_answer_can_be_stopped(store: Store, base: str) -> None:
+def test_an_answer_can_be_stopped(store: Store, base: str, trained: int) -> None:
     client, seen = ChatClient(store), []
     settings = {"temperature": 0, "max_tokens": 1_500}  # greedy, it goes in circles and never ends by itself
-    for line in client.ask(question(base, "b", settings=settings)):
+    for line in client.ask(question(base, trained, "b", settings=settings)):
         seen.append(line)
         if "text" in line and len(seen) == 4:
             client.stop("b")  # before the next line is read
@@ -177,37 +189,41 @@ def test_an_answer_can_be_stopped(store: Store, base: str) -> None:
     assert sum("text" in line for line in seen) < 1_500
 
 
-def test_the_words_of_an_answer_are_scored_with_an_expert_muted(store: Store, base: str) -> None:
+def test_the_words_of_an_answer_are_scored_with_an_expert_muted(store: Store, base: str, trained: int) -> None:
     client = ChatClient(store)
-    ids = [line["id"] for line in client.ask(question(base, "w")) if "text" in line]
-    asked = {**question(base, "w"), "tokens": ids}
+    ids = [line["id"] for line in client.ask(question(base, trained, "w")) if "text" in line]
+    asked = {**question(base, trained, "w"), "tokens": ids}
     del asked["request_id"]
     own, muted = client.score(asked), client.score({**asked, "factors": {0: 0.0}})
     assert len(own) == len(muted) == len(ids) and own != muted
 
 
 def test_what_cannot_be_scored_is_said(store: Store, base: str) -> None:
-    asked = {**question(base, "w"), "tokens": [1, 2], "run_id": 99}
+    asked = {**question(base, 99, "w"), "tokens": [1, 2]}
     del asked["request_id"]
     with pytest.raises(UserError, match="no adapter"):
         ChatClient(store).score(asked)
 
 
-def test_a_killed_model_server_is_replaced(store: Store, base: str) -> None:
+def test_a_killed_model_server_is_replaced(store: Store, base: str, trained: int) -> None:
+    client = ChatClient(store)
+    assert any("text" in line for line in client.ask(question(base, trained, "c")))
     server = store.queue.jobs(kind="serve")[0]
     os.killpg((server.process or {})["pid"], signal.SIGKILL)
     wait_for(lambda: store.queue.get(server.id).is_finished)
-    lines = list(ChatClient(store).ask(question(base, "c")))
+    lines = list(client.ask(question(base, trained, "d")))
     assert any("text" in line for line in lines)
 
 
 def test_a_question_to_a_run_without_adapter_is_refused(store: Store, base: str) -> None:
     with pytest.raises(UserError, match="no adapter"):
-        list(ChatClient(store).ask(question(base, "d", run_id=99)))
+        list(ChatClient(store).ask(question(base, 99, "d")))
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint_with_every_step_once(store: Store, base: str) -> None:
-    run = store.runs.start(1, config(base, max_steps=60, save_every=10))
+def test_a_killed_training_goes_on_from_its_checkpoint_with_every_step_once(
+    store: Store, base: str, corpus: int
+) -> None:
+    run = store.runs.start(corpus, config(base, max_steps=60, save_every=10))
     wait_for(lambda: (store.home.run(run.id) / "checkpoints" / "checkpoint-20" / "complete.json").exists(), 120)
     job = store.runs.get(run.id).job
     assert job is not None
@@ -218,8 +234,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint_with_every_step_once(stor
     assert store.runs.get(run.id).summary.resumed_from >= 20
 
 
-def test_a_stopped_run_keeps_a_checkpoint_and_resumes(store: Store, base: str) -> None:
-    run = store.runs.start(1, config(base, max_steps=300))
+def test_a_stopped_run_keeps_a_checkpoint_and_resumes(store: Store, base: str, corpus: int) -> None:
+    run = store.runs.start(corpus, config(base, max_steps=300))
     wait_for(lambda: store.runs.steps(run.id))
     store.runs.stop(run.id)
     assert ended(store, store.runs.get(run.id).job).status == JobStatus.STOPPED
@@ -231,22 +247,22 @@ def test_a_stopped_run_keeps_a_checkpoint_and_resumes(store: Store, base: str) -
     assert store.runs.get(run.id).summary.resumed_from == reached
 
 
-def test_a_rank_that_fits_no_layer_fails_with_layer_and_value(store: Store, base: str) -> None:
-    run = store.runs.start(1, {**config(base, max_steps=2), "adapter": {"r": 500}})
+def test_a_rank_that_fits_no_layer_fails_with_layer_and_value(store: Store, base: str, corpus: int) -> None:
+    run = store.runs.start(corpus, {**config(base, max_steps=2), "adapter": {"r": 500}})
     done = ended(store, run.job)
     assert (done.status, done.error_kind) == (JobStatus.FAILED, "user")
     assert "got 500" in (done.error or "") and "q_proj" in (done.error or "")
 
 
 def test_a_base_of_pickled_weights_is_refused_before_anything_is_queued(
-    store: Store, base: str, tmp_path: Path
+    store: Store, base: str, corpus: int, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     torch.save({}, tmp_path / "pytorch_model.bin")
     store.bases.name_at_start([str(tmp_path)])
     before = len(store.runs.all())
     with pytest.raises(UserError, match="pickled weights are never loaded"):
-        store.runs.start(1, config(str(tmp_path), max_steps=2))
+        store.runs.start(corpus, config(str(tmp_path), max_steps=2))
     assert len(store.runs.all()) == before
 
 
