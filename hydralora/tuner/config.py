@@ -15,6 +15,7 @@ from hydralora.bounds import LARGEST_SCALE
 from hydralora.errors import AdapterError
 from hydralora.plain import shown
 from hydralora.tuner.gating import GATES
+from hydralora.tuner.losses import LossWeights
 from hydralora.tuner.register import register_when_ready
 
 ROUTER_INPUTS = ("x", "Ax", "pooled")
@@ -163,6 +164,11 @@ class HydraLoraConfig(PeftConfig):
         """Write ``adapter_config.json``, and into the model card how PEFT is made to know this adapter's type."""
         super().save_pretrained(save_directory, **kwargs)
         tell_how_to_load(Path(save_directory) / "README.md")
+
+    @property
+    def losses(self) -> LossWeights:
+        """How much each auxiliary loss of the router counts."""
+        return LossWeights(balance=self.balance_weight)
 
     def scaling(self, name: str, rank: int) -> float:
         """``alpha / r`` (or ``alpha / sqrt(r)``) of the layer called ``name``."""

@@ -13,14 +13,30 @@ from hydralora.errors import AdapterError
 from hydralora.tuner.layer import HydraLoraLinear
 
 
-def gate_layers(model: nn.Module) -> dict[str, HydraLoraLinear]:
-    """The layers of the active adapter whose gates are not fixed (a router, or heads by task), in model order."""
-    return {
-        module.name: module
-        for module in model.modules()
-        if isinstance(module, HydraLoraLinear)
-        and any(module.fixed_gates(name) is None for name in module.active_adapters if name in module.hydralora_A)
-    }
+def gate_layers(model: nn.Module, adapter: str | None = None) -> dict[str, HydraLoraLinear]:
+    """The layers whose gates are not fixed (a router, or heads by task), in model order.
+
+    Args:
+        adapter: The adapter that is meant; without it the one that is at work.
+
+    Raises:
+        AdapterError: When several routed adapters are at work and none was named, or the one named is not at work.
+    """
+    layers = [module for module in model.modules() if isinstance(module, HydraLoraLinear)]
+    by_adapter: dict[str, dict[str, HydraLoraLinear]] = {}
+    for layer in layers:
+        for name in layer.active_adapters:
+            if name in layer.hydralora_A and layer.fixed_gates(name) is None:
+                by_adapter.setdefault(name, {})[layer.name] = layer
+    if adapter is not None and layers and not any(adapter in layer.active_adapters for layer in layers):
+        working = ", ".join(sorted({name for layer in layers for name in layer.active_adapters})) or "none"
+        raise AdapterError(f"Adapter '{adapter}' is not at work; at work: {working}. Call `set_adapter` first.")
+    if adapter is None and len(by_adapter) > 1:
+        raise AdapterError(
+            f"{len(by_adapter)} adapters with gates are at work: {', '.join(by_adapter)}. Say which one is meant by "
+            "`adapter`."
+        )
+    return by_adapter.get(adapter, {}) if adapter is not None else next(iter(by_adapter.values()), {})
 
 
 def can_cache(model: nn.Module) -> bool:
@@ -44,29 +60,44 @@ class GateCapture:
 
     The layer writes the gates it has just used into a buffer, so nothing is computed twice and
     what is shown is what was used.
+
+    Args:
+        model: A model with an adapter.
+        enabled: False records nothing.
+        adapter: Whose gates; needed where several routed adapters are at work.
+
+    Raises:
+        AdapterError: When it is not told whose gates are meant, and there are several.
     """
 
-    def __init__(self, model: nn.Module, enabled: bool = True) -> None:
-        self.layers = gate_layers(model) if enabled else {}
+    def __init__(self, model: nn.Module, enabled: bool = True, adapter: str | None = None) -> None:
+        self.layers = gate_layers(model, adapter) if enabled else {}
         self.names = list(self.layers)
+        self.adapter = adapter
         self.rows: Tensor | None = None  # (layers, 1, experts), of `reserve`
 
     def __enter__(self) -> GateCapture:
         for layer in self.layers.values():
-            layer.capture = True
+            layer.capture, layer.captured = True, self._whose(layer)
         self.forget()
         return self
 
     def __exit__(self, *error: object) -> None:
         for layer in self.layers.values():
-            layer.capture, layer.gate_row = False, None
+            layer.capture, layer.captured, layer.gate_row = False, None, None
         self.forget()
         self.rows = None
+
+    def _whose(self, layer: HydraLoraLinear) -> str:
+        """The adapter of a layer whose gates are kept."""
+        routed = [name for name in layer.active_adapters if name in layer.hydralora_A]
+        return self.adapter or next(name for name in routed if layer.fixed_gates(name) is None)
 
     def forget(self) -> None:
         """Drop what earlier passes left."""
         for layer in self.layers.values():
             layer.kept_gates.clear()
+            layer.kept_real = None
 
     def reserve(self, rows: Tensor | None = None) -> Tensor | None:
         """Let passes over one token write their gates into one buffer that stays in place, as a CUDA graph needs it.
@@ -78,7 +109,7 @@ class GateCapture:
         if not layers:
             return None
         if rows is None:
-            counts = [max(layer.num_experts[name] for name in layer.active_adapters) for layer in layers]
+            counts = [layer.num_experts[self._whose(layer)] for layer in layers]
             rows = torch.zeros(len(layers), 1, max(counts), device=next(layers[0].hydralora_B.parameters()).device)
         self.rows = rows
         for layer, row in zip(layers, rows, strict=True):
@@ -91,13 +122,41 @@ class GateCapture:
         Raises:
             AdapterError: When no forward pass has happened since the last call.
         """
-        kept = [layer.kept_gates for layer in self.layers.values()]
-        if self.rows is not None and not any(kept):
+        if self.rows is not None and not any(layer.kept_gates for layer in self.layers.values()):
             return self.rows.unsqueeze(1).clone()
-        if not kept or not all(kept):
+        found = self.take_each()
+        shapes = {tuple(gates.shape) for gates in found.values()}
+        if len(shapes) > 1:
+            raise AdapterError(
+                f"Layers saw gates of different shapes ({', '.join(map(str, sorted(shapes)))}), as in a model that reads "
+                "one text and writes another. Take them one by one with `take_each`."
+            )
+        return torch.stack(list(found.values()))
+
+    def take_each(self) -> dict[str, Tensor]:
+        """Gates of the last forward pass by layer, each ``(batch, tokens, experts)``, and forget them.
+
+        Raises:
+            AdapterError: When no forward pass has happened since the last call.
+        """
+        if not self.layers or not all(layer.kept_gates for layer in self.layers.values()):
             raise AdapterError("No gate weights were captured. Run the model inside the context first.")
-        found = [gates.pop() for gates in kept]
-        return torch.stack([gates.unsqueeze(0) if gates.dim() == 2 else gates for gates in found])
+        found = {name: layer.kept_gates.pop() for name, layer in self.layers.items()}
+        return {name: gates.unsqueeze(0) if gates.dim() == 2 else gates for name, gates in found.items()}
+
+    def take_means(self) -> dict[str, list[float]]:
+        """Mean gates of every layer over the tokens of the last pass that are not padding, and forget them.
+
+        Raises:
+            AdapterError: When no forward pass has happened since the last call.
+        """
+        masks = {name: layer.kept_real for name, layer in self.layers.items()}
+        means = []
+        for name, gates in self.take_each().items():
+            real = masks[name]
+            tokens = gates.flatten(0, -2) if real is None else gates[real.view(gates.shape[:-1])]  # (tokens, experts)
+            means.append(tokens.mean(0))
+        return {name: mean.tolist() for name, mean in zip(self.names, torch.stack(means).cpu(), strict=True)}
 
 
 @contextmanager
@@ -125,7 +184,7 @@ def override_experts(
     try:
         for name, changes in plan.items():
             layer = layers[name]
-            count = max(layer.num_experts[key] for key in layer.active_adapters)
+            count = max(layer.num_experts[key] for key in layer.active_adapters if key in layer.num_experts)
             forced = force.get(name) if isinstance(force, dict) else force
             _check_experts([*changes, *([] if forced is None else [forced])], count)
             row = torch.ones(count)
