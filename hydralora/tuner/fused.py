@@ -135,9 +135,7 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
         return _run(layer, x.to(dtype), name, start, tuple(parts), plan)
 
 
-def _run(
-    layer: HydraLoraLinear, x: Tensor, name: str, start: Tensor | None, weights: Any, plan: Plan
-) -> Tensor:
+def _run(layer: HydraLoraLinear, x: Tensor, name: str, start: Tensor | None, weights: Any, plan: Plan) -> Tensor:
     gates = layer.room_for_gates(x, plan.heads) if layer.keeps(name) else None
     if torch.is_grad_enabled():
         return RoutedLinear.apply(x, start, *weights, plan, gates)

@@ -39,6 +39,12 @@ def gate_layers(model: nn.Module, adapter: str | None = None) -> dict[str, Hydra
     return by_adapter.get(adapter, {}) if adapter is not None else next(iter(by_adapter.values()), {})
 
 
+def whose(layer: HydraLoraLinear, adapter: str | None = None) -> str:
+    """The adapter of a layer of ``gate_layers`` whose gates are meant."""
+    routed = [name for name in layer.active_adapters if name in layer.hydralora_A]
+    return adapter or next(name for name in routed if layer.fixed_gates(name) is None)
+
+
 def can_cache(model: nn.Module) -> bool:
     """Whether ``generate`` may keep keys and values: not where a router pools over all earlier tokens."""
     pools = getattr(getattr(model, "base_model", None), "pools", None)
@@ -78,7 +84,7 @@ class GateCapture:
 
     def __enter__(self) -> GateCapture:
         for layer in self.layers.values():
-            layer.capture, layer.captured = True, self._whose(layer)
+            layer.capture, layer.captured = True, whose(layer, self.adapter)
         self.forget()
         return self
 
@@ -87,11 +93,6 @@ class GateCapture:
             layer.capture, layer.captured, layer.gate_row = False, None, None
         self.forget()
         self.rows = None
-
-    def _whose(self, layer: HydraLoraLinear) -> str:
-        """The adapter of a layer whose gates are kept."""
-        routed = [name for name in layer.active_adapters if name in layer.hydralora_A]
-        return self.adapter or next(name for name in routed if layer.fixed_gates(name) is None)
 
     def forget(self) -> None:
         """Drop what earlier passes left."""
@@ -109,7 +110,7 @@ class GateCapture:
         if not layers:
             return None
         if rows is None:
-            counts = [layer.num_experts[self._whose(layer)] for layer in layers]
+            counts = [layer.num_experts[whose(layer, self.adapter)] for layer in layers]
             rows = torch.zeros(len(layers), 1, max(counts), device=next(layers[0].hydralora_B.parameters()).device)
         self.rows = rows
         for layer, row in zip(layers, rows, strict=True):
@@ -164,6 +165,7 @@ def override_experts(
     model: nn.Module,
     factors: dict[int, float] | dict[str, dict[int, float]],
     force: int | dict[str, int] | None = None,
+    adapter: str | None = None,
 ) -> Iterator[None]:
     """Multiply gate weights of experts inside the context: 0 mutes, 1 leaves, 2 doubles.
 
@@ -173,30 +175,32 @@ def override_experts(
         factors: ``{expert: factor}`` for every layer, or ``{layer name: {expert: factor}}``.
         force: Let this expert alone speak, with gate weight 1, in every layer (or in the layers
             named in ``factors``); or ``{layer name: expert}``.
+        adapter: Whose experts; needed where several routed adapters are at work.
 
     Raises:
-        AdapterError: When an expert or a layer does not exist.
+        AdapterError: When an expert or a layer does not exist, or it is not told whose experts are meant.
     """
-    layers = gate_layers(model)
+    layers = gate_layers(model, adapter)
     plan = _plan(layers, factors)
     if isinstance(force, dict):
         plan = {**{name: {} for name in _known(layers, force)}, **plan}
     try:
         for name, changes in plan.items():
             layer = layers[name]
-            count = max(layer.num_experts[key] for key in layer.active_adapters if key in layer.num_experts)
+            layer.changed = whose(layer, adapter)
+            count = layer.num_experts[layer.changed]
             forced = force.get(name) if isinstance(force, dict) else force
             _check_experts([*changes, *([] if forced is None else [forced])], count)
             row = torch.ones(count)
             for expert, factor in changes.items():
                 row[expert] = factor
-            layer.factors = row.to(next(layer.hydralora_B[layer.active_adapters[0]].parameters()).device)
+            layer.factors = row.to(next(layer.hydralora_B[layer.changed].parameters()).device)
             layer.forced = forced
             layer.change = _as_change(layer.factors, forced)
         yield
     finally:
         for layer in layers.values():
-            layer.factors, layer.forced, layer.change = None, None, None
+            layer.factors, layer.forced, layer.change, layer.changed = None, None, None, None
 
 
 def _as_change(factors: Tensor, forced: int | None) -> Tensor:

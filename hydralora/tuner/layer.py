@@ -19,6 +19,7 @@ from hydralora.tuner import fused
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.gating import GATES
 from hydralora.tuner.merging import Merges
+from hydralora.tuner.mixed import add_updates
 from hydralora.tuner.passes import Pass, Routed
 from hydralora.tuner.register import register_when_ready
 
@@ -72,6 +73,7 @@ class HydraLoraLinear(nn.Module, Merges):
         self.factors: Tensor | None = None  # (N,) set by `override_experts`
         self.forced: int | None = None
         self.change: Tensor | None = None  # (2, N): both of these as a factor and a summand of every gate
+        self.changed: str | None = None  # the adapter whose gates they change; None for all
         self.choice: Tensor | None = None  # (batch,) head of each example, -1 for none; of `choose_heads`
         base = self.get_base_layer()
         if isinstance(base, Conv1D):
@@ -139,18 +141,25 @@ class HydraLoraLinear(nn.Module, Merges):
         if self.disable_adapters and self.merged:
             self.unmerge()
         plain = not (self.disable_adapters or self.merged)
-        names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
+        mixed = None if self.disable_adapters else self.now.mixed
+        names = [name for name in self.active_adapters if name in self.hydralora_A] if plain and not mixed else []
         plan = fused.usable(self, x, names[0]) if len(names) == 1 and not (args or kwargs) else None
         if plan is not None and fused.is_frozen(self.base_layer, fused.type_of(x)):
             return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
         if plan is not None and result.dtype == fused.type_of(x):
             return fused.run(self, x, names[0], plan, result)
+        if mixed:
+            return add_updates(self, x, result, mixed)
         for name in names:
-            heads = self.hydralora_B[name]
-            narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
-            result = result + (heads(narrow) * self.scaling[name]).to(result.dtype)
+            result = result + self.update_of(x, name, result.dtype)
         return result
+
+    def update_of(self, x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+        """``s B (g (x) A x)`` ``(..., out)`` of one adapter, in the type asked for."""
+        heads = self.hydralora_B[name]
+        narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
+        return (heads(narrow) * self.scaling[name]).to(dtype)
 
     def room_for_gates(self, x: Tensor, count: int) -> Tensor:
         """Where a forward pass writes its gates, ``(tokens, N)`` in float32 or wider."""
@@ -226,9 +235,10 @@ class HydraLoraLinear(nn.Module, Merges):
             return None
         if config.head_mask and not self.training:
             gates = self._silence(gates, hidden, name)
-        if self.forced is not None:
+        changes = self.changed in (None, name)
+        if self.forced is not None and changes:
             gates = torch.zeros_like(gates).index_fill(-1, torch.tensor(self.forced, device=x.device), 1.0)
-        if self.factors is not None:
+        if self.factors is not None and changes:
             gates = gates * self.factors.to(gates)
         if self.keeps(name):
             self.keep_gates(gates.detach())

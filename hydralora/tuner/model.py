@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -12,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from hydralora.errors import AdapterError
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.layer import HydraLoraLinear
+from hydralora.tuner.mixed import mixed_batch
 from hydralora.tuner.passes import pools, watch
 from hydralora.tuner.register import register_when_ready
 
@@ -63,6 +66,14 @@ class HydraLoraModel(BaseTuner):
     def pools(self) -> bool:
         """Whether a router at work pools over tokens, which no key-value cache allows."""
         return pools(self.model)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """PEFT runs every pass inside; with ``adapter_names`` each example has an adapter of its own."""
+        names = kwargs.get("adapter_names")
+        inside = mixed_batch(self.model, set(self.peft_config), names, kwargs.get("num_beams") or 1) if names else None
+        with inside or nullcontext():
+            yield
 
     def _check_merge_allowed(self) -> None:
         """Refuse before any weight is touched: a router decides per token, or the base is quantised."""

@@ -45,6 +45,8 @@ class Pass:
         self.given: dict[str, Any] = {}
         self.is_seq2seq = False
         self.may_pool = False  # some adapter has a router that pools over tokens
+        self.mixed: list[str] | None = None  # an adapter for each example, of `mixed_batch`
+        self.beams = 1
         self.recording = False  # routers keep what they decide
         self.lost_gradient = False  # a router was called without gradients inside a pass that has some
         self.routed: list[Routed] = []
@@ -61,6 +63,12 @@ class Pass:
         if self.recording:
             self.lost_gradient = self.lost_gradient or not torch.is_grad_enabled()
             self.routed.append(routed)
+
+    def check_mixed(self) -> None:
+        """Refuse another number of adapters than of examples."""
+        names, shape = self.mixed or [], self.shape("")
+        if shape is not None and shape[0] not in (len(names), len(names) * self.beams):
+            raise AdapterError(f"There are {len(names)} `adapter_names` for {shape[0]} examples. Name one for each.")
 
     def shape(self, layer: str) -> tuple[int, int] | None:
         """Batch and tokens of what the layer called ``layer`` reads; None where the model was not told ids."""
@@ -156,6 +164,8 @@ class Watch:
         if self.now.owed is not None:
             _say_lost()
         self.now.begin(given, is_seq2seq(model), model.training and torch.is_grad_enabled())
+        if self.now.mixed is not None:
+            self.now.check_mixed()
         if self.now.may_pool:
             _refuse_cache(model, passed)
 
