@@ -39,6 +39,9 @@ Layers = dict[str, dict[str, Tensor]]  # parts by layer: "A", "route", "B0", "B1
 def import_authors_adapter(folder: Path, out: Path, *, alpha: float | None = None) -> HydraLoraConfig:
     """Convert the adapter in ``folder`` and save it in ``out``, from where PEFT loads it as ours.
 
+    R-LoRA's code, which names its weights alike, trains with ``lora_alpha / sqrt(r)`` and does not save that; where
+    ``adapter_config.json`` says ``use_rslora`` it is taken over.
+
     Args:
         alpha: Numerator of the scaling, where there is no ``adapter_config.json`` that says it.
 
@@ -73,6 +76,7 @@ def import_authors_adapter(folder: Path, out: Path, *, alpha: float | None = Non
         num_experts=heads,
         lora_alpha=float(alpha),
         lora_dropout=float(stated.get("lora_dropout", 0.0)),
+        use_rslora=bool(stated.get("use_rslora", False)),
         router_input="x",
         target_modules=sorted(layers),
         task_type="CAUSAL_LM",

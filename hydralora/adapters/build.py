@@ -33,6 +33,7 @@ from hydralora.errors import AdapterError, first_line
 from hydralora.methods import METHODS, HubOptions, MethodOptions
 from hydralora.results import AdapterFacts
 from hydralora.tuner.config import HydraLoraConfig
+from hydralora.tuner.passes import is_seq2seq
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,12 @@ def adapter_config(
         check_rank(model, values["target_modules"], max(values[name] for name in RANKS if name in values))
     if tuner == "ADALORA":
         values |= pruning_schedule(steps)
-    return CONFIGS[tuner](**values, **METHODS[method].fixed, task_type="CAUSAL_LM")
+    return CONFIGS[tuner](**values, **METHODS[method].fixed, task_type=task_type(model))
+
+
+def task_type(model: nn.Module) -> str:
+    """PEFT's word for what a model does: it goes on with a text, or reads one and writes another."""
+    return "SEQ_2_SEQ_LM" if is_seq2seq(model) else "CAUSAL_LM"
 
 
 CONFIGS: dict[str, type[PeftConfig]] = {

@@ -52,7 +52,7 @@ def export_lora(model: Any, folder: Path, gates: Gates) -> None:
         rank_pattern=other,
         alpha_pattern=other,
         lora_dropout=0.0,
-        task_type="CAUSAL_LM",
+        task_type=model.peft_config[name].task_type,
         inference_mode=True,
         fan_in_fan_out=isinstance(layers[0].get_base_layer(), Conv1D),
         base_model_name_or_path=model.peft_config[name].base_model_name_or_path,

@@ -75,7 +75,7 @@ class AdapterTrainer(Trainer):
         """Called once before the first step; a method may look at the data or the model."""
 
     def auxiliary_loss(self, model: torch.nn.Module) -> Tensor | None:
-        """The extra loss the adapter asks for (balance, orthogonality), or None."""
+        """The extra loss that the adapter asks for and the model has not added itself (orthogonality), or None."""
         compute = getattr(getattr(model, "base_model", None), "auxiliary_loss", None)
         return compute() if callable(compute) else None
 
@@ -99,7 +99,7 @@ class AdapterTrainer(Trainer):
     def compute_loss(  # type: ignore[no-untyped-def]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ):
-        """Mean loss per answer token, plus the tuner's auxiliary loss while training."""
+        """Mean loss per answer token; while training with the auxiliary losses, which a routed model adds itself."""
         recording = model.training and self._records_gates()
         if model.training:
             self.tokens_seen += int(inputs["attention_mask"].sum())
@@ -108,7 +108,7 @@ class AdapterTrainer(Trainer):
                 model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
             )
             if recording and capture.names:
-                self.gate_means = mean_gates(capture, inputs["attention_mask"])
+                self.gate_means = capture.take_means()
         # Several processes wrap the model; the tuner is inside.
         extra = self.auxiliary_loss(self.accelerator.unwrap_model(model)) if model.training else None
         if not model.training:
@@ -140,14 +140,6 @@ class AdapterTrainer(Trainer):
 
     def _records_gates(self) -> bool:
         return bool(self.gate_every) and (self.state.global_step + 1) % self.gate_every == 0
-
-
-def mean_gates(capture: GateCapture, mask: Tensor) -> dict[str, list[float]]:
-    """Mean gate weights per layer over the tokens that are not padding, each of length N."""
-    gates = capture.take()  # (layers, batch, tokens, experts)
-    weight = mask[None, :, :, None].to(gates)  # (1, batch, tokens, 1)
-    means = (gates * weight).sum((1, 2)) / weight.sum((1, 2))  # (layers, experts)
-    return {name: row for name, row in zip(capture.names, means.cpu().tolist(), strict=True)}
 
 
 class StepReporter(TrainerCallback):

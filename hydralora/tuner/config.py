@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -9,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
+from peft.utils.other import get_pattern_key
 from peft.utils.peft_types import PeftType
 
 from hydralora.bounds import LARGEST_SCALE
 from hydralora.errors import AdapterError
 from hydralora.plain import shown
 from hydralora.tuner.gating import GATES
+from hydralora.tuner.losses import LossWeights
 from hydralora.tuner.register import register_when_ready
 
 ROUTER_INPUTS = ("x", "Ax", "pooled")
@@ -162,7 +166,15 @@ class HydraLoraConfig(PeftConfig):
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Write ``adapter_config.json``, and into the model card how PEFT is made to know this adapter's type."""
         super().save_pretrained(save_directory, **kwargs)
-        tell_how_to_load(Path(save_directory) / "README.md")
+        folder = Path(save_directory)
+        if self.rank_pattern or self.alpha_pattern:
+            _keep_order(folder / "adapter_config.json", self)
+        tell_how_to_load(folder / "README.md", self)
+
+    @property
+    def losses(self) -> LossWeights:
+        """How much each auxiliary loss of the router counts."""
+        return LossWeights(balance=self.balance_weight)
 
     def scaling(self, name: str, rank: int) -> float:
         """``alpha / r`` (or ``alpha / sqrt(r)``) of the layer called ``name``."""
@@ -170,7 +182,7 @@ class HydraLoraConfig(PeftConfig):
         return alpha / rank**0.5 if self.use_rslora else alpha / rank
 
     def rank(self, name: str) -> int:
-        """Rank of the layer called ``name``."""
+        """Rank of the layer called ``name``: of the first pattern that matches its end, as PEFT's LoRA has it."""
         return int(_by_pattern(self.rank_pattern, name, self.r))
 
 
@@ -188,12 +200,22 @@ model = PeftModel.from_pretrained(base_model, "folder of this adapter")
 ```
 """
 
+SCALE = """
+Its update is scaled by `lora_alpha` over {by}: `lora_alpha` {alpha:g}, `r` {r}, scale {scale:.6g}.
+"""
 
-def tell_how_to_load(card: Path) -> None:
+
+def tell_how_to_load(card: Path, config: HydraLoraConfig) -> None:
     """Add to a model card, once, how this adapter is loaded; PEFT itself runs no code of ours before it has failed."""
     text = card.read_text("utf-8") if card.exists() else ""
     if LOADING.strip() not in text:
-        card.write_text(text.rstrip("\n") + "\n" + LOADING if text else LOADING.lstrip("\n"), "utf-8")
+        added = LOADING + SCALE.format(
+            by="the root of `r`" if config.use_rslora else "`r`",
+            alpha=config.lora_alpha,
+            r=config.r,
+            scale=config.scaling("", config.r),
+        )
+        card.write_text(text.rstrip("\n") + "\n" + added if text else added.lstrip("\n"), "utf-8")
 
 
 def _check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
@@ -205,10 +227,22 @@ def _check_number(name: str, value: Any, low: float, high: float, *, whole: bool
         raise AdapterError(f"`{name}` must be {what} from {low:,} to {high:,}, got {shown(value)}.")
 
 
-def _by_pattern(pattern: dict[str, int] | dict[str, float], name: str, default: float) -> float:
-    """The value of the longest pattern key that ``name`` ends with, else the default."""
-    keys = [key for key in pattern if name == key or name.endswith(f".{key}")]
-    return pattern[max(keys, key=len)] if keys else default
+def _by_pattern(patterns: dict[str, int] | dict[str, float], name: str, default: float) -> float:
+    """The value of the first key that the end of ``name`` is matched by, as a regular expression; else the default."""
+    try:
+        return patterns.get(get_pattern_key(list(patterns), name), default)
+    except re.error as error:
+        raise AdapterError(
+            f"A key of `rank_pattern` or `alpha_pattern` is no regular expression ({error}): {shown(list(patterns))}. "
+            "Write names of layers, or expressions for the ends of their names."
+        ) from error
+
+
+def _keep_order(path: Path, config: HydraLoraConfig) -> None:
+    """Write the patterns as they are ordered, since the first that matches counts; PEFT's file has them by name."""
+    values = json.loads(path.read_text("utf-8"))
+    values |= {name: dict(getattr(config, name)) for name in ("rank_pattern", "alpha_pattern")}
+    path.write_text(json.dumps(values, indent=2), "utf-8")
 
 
 register_when_ready()

@@ -57,7 +57,7 @@ def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
     plan, options = layer.plans[name], layer.options[name]
     if plan is None or (layer.change is not None and (torch.is_grad_enabled() or not plan.router_input)):
         return None
-    if (options.lora_dropout or options.balance_weight) if layer.training else options.head_mask:
+    if (options.lora_dropout or options.losses.any) if layer.training else options.head_mask:
         return None
     if layer.capture and not plan.router_input:
         return None
@@ -128,15 +128,15 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
         up._parameters["weight"],
     )
     if not torch.is_autocast_enabled(x.device.type):
-        return _run(layer, x, start, weights, plan)
+        return _run(layer, x, name, start, weights, plan)
     dtype = type_of(x)  # casts have gradients, so each weight gets its gradient in its own type
     parts = [None if part is None else part.to(dtype) for part in weights]
     with torch.autocast(x.device.type, enabled=False):
-        return _run(layer, x.to(dtype), start, tuple(parts), plan)
+        return _run(layer, x.to(dtype), name, start, tuple(parts), plan)
 
 
-def _run(layer: HydraLoraLinear, x: Tensor, start: Tensor | None, weights: Any, plan: Plan) -> Tensor:
-    gates = layer.room_for_gates(x, plan.heads) if layer.capture else None
+def _run(layer: HydraLoraLinear, x: Tensor, name: str, start: Tensor | None, weights: Any, plan: Plan) -> Tensor:
+    gates = layer.room_for_gates(x, plan.heads) if layer.keeps(name) else None
     if torch.is_grad_enabled():
         return RoutedLinear.apply(x, start, *weights, plan, gates)
     weight, bias, a, router, b = weights

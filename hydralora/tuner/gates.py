@@ -13,14 +13,36 @@ from hydralora.errors import AdapterError
 from hydralora.tuner.layer import HydraLoraLinear
 
 
-def gate_layers(model: nn.Module) -> dict[str, HydraLoraLinear]:
-    """The layers of the active adapter whose gates are not fixed (a router, or heads by task), in model order."""
-    return {
-        module.name: module
-        for module in model.modules()
-        if isinstance(module, HydraLoraLinear)
-        and any(module.fixed_gates(name) is None for name in module.active_adapters if name in module.hydralora_A)
-    }
+def gate_layers(model: nn.Module, adapter: str | None = None) -> dict[str, HydraLoraLinear]:
+    """The layers whose gates are not fixed (a router, or heads by task), in model order.
+
+    Args:
+        adapter: The adapter that is meant; without it the one that is at work.
+
+    Raises:
+        AdapterError: When several routed adapters are at work and none was named, or the one named is not at work.
+    """
+    layers = [module for module in model.modules() if isinstance(module, HydraLoraLinear)]
+    by_adapter: dict[str, dict[str, HydraLoraLinear]] = {}
+    for layer in layers:
+        for name in layer.active_adapters:
+            if name in layer.hydralora_A and layer.fixed_gates(name) is None:
+                by_adapter.setdefault(name, {})[layer.name] = layer
+    if adapter is not None and layers and not any(adapter in layer.active_adapters for layer in layers):
+        working = ", ".join(sorted({name for layer in layers for name in layer.active_adapters})) or "none"
+        raise AdapterError(f"Adapter '{adapter}' is not at work; at work: {working}. Call `set_adapter` first.")
+    if adapter is None and len(by_adapter) > 1:
+        raise AdapterError(
+            f"{len(by_adapter)} adapters with gates are at work: {', '.join(by_adapter)}. Say which one is meant by "
+            "`adapter`."
+        )
+    return by_adapter.get(adapter, {}) if adapter is not None else next(iter(by_adapter.values()), {})
+
+
+def whose(layer: HydraLoraLinear, adapter: str | None = None) -> str:
+    """The adapter of a layer of ``gate_layers`` whose gates are meant."""
+    routed = [name for name in layer.active_adapters if name in layer.hydralora_A]
+    return adapter or next(name for name in routed if layer.fixed_gates(name) is None)
 
 
 def can_cache(model: nn.Module) -> bool:
@@ -44,22 +66,31 @@ class GateCapture:
 
     The layer writes the gates it has just used into a buffer, so nothing is computed twice and
     what is shown is what was used.
+
+    Args:
+        model: A model with an adapter.
+        enabled: False records nothing.
+        adapter: Whose gates; needed where several routed adapters are at work.
+
+    Raises:
+        AdapterError: When it is not told whose gates are meant, and there are several.
     """
 
-    def __init__(self, model: nn.Module, enabled: bool = True) -> None:
-        self.layers = gate_layers(model) if enabled else {}
+    def __init__(self, model: nn.Module, enabled: bool = True, adapter: str | None = None) -> None:
+        self.layers = gate_layers(model, adapter) if enabled else {}
         self.names = list(self.layers)
+        self.adapter = adapter
         self.rows: Tensor | None = None  # (layers, 1, experts), of `reserve`
 
     def __enter__(self) -> GateCapture:
         for layer in self.layers.values():
-            layer.capture = True
+            layer.capture, layer.captured = True, whose(layer, self.adapter)
         self.forget()
         return self
 
     def __exit__(self, *error: object) -> None:
         for layer in self.layers.values():
-            layer.capture, layer.gate_row = False, None
+            layer.capture, layer.captured, layer.gate_row = False, None, None
         self.forget()
         self.rows = None
 
@@ -67,6 +98,7 @@ class GateCapture:
         """Drop what earlier passes left."""
         for layer in self.layers.values():
             layer.kept_gates.clear()
+            layer.kept_real = None
 
     def reserve(self, rows: Tensor | None = None) -> Tensor | None:
         """Let passes over one token write their gates into one buffer that stays in place, as a CUDA graph needs it.
@@ -78,7 +110,7 @@ class GateCapture:
         if not layers:
             return None
         if rows is None:
-            counts = [max(layer.num_experts[name] for name in layer.active_adapters) for layer in layers]
+            counts = [layer.num_experts[whose(layer, self.adapter)] for layer in layers]
             rows = torch.zeros(len(layers), 1, max(counts), device=next(layers[0].hydralora_B.parameters()).device)
         self.rows = rows
         for layer, row in zip(layers, rows, strict=True):
@@ -91,13 +123,41 @@ class GateCapture:
         Raises:
             AdapterError: When no forward pass has happened since the last call.
         """
-        kept = [layer.kept_gates for layer in self.layers.values()]
-        if self.rows is not None and not any(kept):
+        if self.rows is not None and not any(layer.kept_gates for layer in self.layers.values()):
             return self.rows.unsqueeze(1).clone()
-        if not kept or not all(kept):
+        found = self.take_each()
+        shapes = {tuple(gates.shape) for gates in found.values()}
+        if len(shapes) > 1:
+            raise AdapterError(
+                f"Layers saw gates of different shapes ({', '.join(map(str, sorted(shapes)))}), as in a model that reads "
+                "one text and writes another. Take them one by one with `take_each`."
+            )
+        return torch.stack(list(found.values()))
+
+    def take_each(self) -> dict[str, Tensor]:
+        """Gates of the last forward pass by layer, each ``(batch, tokens, experts)``, and forget them.
+
+        Raises:
+            AdapterError: When no forward pass has happened since the last call.
+        """
+        if not self.layers or not all(layer.kept_gates for layer in self.layers.values()):
             raise AdapterError("No gate weights were captured. Run the model inside the context first.")
-        found = [gates.pop() for gates in kept]
-        return torch.stack([gates.unsqueeze(0) if gates.dim() == 2 else gates for gates in found])
+        found = {name: layer.kept_gates.pop() for name, layer in self.layers.items()}
+        return {name: gates.unsqueeze(0) if gates.dim() == 2 else gates for name, gates in found.items()}
+
+    def take_means(self) -> dict[str, list[float]]:
+        """Mean gates of every layer over the tokens of the last pass that are not padding, and forget them.
+
+        Raises:
+            AdapterError: When no forward pass has happened since the last call.
+        """
+        masks = {name: layer.kept_real for name, layer in self.layers.items()}
+        means = []
+        for name, gates in self.take_each().items():
+            real = masks[name]
+            tokens = gates.flatten(0, -2) if real is None else gates[real.view(gates.shape[:-1])]  # (tokens, experts)
+            means.append(tokens.mean(0))
+        return {name: mean.tolist() for name, mean in zip(self.names, torch.stack(means).cpu(), strict=True)}
 
 
 @contextmanager
@@ -105,6 +165,7 @@ def override_experts(
     model: nn.Module,
     factors: dict[int, float] | dict[str, dict[int, float]],
     force: int | dict[str, int] | None = None,
+    adapter: str | None = None,
 ) -> Iterator[None]:
     """Multiply gate weights of experts inside the context: 0 mutes, 1 leaves, 2 doubles.
 
@@ -114,30 +175,32 @@ def override_experts(
         factors: ``{expert: factor}`` for every layer, or ``{layer name: {expert: factor}}``.
         force: Let this expert alone speak, with gate weight 1, in every layer (or in the layers
             named in ``factors``); or ``{layer name: expert}``.
+        adapter: Whose experts; needed where several routed adapters are at work.
 
     Raises:
-        AdapterError: When an expert or a layer does not exist.
+        AdapterError: When an expert or a layer does not exist, or it is not told whose experts are meant.
     """
-    layers = gate_layers(model)
+    layers = gate_layers(model, adapter)
     plan = _plan(layers, factors)
     if isinstance(force, dict):
         plan = {**{name: {} for name in _known(layers, force)}, **plan}
     try:
         for name, changes in plan.items():
             layer = layers[name]
-            count = max(layer.num_experts[key] for key in layer.active_adapters)
+            layer.changed = whose(layer, adapter)
+            count = layer.num_experts[layer.changed]
             forced = force.get(name) if isinstance(force, dict) else force
             _check_experts([*changes, *([] if forced is None else [forced])], count)
             row = torch.ones(count)
             for expert, factor in changes.items():
                 row[expert] = factor
-            layer.factors = row.to(next(layer.hydralora_B[layer.active_adapters[0]].parameters()).device)
+            layer.factors = row.to(next(layer.hydralora_B[layer.changed].parameters()).device)
             layer.forced = forced
             layer.change = _as_change(layer.factors, forced)
         yield
     finally:
         for layer in layers.values():
-            layer.factors, layer.forced, layer.change = None, None, None
+            layer.factors, layer.forced, layer.change, layer.changed = None, None, None, None
 
 
 def _as_change(factors: Tensor, forced: int | None) -> Tensor:

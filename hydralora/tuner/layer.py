@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -19,10 +18,13 @@ from hydralora.errors import AdapterError
 from hydralora.tuner import fused
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.gating import GATES
+from hydralora.tuner.merging import Merges
+from hydralora.tuner.mixed import add_updates
+from hydralora.tuner.passes import Pass, Routed
 from hydralora.tuner.register import register_when_ready
 
 
-class HydraLoraLinear(nn.Module, BaseTunerLayer):
+class HydraLoraLinear(nn.Module, Merges):
     """``y = W0 x + s * sum_i g_i(x) B_i A x``, gates per token.
 
     Stored per adapter, as ``nn.Linear`` without bias:
@@ -39,9 +41,16 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
     other_param_names = ("r", "num_experts", "scaling", "options", "plans", "hydralora_dropout")
 
     def __init__(
-        self, base_layer: nn.Module, adapter_name: str, name: str, config: HydraLoraConfig, **kwargs: Any
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        name: str,
+        config: HydraLoraConfig,
+        now: Pass | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__()
+        self.now = now or Pass()  # what the layers of a model share about the pass that is going on
         self.base_layer = base_layer
         self.name = name
         self.r: dict[str, int] = {}
@@ -56,15 +65,16 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self.capture = False
+        self.captured: str | None = None  # the adapter whose gates are kept; None for the one at work
         # Gates (..., N) float32 of the last forward; a list, since setting a module's attribute is slow.
         self.kept_gates: list[Tensor] = []
+        self.kept_real: Tensor | None = None  # which of their tokens are no padding
         self.gate_row: Tensor | None = None  # (1, N) float32: where one token's gates go, of `GateCapture.reserve`
-        self.balance: Tensor | None = None  # scalar with gradient, of the last training forward
         self.factors: Tensor | None = None  # (N,) set by `override_experts`
         self.forced: int | None = None
         self.change: Tensor | None = None  # (2, N): both of these as a factor and a summand of every gate
+        self.changed: str | None = None  # the adapter whose gates they change; None for all
         self.choice: Tensor | None = None  # (batch,) head of each example, -1 for none; of `choose_heads`
-        self.real: Tensor | None = None  # (batch, tokens) 0 for padding, where the tuner knows it
         base = self.get_base_layer()
         if isinstance(base, Conv1D):
             self.in_features, self.out_features = base.weight.shape
@@ -131,18 +141,25 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         if self.disable_adapters and self.merged:
             self.unmerge()
         plain = not (self.disable_adapters or self.merged)
-        names = [name for name in self.active_adapters if name in self.hydralora_A] if plain else []
+        mixed = None if self.disable_adapters else self.now.mixed
+        names = [name for name in self.active_adapters if name in self.hydralora_A] if plain and not mixed else []
         plan = fused.usable(self, x, names[0]) if len(names) == 1 and not (args or kwargs) else None
         if plan is not None and fused.is_frozen(self.base_layer, fused.type_of(x)):
             return fused.run(self, x, names[0], plan, None)
         result = self.base_layer(x, *args, **kwargs)
         if plan is not None and result.dtype == fused.type_of(x):
             return fused.run(self, x, names[0], plan, result)
+        if mixed:
+            return add_updates(self, x, result, mixed)
         for name in names:
-            heads = self.hydralora_B[name]
-            narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
-            result = result + (heads(narrow) * self.scaling[name]).to(result.dtype)
+            result = result + self.update_of(x, name, result.dtype)
         return result
+
+    def update_of(self, x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+        """``s B (g (x) A x)`` ``(..., out)`` of one adapter, in the type asked for."""
+        heads = self.hydralora_B[name]
+        narrow = self._gated(self._cast_input_dtype(x, heads.weight.dtype), name)
+        return (heads(narrow) * self.scaling[name]).to(dtype)
 
     def room_for_gates(self, x: Tensor, count: int) -> Tensor:
         """Where a forward pass writes its gates, ``(tokens, N)`` in float32 or wider."""
@@ -159,7 +176,22 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             self.gate_row.copy_(gates.view_as(self.gate_row))
         else:
             self.kept_gates.clear()
-            self.kept_gates.append(gates)
+            self.kept_gates.append(self._by_row(gates))
+            self.kept_real = self.now.real(self.name, self.kept_gates[0].shape[:-1])
+
+    def keeps(self, name: str) -> bool:
+        """Whether the gates of this adapter are to be kept."""
+        return self.capture and self.captured in (None, name)
+
+    def _by_row(self, values: Tensor) -> Tensor:
+        """``(batch tokens, ...)`` as ``(batch, tokens, ...)``, where a model flattens its tokens before this layer."""
+        shape = self.now.shape(self.name) if values.dim() == 2 else None
+        return values.unflatten(0, shape) if shape is not None and shape[0] * shape[1] == len(values) else values
+
+    def pools(self) -> bool:
+        """Whether a router at work here reads all earlier tokens."""
+        names = [] if self.disable_adapters else self.active_adapters
+        return any(name in self.hydralora_router and self.options[name].router_input == "pooled" for name in names)
 
     def _gated(self, x: Tensor, name: str) -> Tensor:
         """``u = g (x) A x`` ``(..., N r)``: every head's share of the narrow product."""
@@ -190,9 +222,8 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             seen = self._pooled(hidden) if config.router_input == "pooled" else hidden
             logits = router(x if config.router_input == "x" else seen)
             gates = GATES[config.gate](logits)
-            if config.balance_weight and self.training:
-                mean = gates.reshape(-1, count).mean(0)
-                self.balance = count * mean.square().sum() - 1.0
+            if self.training and config.losses.any:
+                self.now.record(Routed(name, logits, gates, self.now.real(self.name, x.shape[:-1]), config.losses))
         elif config.combine == "hard" and count > 1:
             gates = self._chosen(x, count)
         elif config.combine == "mean" or (config.combine == "router" and count > 1):
@@ -204,11 +235,12 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
             return None
         if config.head_mask and not self.training:
             gates = self._silence(gates, hidden, name)
-        if self.forced is not None:
+        changes = self.changed in (None, name)
+        if self.forced is not None and changes:
             gates = torch.zeros_like(gates).index_fill(-1, torch.tensor(self.forced, device=x.device), 1.0)
-        if self.factors is not None:
+        if self.factors is not None and changes:
             gates = gates * self.factors.to(gates)
-        if self.capture:
+        if self.keeps(name):
             self.keep_gates(gates.detach())
         return gates.to(hidden.dtype)
 
@@ -226,19 +258,23 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         return torch.where(choice < 0, equal, (torch.arange(count, device=x.device) == choice).float())
 
     def _pooled(self, hidden: Tensor) -> Tensor:
-        """Mean of ``A x`` ``(batch, tokens, r)`` over the tokens so far, padding left out."""
-        if hidden.dim() < 3:
+        """Mean of ``A x`` over the tokens so far of a token's own sequence, padding left out; shaped as ``hidden``."""
+        rows = self._by_row(hidden)  # (batch, tokens, r)
+        if rows.dim() != 3:
             raise AdapterError(
                 f"Layer '{self.name}': a pooled router needs input (batch, tokens, features) to know where an "
                 "example begins, but this model flattens it. Use `router_input` x or Ax."
             )
-        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-        if self.real is None or self.real.shape != hidden.shape[:-1]:
-            count = torch.arange(1, hidden.shape[-2] + 1, device=hidden.device, dtype=torch.float32).unsqueeze(-1)
-        else:
-            real = self.real.to(wide).unsqueeze(-1)
-            wide, count = wide * real, real.cumsum(-2).clamp(min=1.0)
-        return (wide.cumsum(-2) / count).to(hidden.dtype)
+        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        real, starts = self.now.real(self.name, rows.shape[:-1]), self.now.starts(rows.shape[:-1])
+        weight = torch.ones_like(wide[..., :1]) if real is None else real.to(wide).unsqueeze(-1)
+        wide = wide * weight
+        sums, count = wide.cumsum(1), weight.cumsum(1)
+        if starts is not None:  # what came before the first token of its sequence is taken off again
+            first = starts.unsqueeze(-1)
+            sums = sums - (sums - wide).gather(1, first.expand_as(sums))
+            count = count - (count - weight).gather(1, first)
+        return (sums / count.clamp(min=1.0)).to(hidden.dtype).view_as(hidden)
 
     def _silence(self, gates: Tensor, hidden: Tensor, name: str) -> Tensor:
         """Gates ``(..., N)`` with masked heads at zero and their share given to the others."""
@@ -268,76 +304,6 @@ class HydraLoraLinear(nn.Module, BaseTunerLayer):
         products = torch.einsum("...ir,irjs,...js->...ij", h, gram, h)
         length = products.diagonal(dim1=-2, dim2=-1).clamp(min=1e-20).sqrt()
         return products / (length.unsqueeze(-1) * length.unsqueeze(-2))
-
-    def fixed_gates(self, name: str) -> list[float] | None:
-        """The N gate weights where they do not depend on the input, else None."""
-        config, count = self.options[name], self.num_experts[name]
-        if name in self.hydralora_router or (config.combine == "hard" and count > 1):
-            return None
-        return [1.0 / count if config.combine == "mean" else 1.0] * count
-
-    def get_delta_weight(self, adapter: str) -> Tensor:
-        """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.
-
-        Raises:
-            AdapterError: When a router decides per token, or an example's task; no single matrix equals that.
-        """
-        gates = self.fixed_gates(adapter)
-        if gates is None and self.options[adapter].combine == "hard":
-            raise AdapterError(
-                f"Layer '{self.name}' takes the head of an example's task, so no single weight equals it and it "
-                "cannot be merged. Export one plain LoRA for each task instead."
-            )
-        if gates is None:
-            raise AdapterError(
-                f"Layer '{self.name}' is routed per token, so no single weight equals it and it cannot "
-                "be merged. Export a plain-LoRA approximation instead; its gap is measured."
-            )
-        count, rank = self.num_experts[adapter], self.r[adapter]
-        a, b = self.hydralora_A[adapter].weight, self.hydralora_B[adapter].weight
-        weights = torch.tensor(gates, dtype=b.dtype, device=b.device).repeat_interleave(rank)
-        stacked = a.repeat(count, 1) if self.options[adapter].shared_a else a
-        return self.scaling[adapter] * ((b * weights) @ stacked)
-
-    def _delta_for_base(self, name: str) -> Tensor:
-        delta = self.get_delta_weight(name)
-        return delta.T if isinstance(self.get_base_layer(), Conv1D) else delta
-
-    def check_base_merges(self) -> None:
-        """Refuse a base weight that is not kept as numbers: adding to its codes would ruin it.
-
-        Raises:
-            AdapterError: Naming the layer and the type of its weight.
-        """
-        weight = self.get_base_layer().weight
-        if not weight.is_floating_point():
-            raise AdapterError(
-                f"Layer '{self.name}': the base weight is quantised ({weight.dtype}), so nothing can be added to it "
-                "exactly. Load the base unquantised, and merge there."
-            )
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the fixed updates of the adapters to the base weight.
-
-        Raises:
-            AdapterError: When the base is quantised, or a router decides per token.
-        """
-        self.check_base_merges()
-        for name in check_adapters_to_merge(self, adapter_names):
-            if name in self.hydralora_A:
-                weight = self.get_base_layer().weight
-                merged = weight.data + self._delta_for_base(name).to(weight.dtype)
-                if safe_merge and not torch.isfinite(merged).all():
-                    raise ValueError(f"Layer '{self.name}': merging adapter {name} gives NaN.")
-                weight.data = merged
-                self.merged_adapters.append(name)
-
-    def unmerge(self) -> None:
-        """Take merged updates off again."""
-        while self.merged_adapters:
-            name = self.merged_adapters.pop()
-            weight = self.get_base_layer().weight
-            weight.data -= self._delta_for_base(name).to(weight.dtype)
 
     def __repr__(self) -> str:
         return f"hydralora.{super().__repr__()}"

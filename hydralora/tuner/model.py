@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
-import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from transformers.pytorch_utils import Conv1D
 from hydralora.errors import AdapterError
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.layer import HydraLoraLinear
+from hydralora.tuner.mixed import mixed_batch
+from hydralora.tuner.passes import pools, watch
 from hydralora.tuner.register import register_when_ready
 
 
@@ -45,8 +47,8 @@ class HydraLoraModel(BaseTuner):
         current_key: str,
         **optional: Any,
     ) -> None:
-        if config.router_input == "pooled":
-            self._watch_tokens()
+        now = watch(self.model)
+        now.may_pool = now.may_pool or config.router_input == "pooled"
         if isinstance(target, HydraLoraLinear):
             target.update_layer(adapter_name, config)
             return
@@ -56,42 +58,22 @@ class HydraLoraModel(BaseTuner):
                 f"Layer '{current_key}' is a {type(base).__name__}; only linear layers can be adapted. "
                 "Name other target modules."
             )
-        layer = HydraLoraLinear(target, adapter_name, current_key, config)
+        layer = HydraLoraLinear(target, adapter_name, current_key, config, now)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
-    def _watch_tokens(self) -> None:
-        """See every call of the model: a layer alone knows neither padding nor a cache."""
-        if not getattr(self, "watched", False):
-            self.watched = True
-            self.model.register_forward_pre_hook(
-                lambda _, args, kwargs: self._note_tokens(args, kwargs), with_kwargs=True
-            )
-
     def pools(self) -> bool:
         """Whether a router at work pools over tokens, which no key-value cache allows."""
-        return any(
-            name in layer.hydralora_router and layer.options[name].router_input == "pooled"
-            for layer in self.routed_layers()
-            if not layer.disable_adapters
-            for name in layer.active_adapters
-        )
+        return pools(self.model)
 
-    def _note_tokens(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.pools():
-            return
-        given = inspect.signature(type(self.model).forward).bind_partial(self.model, *args, **kwargs).arguments
-        given |= given.pop("kwargs", {})
-        mask = given.get("attention_mask")
-        caches = [given[name] for name in ("cache", "past_key_values") if given.get(name) is not None]
-        if any(cache.get_seq_length() > 0 for cache in caches):
-            raise AdapterError(
-                "A pooled router reads every earlier token of an example, and a key-value cache holds none of them. "
-                "Generate with `use_cache=False`, or train with `router_input` x or Ax."
-            )
-        for layer in self.routed_layers():
-            layer.real = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """PEFT runs every pass inside; with ``adapter_names`` each example has an adapter of its own."""
+        names = kwargs.get("adapter_names")
+        inside = mixed_batch(self.model, set(self.peft_config), names, kwargs.get("num_beams") or 1) if names else None
+        with inside or nullcontext():
+            yield
 
     def _check_merge_allowed(self) -> None:
         """Refuse before any weight is touched: a router decides per token, or the base is quantised."""
@@ -107,23 +89,14 @@ class HydraLoraModel(BaseTuner):
         return [module for module in self.model.modules() if isinstance(module, HydraLoraLinear)]
 
     def auxiliary_loss(self) -> Tensor | None:
-        """``balance_weight`` times the mean balance loss of the layers, or None when it is off.
+        """The weighted losses of the routers that are still to be added to a loss, a scalar; None where there are none.
 
-        Raises:
-            AdapterError: When gradients cannot reach the gates (re-entrant checkpointing).
+        A model that is given labels adds them to its loss while it trains, so there is nothing left to add. One that
+        is not leaves them here for the loop that computes a loss of its own, until the next pass begins.
         """
-        weight = max(config.balance_weight for config in self.peft_config.values())
-        if not weight:
-            return None
-        losses = [layer.balance for layer in self.routed_layers() if layer.balance is not None]
-        if not losses:
-            return None
-        if torch.is_grad_enabled() and not losses[0].requires_grad:
-            raise AdapterError(
-                "The balance loss has no gradient under re-entrant gradient checkpointing. "
-                "Use `gradient_checkpointing_kwargs={'use_reentrant': False}`."
-            )
-        return weight * torch.stack(losses).mean()
+        now = watch(self.model)
+        owed, now.owed = now.owed, None
+        return owed
 
 
 register_when_ready()

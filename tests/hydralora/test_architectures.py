@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model
+from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, set_seed
 
 from hydralora import HydraLoraConfig, add_adapter, find_targets
+from hydralora.analysis.plain_lora import export_lora, uniform_gates
+from hydralora.config import parse_config
 from hydralora.errors import AdapterError
+from hydralora.training.train import train_adapter
 from tests.hydralora.conftest import randomise
+from tests.hydralora.test_train import Recorder
 
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": 40}
 LLAMA = {
@@ -164,7 +168,19 @@ def test_a_model_of_no_known_type_must_be_told_its_targets():
         get_peft_model(nn.Sequential(nn.Linear(4, 4)), HydraLoraConfig(r=2))
 
 
-def test_encoder_decoder_models_work_too():
+def test_default_training_goes_through_where_a_model_flattens_its_tokens(tokenizer, easy_corpus, tmp_path):
+    set_seed(0)
+    config = transformers.OPTConfig(**{**ARCHITECTURES["OPT"], "vocab_size": len(tokenizer)})
+    transformers.OPTForCausalLM(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    steps = Recorder()
+    train = {"max_steps": 2, "batch_size": 4, "gate_every": 1, "max_length": 24}
+    train_adapter(parse_config({"base": str(tmp_path / "base"), "train": train}), easy_corpus, tmp_path, on_step=steps)
+    gates = steps.values[2]["gates"]
+    assert len(gates) == 12 and all(sum(row) == pytest.approx(1.0, abs=1e-4) for row in gates.values())
+
+
+def make_t5() -> Any:
     set_seed(0)
     config = transformers.T5Config(
         vocab_size=40,
@@ -176,7 +192,29 @@ def test_encoder_decoder_models_work_too():
         pad_token_id=0,
         decoder_start_token_id=0,
     )
-    model = transformers.T5ForConditionalGeneration(config)
+    return transformers.T5ForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("method", ["hydralora", "lora"])
+def test_adapters_of_an_encoder_decoder_say_what_it_does(method):
+    assert add_adapter(make_t5(), method).active_peft_config.task_type == "SEQ_2_SEQ_LM"
+
+
+def test_an_export_of_an_encoder_decoder_says_so_and_loads(tmp_path):
+    live = randomise(add_adapter(make_t5(), "hydralora", {"r": 2})).eval()
+    export_lora(live, tmp_path, uniform_gates(live))
+    assert PeftConfig.from_pretrained(tmp_path).task_type == "SEQ_2_SEQ_LM"
+    tokens = torch.randint(3, 40, (2, 6))
+    plain = PeftModel.from_pretrained(make_t5(), tmp_path).eval()
+    for layer in live.base_model.routed_layers():
+        layer.hydralora_router["default"].weight.data.zero_()  # equal shares
+    with torch.inference_mode():
+        given = {"input_ids": tokens, "decoder_input_ids": tokens}
+        torch.testing.assert_close(plain(**given).logits, live(**given).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_encoder_decoder_models_work_too():
+    model = make_t5()
     settings = {"r": 2, "target_modules": find_targets(model), "task_type": "SEQ_2_SEQ_LM"}
     adapted = randomise(get_peft_model(model, HydraLoraConfig(**settings)))
     tokens = torch.randint(3, 40, (2, 6))

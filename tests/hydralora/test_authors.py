@@ -154,3 +154,11 @@ def test_another_number_of_heads_than_stated_is_refused(theirs, tmp_path):
     (theirs / "adapter_config.json").write_text(json.dumps({**settings, "lora_nums": 4}))
     with pytest.raises(AdapterError, match=r"has 3 heads, but adapter_config.json says `lora_nums` 4"):
         import_authors_adapter(theirs, tmp_path / "ours")
+
+
+def test_the_scale_of_r_lora_is_taken_over_where_it_is_said(theirs, load_tiny, tmp_path):
+    config = theirs / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_rslora": True}))
+    import_authors_adapter(theirs, tmp_path / "ours")
+    model = PeftModel.from_pretrained(load_tiny(), tmp_path / "ours")
+    assert {layer.scaling["default"] for layer in model.base_model.routed_layers()} == {ALPHA / RANK**0.5}

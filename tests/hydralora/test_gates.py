@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
+from torch import nn
+from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
 
 from hydralora import GateCapture, HydraLoraConfig, override_experts
 from hydralora.errors import AdapterError
@@ -29,6 +31,11 @@ def make_adapted(model: Any, **settings: Any) -> Any:
     return randomise(get_peft_model(model, config)).eval()
 
 
+def make_t5(**sizes: int) -> Any:
+    config = T5Config(**sizes, dropout_rate=0.0, pad_token_id=0, decoder_start_token_id=0)
+    return T5ForConditionalGeneration(config)
+
+
 @pytest.fixture
 def adapted(tiny: Any) -> Any:
     return make_adapted(tiny)
@@ -45,10 +52,10 @@ def capture(model: Any, ids: torch.Tensor) -> torch.Tensor:
         return context.take()
 
 
-def gates_by_hand(model: Any, ids: torch.Tensor, router_input: str) -> torch.Tensor:
+def gates_by_hand(model: Any, ids: torch.Tensor, adapter: str = "default", router_input: str = "x") -> torch.Tensor:
     """Softmax of the router's product with what each layer received, seen from outside by hooks."""
     seen: dict[str, torch.Tensor] = {}
-    layers = gate_layers(model)
+    layers = gate_layers(model, adapter)
     hooks = [
         layer.register_forward_pre_hook(lambda m, args: seen.__setitem__(m.name, args[0])) for layer in layers.values()
     ]
@@ -60,8 +67,8 @@ def gates_by_hand(model: Any, ids: torch.Tensor, router_input: str) -> torch.Ten
     for name, layer in layers.items():
         x = seen[name]
         if router_input == "Ax":
-            x = x @ layer.hydralora_A["default"].weight.T
-        found.append(torch.softmax(x @ layer.hydralora_router["default"].weight.T, -1))
+            x = x @ layer.hydralora_A[adapter].weight.T
+        found.append(torch.softmax(x @ layer.hydralora_router[adapter].weight.T, -1))
     return torch.stack(found).detach()
 
 
@@ -70,7 +77,7 @@ def test_captured_gates_are_the_gates_of_the_formula(tiny, ids, router_input):
     model = make_adapted(tiny, router_input=router_input)
     found = capture(model, ids)
     assert found.shape == (4, 2, 7, 3) and found.dtype == torch.float32
-    torch.testing.assert_close(found, gates_by_hand(model, ids, router_input), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, gates_by_hand(model, ids, router_input=router_input), rtol=1e-5, atol=1e-6)
 
 
 def test_layers_are_named_in_model_order(adapted):
@@ -232,3 +239,75 @@ def test_only_the_active_adapter_is_captured(adapted, ids):
     assert capture(adapted, ids).shape == (4, 2, 7, 3)
     adapted.set_adapter("pair")
     assert capture(adapted, ids).shape == (2, 2, 7, 2)
+
+
+def two_at_work(model: Any) -> Any:
+    """Adapters "default" of three heads and "pair" of two, both at work in `q_proj`."""
+    adapted = make_adapted(model)
+    adapted.add_adapter("pair", HydraLoraConfig(r=2, num_experts=2, target_modules=["q_proj"]))
+    adapted.base_model.set_adapter(["default", "pair"])
+    return randomise(adapted).eval()
+
+
+def test_of_two_adapters_at_work_the_one_asked_for_is_captured(tiny, ids):
+    adapted = two_at_work(tiny)
+    found = {}
+    for name in ("default", "pair"):
+        with GateCapture(adapted, adapter=name) as context:
+            logits(adapted, ids)
+            found[name] = context.take()
+    assert found["default"].shape == (4, 2, 7, 3) and found["pair"].shape == (2, 2, 7, 2)
+    torch.testing.assert_close(found["default"], gates_by_hand(adapted, ids, "default"), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["pair"], gates_by_hand(adapted, ids, "pair"), rtol=1e-5, atol=1e-6)
+
+
+def test_of_two_adapters_at_work_one_must_be_named(tiny):
+    adapted = two_at_work(tiny)
+    with pytest.raises(AdapterError, match="2 adapters with gates are at work: default, pair. Say which"):
+        GateCapture(adapted)
+    with pytest.raises(AdapterError, match="Adapter 'third' is not at work; at work: default, pair"):
+        GateCapture(adapted, adapter="third")
+
+
+def test_only_the_adapter_named_is_overridden(tiny, ids):
+    adapted = two_at_work(tiny)
+    with override_experts(adapted, {0: 0.0, 1: 0.0, 2: 0.0}, adapter="default"):
+        muted = logits(adapted, ids)
+    adapted.base_model.set_adapter("pair")
+    torch.testing.assert_close(muted, logits(adapted, ids), rtol=1e-5, atol=1e-5)
+
+
+def test_gates_of_a_model_that_flattens_its_tokens_are_by_example(ids):
+    config = OPTConfig(
+        vocab_size=320, hidden_size=16, num_hidden_layers=2, ffn_dim=24, num_attention_heads=2, word_embed_proj_dim=16
+    )
+    model = make_adapted(OPTForCausalLM(config).to(ids.device), target_modules=["q_proj", "fc1"])
+    found = capture(model, ids)
+    assert found.shape == (4, 2, 7, 3)
+    torch.testing.assert_close(found[:, :1], capture(model, ids[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_gates_of_an_encoder_decoder_are_taken_layer_by_layer_without_padding(ids):
+    sizes = {"vocab_size": 320, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    model = make_t5(**sizes).to(ids.device)
+    adapted = make_adapted(model, target_modules=["q", "k", "wi"], task_type="SEQ_2_SEQ_LM")
+    target = ids[:, :4].contiguous()
+    given = {"input_ids": ids, "labels": target}
+    with GateCapture(adapted) as context, torch.inference_mode():
+        adapted(**given)
+        each = context.take_each()
+        adapted(**given)
+        means = context.take_means()
+        mask, longer = nn.functional.pad(torch.ones_like(ids), (0, 5)), nn.functional.pad(target, (0, 3), value=-100)
+        adapted(input_ids=nn.functional.pad(ids, (0, 5)), attention_mask=mask, labels=longer)
+        again = context.take_means()
+        adapted(**given)
+        with pytest.raises(AdapterError, match="different shapes .* one by one with `take_each`"):
+            context.take()
+    shapes = {name: tuple(gates.shape) for name, gates in each.items()}
+    assert shapes["encoder.block.0.layer.0.SelfAttention.q"] == (2, 7, 3)
+    assert shapes["decoder.block.0.layer.0.SelfAttention.q"] == (2, 4, 3)
+    assert shapes["decoder.block.0.layer.1.EncDecAttention.k"] == (2, 7, 3)
+    for name, row in means.items():
+        assert row == pytest.approx(each[name].mean((0, 1)).tolist(), abs=1e-5), name
+        assert row == pytest.approx(again[name], abs=1e-4), name

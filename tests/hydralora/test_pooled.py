@@ -103,6 +103,53 @@ def test_the_base_and_other_adapters_keep_their_cache(pooled, ids):
     assert can_cache(pooled)
 
 
+def packed(lengths: list[int]) -> torch.Tensor:
+    """Positions that begin again with each sequence of a row."""
+    return torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(DEVICE)
+
+
+BORDERS = {
+    "positions": {"position_ids": packed([3, 1, 4])},
+    "borders": {"cu_seq_lens_q": torch.tensor([0, 3, 4, 8], dtype=torch.int32, device=DEVICE)},
+    "numbers": {"seq_idx": torch.tensor([[0, 0, 0, 1, 2, 2, 2, 2]], device=DEVICE)},
+    "mask": {"attention_mask": torch.tensor([[1, 1, 1, 2, 3, 3, 3, 3]], device=DEVICE)},
+}
+
+
+@pytest.mark.parametrize("told", BORDERS.values(), ids=BORDERS)
+def test_sequences_packed_into_a_row_are_pooled_apart(told):
+    torch.manual_seed(0)
+    layer = HydraLoraLinear(nn.Linear(12, 9), "default", "proj", HydraLoraConfig(r=3, router_input="pooled"))
+    randomise(layer)
+    x = torch.randn(1, 8, 12)
+    layer.now.begin({name: value.cpu() for name, value in told.items()}, False, False)
+    together = layer(x)
+    layer.now.begin({}, False, False)
+    apart = torch.cat([layer(part) for part in x.split([3, 1, 4], 1)], 1)
+    torch.testing.assert_close(together, apart, **CLOSE)
+    assert not torch.allclose(layer(x), apart, **CLOSE), "the border makes a difference"
+
+
+def test_packed_sequences_of_a_model_are_those_alone(pooled, ids):
+    row, positions = ids.view(1, -1), packed([7, 7])
+    together = logits(pooled, row, position_ids=positions)
+    torch.testing.assert_close(together.view(2, 7, -1), logits(pooled, ids), **CLOSE)
+
+
+def test_checkpointing_recomputes_what_a_measurement_in_between_has_not_changed(pooled, ids):
+    pooled.train().gradient_checkpointing_enable({"use_reentrant": False})
+    gradients = []
+    for measured in (False, True):
+        pooled.zero_grad()
+        loss = pooled(input_ids=ids.view(1, -1), labels=ids.view(1, -1), position_ids=packed([7, 7])).loss
+        if measured:
+            with torch.no_grad():
+                pooled(input_ids=ids, position_ids=packed([7]).expand(2, -1))
+        loss.backward()
+        gradients.append({n: w.grad.clone() for n, w in pooled.named_parameters() if w.grad is not None})
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
 def test_a_pooled_run_trains_chats_and_answers(base_folder, easy_corpus, tmp_path):
     adapter = {"r": 4, "num_experts": 2, "router_input": "pooled"}
     train_adapter(make_config(base_folder, adapter=adapter, max_steps=3), easy_corpus, tmp_path)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 import hydralora
-from hydralora import HydraLoraConfig
+from hydralora import HydraLoraConfig, add_adapter
 from hydralora.errors import AdapterError
 from tests.hydralora.conftest import randomise
 
@@ -216,11 +216,49 @@ def test_rank_and_alpha_can_differ_by_layer(tiny):
     assert layers["model.layers.1.self_attn.v_proj"].scaling["default"] == 0.5
 
 
-def test_auxiliary_loss_is_the_weighted_mean_of_the_layers(tiny, ids):
-    adapted = randomise(get_peft_model(tiny, make_config(balance_weight=0.5))).train()
-    adapted(input_ids=ids)
-    balances = [layer.balance for layer in adapted.base_model.routed_layers()]
-    torch.testing.assert_close(adapted.base_model.auxiliary_loss(), 0.5 * torch.stack(balances).mean())
+PATTERNS = [
+    {r"model\.layers\.1\..*": 2},
+    {"(q|v)_proj": 2, "up_proj": 3},
+    {r".*\.0\.self_attn\.[qv]_proj": 2, "q_proj": 3},
+    {"q_proj": 3, r".*\.0\.self_attn\.[qv]_proj": 2},
+    {"layers.1.self_attn.v_proj": 2},
+    {"proj": 2},
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_patterns_choose_the_layers_that_pefts_lora_chooses(pattern, load_tiny, tmp_path):
+    settings = {
+        "target_modules": TARGETS,
+        "rank_pattern": pattern,
+        "alpha_pattern": {k: 7.0 * v for k, v in pattern.items()},
+    }
+    theirs = get_peft_model(load_tiny(), LoraConfig(r=8, lora_alpha=16, **settings)).base_model.model
+    model = get_peft_model(load_tiny(), make_config(**settings))
+    model.save_pretrained(tmp_path)
+    for ours in (model, PeftModel.from_pretrained(load_tiny(), tmp_path)):
+        for layer in ours.base_model.routed_layers():
+            other = theirs.get_submodule(layer.name)
+            assert (layer.r, layer.scaling) == (other.r, other.scaling), layer.name
+
+
+def test_a_pattern_that_matches_nothing_is_told(tiny):
+    with pytest.warns(RuntimeWarning, match=r"rank_pattern keys did not match any targeted module .*q_prj"):
+        get_peft_model(tiny, make_config(rank_pattern={"q_prj": 2}))
+
+
+def test_a_pattern_that_is_no_expression_is_refused_with_its_text(tiny):
+    with pytest.raises(AdapterError, match=r"no regular expression \(.*\): .*q_proj\("):
+        get_peft_model(tiny, make_config(rank_pattern={"q_proj(": 2}))
+
+
+def test_the_model_card_of_r_lora_says_its_scale(tiny, load_tiny, tmp_path):
+    adapted = add_adapter(tiny, "r_lora", {"r": 4, "lora_alpha": 32.0})
+    adapted.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert "scaled by `lora_alpha` over the root of `r`: `lora_alpha` 32, `r` 4, scale 16." in card
+    loaded = PeftModel.from_pretrained(load_tiny(), tmp_path).base_model.routed_layers()
+    assert {layer.scaling["default"] for layer in loaded} == {16.0}
 
 
 def test_there_is_no_auxiliary_loss_unless_asked_for(adapted, ids):

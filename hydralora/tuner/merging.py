@@ -1,0 +1,95 @@
+"""What a routed layer is worth as one weight: its update where the gates are fixed, merged and taken off again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from hydralora.errors import AdapterError
+
+
+class Merges(BaseTunerLayer):
+    """The part of a routed layer that PEFT's ``merge`` and ``unmerge`` ask for."""
+
+    name: str
+    r: dict[str, int]
+    num_experts: dict[str, int]
+    scaling: dict[str, float]
+    options: dict[str, Any]
+    hydralora_A: Any
+    hydralora_B: Any
+    hydralora_router: Any
+
+    def fixed_gates(self, name: str) -> list[float] | None:
+        """The N gate weights where they do not depend on the input, else None."""
+        config, count = self.options[name], self.num_experts[name]
+        if name in self.hydralora_router or (config.combine == "hard" and count > 1):
+            return None
+        return [1.0 / count if config.combine == "mean" else 1.0] * count
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.
+
+        Raises:
+            AdapterError: When a router decides per token, or an example's task; no single matrix equals that.
+        """
+        gates = self.fixed_gates(adapter)
+        if gates is None and self.options[adapter].combine == "hard":
+            raise AdapterError(
+                f"Layer '{self.name}' takes the head of an example's task, so no single weight equals it and it "
+                "cannot be merged. Export one plain LoRA for each task instead."
+            )
+        if gates is None:
+            raise AdapterError(
+                f"Layer '{self.name}' is routed per token, so no single weight equals it and it cannot "
+                "be merged. Export a plain-LoRA approximation instead; its gap is measured."
+            )
+        count, rank = self.num_experts[adapter], self.r[adapter]
+        a, b = self.hydralora_A[adapter].weight, self.hydralora_B[adapter].weight
+        weights = torch.tensor(gates, dtype=b.dtype, device=b.device).repeat_interleave(rank)
+        stacked = a.repeat(count, 1) if self.options[adapter].shared_a else a
+        return self.scaling[adapter] * ((b * weights) @ stacked)
+
+    def _delta_for_base(self, name: str) -> Tensor:
+        delta = self.get_delta_weight(name)
+        return delta.T if isinstance(self.get_base_layer(), Conv1D) else delta
+
+    def check_base_merges(self) -> None:
+        """Refuse a base weight that is not kept as numbers: adding to its codes would ruin it.
+
+        Raises:
+            AdapterError: Naming the layer and the type of its weight.
+        """
+        weight = self.get_base_layer().weight
+        if not weight.is_floating_point():
+            raise AdapterError(
+                f"Layer '{self.name}': the base weight is quantised ({weight.dtype}), so nothing can be added to it "
+                "exactly. Load the base unquantised, and merge there."
+            )
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the fixed updates of the adapters to the base weight.
+
+        Raises:
+            AdapterError: When the base is quantised, or a router decides per token.
+        """
+        self.check_base_merges()
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name in self.hydralora_A:
+                weight = self.get_base_layer().weight
+                merged = weight.data + self._delta_for_base(name).to(weight.dtype)
+                if safe_merge and not torch.isfinite(merged).all():
+                    raise ValueError(f"Layer '{self.name}': merging adapter {name} gives NaN.")
+                weight.data = merged
+                self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Take merged updates off again."""
+        while self.merged_adapters:
+            name = self.merged_adapters.pop()
+            weight = self.get_base_layer().weight
+            weight.data -= self._delta_for_base(name).to(weight.dtype)
