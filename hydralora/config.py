@@ -18,6 +18,7 @@ from hydralora.settings import INTERNAL, Settings, unit
 
 Options = TypeVar("Options", bound=MethodOptions)
 Learn = Literal["all", "last", "former"]  # which answers of a conversation; see ``hydralora.corpus.encode``
+Dtype = Literal["float32", "bfloat16", "auto", "int8", "nf4"]  # see ``hydralora.bases.load``
 SplitBy = Literal["prompt", "row"]  # see ``hydralora.corpus.split``
 # Settings that every stored configuration has held from the first version on, and nobody writes all by hand.
 ALWAYS_STORED = {"max_steps", "accumulation", "warmup_fraction", "weight_decay", "max_grad_norm", "keep_checkpoints"}
@@ -28,6 +29,12 @@ class TrainConfig(Settings):
 
     max_steps: int = Field(
         200, ge=1, le=MOST_STEPS, title="Steps", description="Optimizer steps to run", json_schema_extra=unit("steps")
+    )
+    epochs: float = Field(
+        0.0,
+        ge=0.0,
+        le=10_000.0,
+        description="Passes over the training examples, in place of a number of steps; 0 takes the steps",
     )
     batch_size: int = Field(
         16,
@@ -59,6 +66,19 @@ class TrainConfig(Settings):
     )
     order: Literal["shuffled", "by length"] = Field(
         "shuffled", description="Order of the examples: by lot, or batches of like length, which pads less"
+    )
+    packing: bool = Field(
+        False,
+        description="Lay the examples of a batch end to end in rows of the longest length, so that hardly anything is "
+        "padding; each sees itself alone, and batch and loss stay as they are",
+    )
+    cluster_power: float = Field(
+        1.0,
+        ge=0.0,
+        le=1.0,
+        title="Power of cluster sizes",
+        description="How often a cluster is drawn: in proportion to its size to this power. 1 draws every example "
+        "alike, 0 every cluster alike, with repetition of the examples of small ones",
     )
     warmup_fraction: float = Field(0.05, ge=0.0, le=1.0, description="Share of the steps before the peak is reached")
     scheduler: Literal["cosine", "linear", "constant"] = Field(
@@ -135,7 +155,11 @@ class TrainConfig(Settings):
     )
     keep_checkpoints: int = Field(8, ge=1, le=1000, description="Newest checkpoints kept; older ones are deleted")
     seed: Seed = Field(0, description="Seed of initial weights and data order")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the frozen base model")
+    dtype: Dtype = Field(
+        "float32",
+        description="Number format of the frozen base model; auto is bfloat16 on a GPU that has it and float32 "
+        "elsewhere; int8 and nf4 (4 bits) need bitsandbytes",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations (gradient checkpointing): less memory, more time"
     )

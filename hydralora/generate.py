@@ -19,7 +19,8 @@ from transformers import StoppingCriteriaList, set_seed
 from hydralora.adapters.files import check_folder
 from hydralora.adapters.full import drop_copies
 from hydralora.answer_settings import Change, GenerationSettings
-from hydralora.bases.load import choose_device, context_length, fingerprint, load_base
+from hydralora.bases.fingerprint import fingerprint
+from hydralora.bases.load import choose_device, context_length, load_base
 from hydralora.corpus.encode import encode_prompt, end_tokens
 from hydralora.errors import AdapterError, UserError
 from hydralora.results import AdapterFacts
@@ -43,7 +44,7 @@ class ChatModel:
 
     Args:
         base: Name or folder of the base model.
-        dtype: Type of its weights.
+        dtype: Type of its weights (see ``load_base``): adapters answer on the type they were trained on.
         device: Where it lies; chosen where None.
         static: Decode with a static cache, as a CUDA graph on a GPU; None is on a GPU alone, where it pays off.
     """
@@ -51,7 +52,7 @@ class ChatModel:
     def __init__(
         self, base: str, *, dtype: str = "float32", device: str | None = None, static: bool | None = None
     ) -> None:
-        self.base_name = base
+        self.base_name, self.dtype = base, dtype
         self.base, self.tokenizer = load_base(base, dtype=dtype, device=device or choose_device())
         self.base.eval()
         self.mark = fingerprint(self.base)
@@ -98,7 +99,7 @@ class ChatModel:
 
     def _read_config(self, adapter: Path) -> PeftConfig:
         facts = AdapterFacts.find(adapter)
-        if facts and facts.base_fingerprint not in (None, self.mark):
+        if facts and not self.mark.fits(facts.base_fingerprint):
             raise AdapterError(
                 f"This adapter was trained on another base model ({facts.config.base}) than "
                 f"the one loaded ({self.base_name}). Choose the run's own base."

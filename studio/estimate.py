@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from hydralora.config import RunConfig, TrainConfig, parse_config
-from hydralora.errors import UserError
+from hydralora.errors import TrainingError, UserError
 from hydralora.methods import METHODS
-from hydralora.training.presets import Speed, preset_settings
+from hydralora.training.presets import Speed, expected_steps, preset_settings
 from jobs.store.records import Job, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -79,27 +81,34 @@ def can_time(store: Store, place: Place) -> bool:
     return known_speed(store, place) is None and timing(store, place) is None and _like_run(store, place) is None
 
 
-def tell(store: Store, place: Place, steps: int, batch: int, every: int) -> str:
-    """One sentence on how long the run will take, and where that is known from."""
-    speed = known_speed(store, place)
-    if speed is not None and steps > 0:
-        seconds = speed.seconds(steps, batch, steps // every if every else 0)
-        return f"About {cards.duration(seconds)}, from a few steps timed on this machine."
-    job = timing(store, place)
+def tell(store: Store, place: Place, values: dict[str, Any]) -> str:
+    """One sentence on how long a run with these settings of its training will take, and where that is known from."""
+    examples = (store.corpora.get(place.corpus_id).examples or 0) if place.corpus_id else 0
+    try:
+        train = TrainConfig.model_validate(values)
+        steps = expected_steps(train, examples)
+    except (ValidationError, TrainingError):
+        return "How long it takes is told once every number above is within its bounds."
+    counted = f"{train.epochs:g} epochs are about {steps:,} steps. " if train.epochs else ""
+    return counted + _tell_time(store, place, train, steps, examples)
+
+
+def _tell_time(store: Store, place: Place, train: TrainConfig, steps: int, examples: int) -> str:
+    speed, job = known_speed(store, place), timing(store, place)
+    if speed is not None:
+        return f"About {cards.duration(speed.of_run(train, examples))}, from a few steps timed on this machine."
+    if job is not None and job.status == JobStatus.QUEUED:
+        return "The speed is timed when the trainings before it have ended."
     if job is not None and not job.is_finished:
-        waits = job.status == JobStatus.QUEUED
-        return (
-            "The speed is timed when the trainings before it have ended."
-            if waits
-            else "Timing a few steps on this machine …"
-        )
+        return "Timing a few steps on this machine …"
     if job is not None and job.status == JobStatus.FAILED:
         return f"The speed could not be timed: {job.error}"
     run = _like_run(store, place)
     if run is None or run.summary is None or not run.summary.seconds:
         return "How long it takes is not known yet. “Time a few steps” finds out."
     per_step = run.summary.seconds / max(1, run.summary.steps - (run.summary.resumed_from or 0))
-    seconds = per_step * steps * batch / max(1, run.config.train.batch_size)
+    other = run.config.train
+    seconds = per_step * steps * train.batch_size * train.accumulation / (other.batch_size * other.accumulation)
     return f"About {cards.duration(seconds)}, judged by run {run.id} on the same base with the same method."
 
 

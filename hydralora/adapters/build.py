@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from hydralora.adapters.compose import composed_config
 from hydralora.adapters.files import check_folder
 from hydralora.adapters.full import full_config, tie_copies, tied_weights
-from hydralora.bases.load import fingerprint
+from hydralora.bases.fingerprint import fingerprint
 from hydralora.bounds import sentences
 from hydralora.errors import AdapterError, first_line
 from hydralora.methods import METHODS, HubOptions, MethodOptions
@@ -233,7 +233,7 @@ def open_adapter(base: Any, adapter: Path) -> PeftModel:
     check_folder(adapter)
     facts = AdapterFacts.find(adapter)
     known = facts.base_fingerprint if facts is not None else None  # None too where it was imported
-    if facts is not None and known not in (None, fingerprint(base)):
+    if facts is not None and not fingerprint(base).fits(known):
         raise AdapterError(
             f"This adapter was trained on another base model ({facts.config.base} as it was then) than the one "
             "loaded. Put that base back, or train again."

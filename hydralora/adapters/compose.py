@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hydralora.bases.fingerprint import Fingerprint
 from hydralora.errors import AdapterError
 from hydralora.files import WEIGHTS
 from hydralora.results import AdapterFacts
@@ -80,7 +81,7 @@ class Composition:
     """
 
     def __init__(
-        self, model: PeftModel, sources: list[Path], average: str, base_fingerprint: str | None = None
+        self, model: PeftModel, sources: list[Path], average: str, base_fingerprint: Fingerprint | None = None
     ) -> None:
         self.average, self.count = average, len(sources)
         files = [_read_weights(source, base_fingerprint) for source in sources]
@@ -110,9 +111,9 @@ class Composition:
                 mixed_b.copy_((w * b).permute(1, 0, 2).flatten(1))  # (out, n r)
 
 
-def _read_weights(source: Path, base_fingerprint: str | None) -> dict[str, Tensor]:
+def _read_weights(source: Path, base_fingerprint: Fingerprint | None) -> dict[str, Tensor]:
     facts = AdapterFacts.find(source)
-    if facts and base_fingerprint and facts.base_fingerprint not in (None, base_fingerprint):
+    if facts and base_fingerprint and not base_fingerprint.fits(facts.base_fingerprint):
         raise AdapterError(
             f"{_name(source)} was trained on another base ({facts.config.base}). Choose runs on the same base."
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -33,6 +34,7 @@ from hydralora.bases.hub import fetch_files, fetch_weights
 from hydralora.bases.templates import prepare
 from hydralora.errors import BaseModelError, first_line
 
+QUANTISED = ("int8", "nf4")
 WIDTH_PER_THREAD = 128
 ALL_THREADS = torch.get_num_threads()
 # How many more parameters a configuration may describe than its files hold elements.
@@ -53,19 +55,39 @@ def load_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a frozen base model and its tokenizer.
 
+    Args:
+        dtype: float32, bfloat16, auto (bfloat16 on a GPU that has it, else float32), or the quantised int8
+            (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339) and nf4 (Dettmers et al. 2023,
+            https://arxiv.org/abs/2305.14314), which the package bitsandbytes makes.
+
     Raises:
-        BaseModelError: When it cannot be found, fetched or read.
+        BaseModelError: When it cannot be found, fetched or read, or not in this type.
     """
+    device = device or choose_device()
+    number_format = _number_format(dtype, device)
     with _telling(base):
         source = locate(base, weights=True)
         tokenizer = load_tokenizer(base)
         prepare(tokenizer)
         check_size(base, source)
-        model = AutoModelForCausalLM.from_pretrained(
-            source.name, dtype=getattr(torch, dtype), use_safetensors=True, **source.how
-        )
+        model = AutoModelForCausalLM.from_pretrained(source.name, use_safetensors=True, **number_format, **source.how)
     model.requires_grad_(False)
-    return model.to(device or choose_device()), tokenizer
+    return model if "device_map" in number_format else model.to(device), tokenizer
+
+
+def _number_format(dtype: str, device: str) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` that load weights in a type."""
+    wide = torch.bfloat16 if device.startswith("cuda") and torch.cuda.is_bf16_supported() else torch.float32
+    if dtype not in QUANTISED:
+        return {"dtype": wide if dtype == "auto" else getattr(torch, dtype)}
+    if find_spec("bitsandbytes") is None:
+        raise BaseModelError(
+            f"`dtype` is {dtype}, which needs the package bitsandbytes. Install it, or take bfloat16 or float32."
+        )
+    bits: dict[str, Any] = {"load_in_8bit": True}
+    if dtype == "nf4":
+        bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": wide}
+    return {"dtype": wide, "quantization_config": BitsAndBytesConfig(**bits), "device_map": device}
 
 
 @dataclass(frozen=True)
@@ -210,16 +232,3 @@ def _positions(config: Any) -> int:
         if isinstance(getattr(config, name, None), int):
             return int(getattr(config, name))
     return 2048
-
-
-def fingerprint(model: PreTrainedModel) -> str:
-    """Sixteen hex digits that change with architecture or weights.
-
-    SHA-256 over every weight's name and shape, and the first 64 values of each (as float32).
-    """
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(weight.shape)}".encode())
-        if weight.is_floating_point():
-            digest.update(weight.flatten()[:64].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -71,6 +71,7 @@ class TrainingSet(Result):
     cut: int = Field(description="Examples trained on without their end: longer than `max_length`")
     partly: int = Field(0, description="Examples of which not all answers are learnt: the template does not tell them")
     leaking: int = Field(description="Examples left out because a held-out one has the same prompt")
+    steps: int | None = Field(None, description="Steps planned; null in runs of earlier versions")
 
     @property
     def losses(self) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ class TwinCollator(Collator):
 class LopeTrainer(AdapterTrainer):
     """Two stages by step number, so that a resumed run is in the right one."""
 
+    unused = frozenset({"packing"})  # noise is put on single examples
     switch = 0
     noise = 0.05
     _mask: Tensor | None = None

@@ -97,7 +97,7 @@ class LorahubTrainer(AdapterTrainer):
     composition: Composition
     batches: list[dict[str, Tensor]]
     options: HubOptions
-    unused = frozenset({"optimizer", "b_rate", "router_rate", "neftune_noise", "order", "patience"})
+    unused = frozenset("optimizer b_rate router_rate neftune_noise order patience epochs packing cluster_power".split())
     evaluations: list[tuple[float, list[float]]]
     best: tuple[float, list[float]]
 

@@ -71,7 +71,7 @@ class EpisodeCollator(Collator):
 class MetaTrainer(AdapterTrainer):
     """First-order meta-learning inside one training step; everything else is the Trainer's."""
 
-    unused = frozenset({"order"})  # an episode is drawn by task
+    unused = frozenset({"order", "epochs", "packing", "cluster_power"})  # an episode is drawn by task
     inner_steps, inner_rate = 1, 1e-2
 
     @classmethod

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from hydralora.bounds import MOST_STEPS
+from hydralora.config import TrainConfig
+from hydralora.errors import TrainingError
 
 MEASUREMENTS = 10  # held-out losses during a run
 FEWEST_STEPS = 20
@@ -24,6 +29,16 @@ class Speed:
     def seconds(self, steps: int, batch: int, measurements: int) -> float:
         """How long a run takes: ``start + steps * step * batch / self.batch + (1 + measurements) * evaluation``."""
         return self.start + steps * self.step * batch / self.batch + (1 + measurements) * self.evaluation
+
+    def of_run(self, train: TrainConfig, examples: int) -> float:
+        """How long a run over a corpus of so many examples takes, those held out among them.
+
+        Raises:
+            TrainingError: When its epochs are more steps than a run may have.
+        """
+        steps = expected_steps(train, examples)
+        measurements = steps // train.eval_every if train.eval_every else 0
+        return self.seconds(steps, train.batch_size * train.accumulation, measurements)
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,33 @@ def settings_for(seconds: float, speed: Speed, examples: int | None = None) -> d
     if examples:
         steps = min(steps, max(SHORT_CORPUS_STEPS, MOST_EPOCHS * examples // batch))
     return _with_rhythm(max(FEWEST_STEPS, _round_down(steps)), {"batch_size": batch})
+
+
+def planned_steps(train: TrainConfig, examples: int) -> int:
+    """Optimizer steps of a run: ``max_steps``, or what its ``epochs`` over so many examples come to, rounded up.
+
+    Raises:
+        TrainingError: When these are more steps than a run may have.
+    """
+    if not train.epochs:
+        return train.max_steps
+    passes = -(-examples // train.batch_size)
+    steps = max(1, math.ceil(train.epochs * -(-passes // train.accumulation)))
+    if steps > MOST_STEPS:
+        raise TrainingError(
+            f"`epochs` is {train.epochs:g}, which is {steps:,} steps with {examples:,} examples, and a run has at most "
+            f"{MOST_STEPS:,}. Take fewer epochs, or a larger batch."
+        )
+    return steps
+
+
+def expected_steps(train: TrainConfig, examples: int) -> int:
+    """``planned_steps`` for a corpus of so many examples of which some are held out, before it is looked at.
+
+    Raises:
+        TrainingError: When these are more steps than a run may have.
+    """
+    return planned_steps(train, round(examples * (1 - train.held_out_fraction)))
 
 
 def _with_rhythm(steps: int, more: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class HeadCollator(Collator):
 class SplitTrainer(AdapterTrainer):
     """The usual loop; where heads are hard, every batch names the head of each example."""
 
+    unused = frozenset({"packing"})  # a row has one head
+
     @classmethod
     def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
         """Rows that know their head.

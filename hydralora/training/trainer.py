@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from hydralora.bases.fingerprint import Fingerprint
 from hydralora.config import RunConfig, TrainConfig
-from hydralora.corpus.batches import Collator, Encoded
+from hydralora.corpus.batches import Collator, Encoded, PackingCollator
 from hydralora.corpus.encode import IGNORED
 from hydralora.corpus.examples import Example
 from hydralora.corpus.tasks import Tasks
@@ -22,8 +23,10 @@ from hydralora.errors import TrainingError
 from hydralora.files import seal_checkpoint
 from hydralora.progress import Progress
 from hydralora.training.rates import rate_groups
+from hydralora.training.sampling import ClusterSampler
 from hydralora.training.state import has_state, load_state, save_state
 from hydralora.tuner.gates import GateCapture
+from hydralora.tuner.passes import tell_padding
 
 StepValues = dict[str, Any]
 
@@ -34,6 +37,7 @@ class Plan:
 
     ``tasks`` are there for methods that learn from tasks (clusters or labels), ``groups`` then holds the task
     number of every row and ``held_out_groups`` of every held-out row (-1 where it is a task never trained on).
+    ``clusters`` are those of the rows, where they are drawn by them.
     ``sources`` are the adapters that LoRAHub mixes.
     """
 
@@ -48,7 +52,8 @@ class Plan:
     held_out: list[Encoded] = field(default_factory=list)
     held_out_groups: list[int] = field(default_factory=list)
     sources: list[Path] = field(default_factory=list)
-    base_fingerprint: str | None = None
+    base_fingerprint: Fingerprint | None = None
+    clusters: list[int] | None = None
 
 
 class AdapterTrainer(Trainer):
@@ -58,13 +63,15 @@ class AdapterTrainer(Trainer):
     gate_every = 0
     tokens_seen = 0  # not padding, since the last logged step
     gate_means: dict[str, list[float]] | None = None
+    sampler: ClusterSampler | None = None  # where clusters are not drawn by their size
     rates: TrainConfig | None = None  # where B or the router learn at a rate of their own
     measured: tuple[float, int] = (0.0, 0)  # summed loss and answer tokens of the held-out rows so far
 
     @classmethod
     def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
         """The training data and the collator; a method may arrange the rows otherwise."""
-        return plan.rows, Collator(plan.tokenizer.pad_token_id)
+        train, pad_id = plan.config.train, plan.tokenizer.pad_token_id
+        return plan.rows, PackingCollator(pad_id, train.max_length) if train.packing else Collator(pad_id)
 
     @classmethod
     def held_out(cls, plan: Plan) -> list[Any]:
@@ -87,6 +94,9 @@ class AdapterTrainer(Trainer):
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.sampler or super()._get_train_sampler(train_dataset)
+
     def create_optimizer(self, model: torch.nn.Module | None = None) -> Any:
         """The optimizer, with rates of their own for B and the router where they are asked for."""
         if self.rates is not None and self.optimizer is None:  # type: ignore[has-type]
@@ -103,6 +113,9 @@ class AdapterTrainer(Trainer):
         recording = model.training and self._records_gates()
         if model.training:
             self.tokens_seen += int(inputs["attention_mask"].sum())
+        if "position_ids" in inputs:  # packed: a mask would hide where each example begins
+            inputs = dict(inputs)
+            tell_padding(self.accelerator.unwrap_model(model), inputs.pop("attention_mask"))
         with GateCapture(model, enabled=recording) as capture:
             loss, outputs = super().compute_loss(
                 model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch

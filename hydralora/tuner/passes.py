@@ -43,6 +43,7 @@ class Pass:
 
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
+        self.told: Tensor | None = None  # what is no padding in the pass to come, which is given no mask
         self.is_seq2seq = False
         self.may_pool = False  # some adapter has a router that pools over tokens
         self.mixed: list[str] | None = None  # an adapter for each example, of `mixed_batch`
@@ -55,6 +56,8 @@ class Pass:
 
     def begin(self, given: dict[str, Any], is_seq2seq: bool, recording: bool) -> None:
         """Forget the last pass."""
+        if self.told is not None:
+            given, self.told = {"attention_mask": self.told, **given}, None
         self.given, self.is_seq2seq, self.recording = given, is_seq2seq, recording
         self.routed, self._made, self.lost_gradient, self.owed = [], {}, False, None
 
@@ -240,11 +243,28 @@ def pools(model: nn.Module) -> bool:
     return any(getattr(module, "pools", None) is not None and module.pools() for module in model.modules())
 
 
-def watch(model: nn.Module) -> Pass:
-    """What the layers of ``model`` share; the hooks that fill it are put on the model once."""
+def tell_padding(model: nn.Module, real: Tensor) -> None:
+    """Tell the layers of ``model`` which tokens ``(batch, tokens)`` of the next pass are no padding.
+
+    For packed rows, which models are given without a mask.
+    """
+    now = _watched(getattr(getattr(model, "base_model", None), "model", model))
+    if now is not None:
+        now.told = real
+
+
+def _watched(model: nn.Module) -> Pass | None:
     for hook in model._forward_pre_hooks.values():
         if isinstance(getattr(hook, "__self__", None), Watch):
             return hook.__self__.now  # type: ignore[attr-defined, no-any-return]
+    return None
+
+
+def watch(model: nn.Module) -> Pass:
+    """What the layers of ``model`` share; the hooks that fill it are put on the model once."""
+    now = _watched(model)
+    if now is not None:
+        return now
     made = Watch(model)
     model.register_forward_pre_hook(made.begin, with_kwargs=True)
     model.register_forward_hook(made.end, with_kwargs=True, always_call=True)

@@ -11,6 +11,7 @@ import httpx
 
 from hydralora.errors import UserError
 from jobs.runner.service import start_worker
+from jobs.store.records import Run
 from jobs.store.status import FINISHED, JobStatus
 from jobs.store.store import Store
 
@@ -20,6 +21,11 @@ SILENCE_SECONDS = 600.0
 
 class ServerGone(UserError):
     """The model server ended while it was needed; asking again starts a new one."""
+
+
+def base_of(run: Run) -> dict[str, str]:
+    """The base of a run and the type it was trained on, as a question names them."""
+    return {"base": run.base, "dtype": run.config.train.dtype}
 
 
 class ChatClient:
@@ -61,8 +67,8 @@ class ChatClient:
                 "so far is kept; ask again and a new one is started."
             ) from error
 
-    def warm(self, base: str, run_id: int | None = None, step: int | None = None) -> None:
-        """Have the server running and the adapter in memory before the first question.
+    def warm(self, wanted: dict[str, Any]) -> None:
+        """Have the server running and the adapter in memory before the first question (the fields of ``server.Load``).
 
         Raises:
             UserError: When it cannot be started, or the adapter is not there.
@@ -70,7 +76,7 @@ class ChatClient:
         where = self._address() or self._start()
         reply = httpx.post(
             f"{where[0]}/load",
-            json={"base": base, "run_id": run_id, "step": step},
+            json=wanted,
             headers=where[1],
             timeout=SILENCE_SECONDS,
         )

@@ -30,6 +30,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from hydralora.answer_settings import Factors, GenerationSettings, Layers
 from hydralora.bases.load import choose_device, fit_threads
 from hydralora.bounds import LARGEST_ID, BaseName, Expert, Id, Message, Step
+from hydralora.config import Dtype
 from hydralora.errors import UserError
 from hydralora.files import write_json
 from hydralora.generate import Answer, ChatModel
@@ -54,13 +55,19 @@ class Said(BaseModel):
     content: Message
 
 
-class Speaker(BaseModel):
-    """Who is to speak: a base, an adapter on it, and what is changed in its experts."""
+class Load(BaseModel):
+    """A base and an adapter that will soon be asked."""
 
     model_config = ConfigDict(extra="forbid")
     base: BaseName
+    dtype: Dtype = Field("float32", description="Type of the base, as the adapter was trained on it")
     run_id: Id | None = None
     step: Step | None = Field(None, description="A checkpoint of the run; None is the finished adapter")
+
+
+class Speaker(Load):
+    """Who is to speak: a base, an adapter on it, and what is changed in its experts."""
+
     messages: list[Said] = Field(min_length=1, max_length=200)
     settings: GenerationSettings = Field(default_factory=GenerationSettings)
     factors: Factors = Field(default_factory=dict)
@@ -71,15 +78,6 @@ class Speaker(BaseModel):
     def said(self) -> list[dict[str, str]]:
         """The messages as a chat template reads them."""
         return [message.model_dump() for message in self.messages]
-
-
-class Load(BaseModel):
-    """A base and an adapter that will soon be asked."""
-
-    model_config = ConfigDict(extra="forbid")
-    base: BaseName
-    run_id: Id | None = None
-    step: Step | None = None
 
 
 class Ask(Speaker):
@@ -107,7 +105,7 @@ class Server:
         self.stops: dict[str, threading.Event] = {}
         self._count = threading.Lock()
 
-    def adapter(self, ask: Speaker | Load) -> Path | None:
+    def adapter(self, ask: Load) -> Path | None:
         """Folder of the adapter asked for; UserError when it is not there."""
         if ask.run_id is None:
             return None
@@ -144,7 +142,7 @@ class Server:
             yield _line(state=f"Loading base model {ask.base}")
         if self.must_make_room:
             yield _line(state="A training run has the GPU, so this answer is computed on the CPU")
-        model = self.load(ask.base)
+        model = self.load(ask)
         answer, began, count = Answer(), time.perf_counter(), 0
         stream = model.stream(
             ask.said,
@@ -171,17 +169,18 @@ class Server:
             dropped=answer.dropped,
         )
 
-    def load(self, base: str) -> ChatModel:
-        """The model of this base; the one in memory leaves first, so that two never lie beside each other.
+    def load(self, ask: Load) -> ChatModel:
+        """The model of this base in its type; the one in memory leaves first, so that two never lie beside each other.
 
         Raises:
             BaseModelError: When it is not on the list of bases, or cannot be loaded.
         """
-        base = Bases(self.home).resolve(base)
-        if self.model is None or self.model.base_name != base or self.model.base.device.type != self.place:
+        base = Bases(self.home).resolve(ask.base)
+        wanted = (base, ask.dtype, self.place)
+        if self.model is None or (self.model.base_name, self.model.dtype, self.model.base.device.type) != wanted:
             self.model = None
             fit_threads(base)
-            self.model = ChatModel(base, device=self.place)
+            self.model = ChatModel(base, dtype=ask.dtype, device=self.place)
         return self.model
 
     @property
@@ -209,7 +208,7 @@ class Server:
         with self.turn:
             self.last_used = time.monotonic()
             adapter = self.adapter(ask)
-            return self.load(ask.base).score(
+            return self.load(ask).score(
                 ask.said,
                 ask.tokens,
                 adapter=adapter,
@@ -259,7 +258,7 @@ def build_app(server: Server, token: str) -> FastAPI:
         try:
             with server.turn:
                 server.last_used = time.monotonic()
-                server.load(ask.base).use(server.adapter(ask))
+                server.load(ask).use(server.adapter(ask))
         except UserError as error:
             raise HTTPException(422, str(error)) from error
         return {"loaded": True}

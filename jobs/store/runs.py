@@ -80,7 +80,7 @@ class Runs:
         checked = checked.model_copy(update={"base": self.bases.look(checked.base), "train": train})
         self._check_sources(checked)
         clustering = self.clusterings.latest(corpus_id, finished=True)
-        estimate = self.speeds.estimate(corpus_id, checked)
+        estimate = self.speeds.estimate(corpus, checked)
         with self._rows.writing() as session:
             row = RunRow(
                 name=clean_name(name or f"{checked.method} on {corpus.name}"),

@@ -12,7 +12,7 @@ from hydralora.errors import UserError
 from hydralora.training.presets import Speed, speed_of
 from jobs.store.changes import SPEED
 from jobs.store.queue import Queue
-from jobs.store.records import Clustering, Job
+from jobs.store.records import Clustering, Corpus, Job
 from jobs.store.settings import Settings
 from jobs.store.status import JobStatus
 from jobs.store.tables import JobRow, SettingRow
@@ -29,11 +29,10 @@ class Speeds:
         value = self.settings.get(_key(corpus_id, config))
         return speed_of(value) if value else None
 
-    def estimate(self, corpus_id: int, config: RunConfig) -> float | None:
+    def estimate(self, corpus: Corpus, config: RunConfig) -> float | None:
         """Seconds a run of this configuration will take, where the speed is known."""
-        speed, train = self.get(corpus_id, config), config.train
-        measurements = train.max_steps // train.eval_every if train.eval_every else 0
-        return speed.seconds(train.max_steps, train.batch_size * train.accumulation, measurements) if speed else None
+        speed = self.get(corpus.id, config)
+        return speed.of_run(config.train, corpus.examples or 0) if speed else None
 
     def job(self, corpus_id: int, config: RunConfig) -> Job | None:
         """The newest measurement of such a run that is waiting, under way or failed; None when never tried."""

@@ -11,7 +11,7 @@ import typer
 from hydralora.answer_settings import Change, GenerationSettings
 from hydralora.bounds import MOST_STEPS, LayerName, Message, checked
 from hydralora.errors import UserError
-from jobs.chat.client import ChatClient
+from jobs.chat.client import ChatClient, base_of
 from jobs.store.records import Run
 from studio.cli.terminal import AsJson, RunId, Studio, out, show
 from studio.figures.palette import expert_name
@@ -92,7 +92,7 @@ def speaker_of(run: Run, untuned: bool, step: int | None) -> dict[str, Any]:
         raise UserError(
             f"Run {run.id} is not finished ({run.status}). Wait for it, resume it, or name a checkpoint with --step."
         )
-    return {"base": run.base, "run_id": None if untuned else run.id, "step": step}
+    return {**base_of(run), "run_id": None if untuned else run.id, "step": step}
 
 
 def chat(

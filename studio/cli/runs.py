@@ -97,6 +97,7 @@ def start_run(
     experts: Annotated[int | None, typer.Option(help="Number of heads B")] = None,
     r: Annotated[int | None, typer.Option("--r", "--rank", help="Rank: width of A and of each head B")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the examples, in place of steps")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in one pass")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and order")] = None,
@@ -108,7 +109,13 @@ def start_run(
     """Start a training run in the background."""
     if preset.capitalize() not in PRESETS:
         raise UserError(f"`--preset` must be one of {', '.join(PRESETS)}, got '{preset}'.")
-    given = {"max_steps": max_steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    given = {
+        "max_steps": max_steps,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
     store = Studio.store()
     base = base_of_command(store, base)
     chosen = settings_of(store, preset.capitalize(), Place(corpus, base, method))

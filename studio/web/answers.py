@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from hydralora.errors import UserError
-from jobs.chat.client import ChatClient
+from jobs.chat.client import ChatClient, base_of
 from jobs.store.records import Message
 from jobs.store.store import Store
 
@@ -111,16 +111,16 @@ class Answers:
         history = self._history(question)
         return {"question": question.id, "answers": [self._begin(question, v, b, history) for v, b in plans]}
 
-    def _base(self, variant: dict[str, Any]) -> str:
-        """The base model of a variant; a run must be finished to answer (or name a checkpoint)."""
+    def _base(self, variant: dict[str, Any]) -> dict[str, str]:
+        """The base model of a variant and its type; a run must be finished to answer (or name a checkpoint)."""
         if variant.get("base_of"):
-            return str(self.store.runs.get(variant["base_of"]).base)
+            return base_of(self.store.runs.get(variant["base_of"]))
         if variant.get("run_id") is None:
-            return str(variant.get("base", "starter"))
+            return {"base": str(variant.get("base", "starter"))}
         run = self.store.runs.get(variant["run_id"])
         if run.summary is None and variant.get("step") is None:
             raise UserError(f"Run {run.id} is not finished ({run.status}). Wait for it, or choose a checkpoint.")
-        return str(run.base)
+        return base_of(run)
 
     def _history(self, question: Message) -> list[dict[str, str]]:
         """System text, earlier questions with their first answer, and the question."""
@@ -139,7 +139,7 @@ class Answers:
                 ]
         return [*turns, {"role": "user", "content": question.text}]
 
-    def _begin(self, question: Message, variant: dict[str, Any], base: str, history: list[Any]) -> int:
+    def _begin(self, question: Message, variant: dict[str, Any], base: dict[str, str], history: list[Any]) -> int:
         message = self.store.chats.begin_answer(question, variant.get("run_id"), variant)
         self.live[message.id] = Live()
         speaker = _speaker(variant, base, history)
@@ -187,10 +187,11 @@ class Answers:
         )
         if first is None or first.id >= message.id or any(len(token) < 3 for token in first.tokens or []):
             return {}
-        if self._base(first.settings) != speaker["base"]:
+        base = self._base(first.settings)
+        if base != {name: speaker[name] for name in base}:
             return {}
         ids = [token[2] for token in first.tokens or []]
-        own = {**_speaker(first.settings, speaker["base"], speaker["messages"]), "tokens": ids}
+        own = {**_speaker(first.settings, base, speaker["messages"]), "tokens": ids}
         try:
             found = {"own": self.client.score(own), "here": self.client.score({**speaker, "tokens": ids})}
         except UserError as error:
@@ -204,7 +205,7 @@ class Answers:
         def load() -> None:
             try:
                 with suppress(UserError):
-                    self.client.warm(base, variant.get("run_id"), variant.get("step"))
+                    self.client.warm({**base, "run_id": variant.get("run_id"), "step": variant.get("step")})
             finally:
                 self._warming.release()
 
@@ -229,10 +230,10 @@ class Answers:
         self.client.stop(str(message_id))
 
 
-def _speaker(variant: dict[str, Any], base: str, history: list[Any]) -> dict[str, Any]:
+def _speaker(variant: dict[str, Any], base: dict[str, str], history: list[Any]) -> dict[str, Any]:
     """A variant as the model server wants it."""
     return {
-        "base": base,
+        **base,
         "run_id": variant.get("run_id"),
         "step": variant.get("step"),
         "messages": history,

@@ -54,7 +54,7 @@ def page_of_rows(folder: Path) -> dict[str, float]:
 def first_word(home: Home) -> dict[str, float]:
     """Median seconds from question to first word, once the model server is warm."""
     client, times = ChatClient(Store(home)), []
-    client.warm("starter")
+    client.warm({"base": "starter"})
     for number in range(20):
         began = time.perf_counter()
         question = {

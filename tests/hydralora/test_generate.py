@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hydralora import ChatModel, GateCapture, add_adapter
-from hydralora.bases.load import fingerprint
+from hydralora.bases.fingerprint import fingerprint
 from hydralora.corpus.encode import encode_prompt
 from hydralora.errors import AdapterError, UserError
 from hydralora.generate import MAX_ADAPTERS, Answer, Change, GenerationSettings, TokenEvent
@@ -231,7 +231,7 @@ def test_the_adapter_used_longest_ago_leaves_first(chat, adapters):
 
 def test_an_adapter_of_another_base_is_refused(chat, adapters, tmp_path):
     shutil.copytree(adapters(), tmp_path / "adapter")
-    facts = {"config": {"base": "other"}, "base_fingerprint": fingerprint(make_llama(seed=9))}
+    facts = {"config": {"base": "other"}, "base_fingerprint": fingerprint(make_llama(seed=9)).now}
     (tmp_path / "adapter" / "run.json").write_text(json.dumps(facts))
     with pytest.raises(AdapterError, match=r"trained on another base model \(other\)"):
         ask(chat, adapter=tmp_path / "adapter")

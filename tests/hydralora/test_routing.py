@@ -24,7 +24,8 @@ from hydralora.analysis.routing import (
     token_class,
 )
 from hydralora.analysis.runs import choose_examples, load_run
-from hydralora.bases.load import fingerprint, load_base
+from hydralora.bases.fingerprint import fingerprint
+from hydralora.bases.load import load_base
 from hydralora.config import TrainConfig, parse_config
 from hydralora.corpus.encode import encode_example
 from hydralora.corpus.folder import Corpus
@@ -51,7 +52,7 @@ def keep_run(base_folder: Path, folder: Path, method: str, change: Any) -> Path:
         }
     )
     base = load_base(str(base_folder), device=DEVICE)[0]
-    facts = AdapterFacts(config=config, base_fingerprint=fingerprint(base))
+    facts = AdapterFacts(config=config, base_fingerprint=fingerprint(base).now)
     model = add_adapter(base, method, options)
     change(model)
     save_adapter(model, folder / "adapter", facts)

@@ -191,6 +191,6 @@ def test_order_and_an_early_end_work_with_every_loop(
 def test_an_optimizer_without_its_package_is_refused_in_a_sentence(
     base_folder: Path, easy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydralora.training.train.find_spec", lambda name: None)
+    monkeypatch.setattr("hydralora.training.arguments.find_spec", lambda name: None)
     with pytest.raises(TrainingError, match="`optimizer` is lion, which needs the package bitsandbytes"):
         train_adapter(make_config(base_folder, optimizer="lion"), easy_corpus, tmp_path)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
-from jobs.chat.server import Ask, Server, build_app
+from jobs.chat.server import Ask, Load, Server, build_app
 from jobs.home import Home
 from jobs.runner.worker import Worker
 from jobs.store.bases import Bases
@@ -40,7 +40,7 @@ def server(home: Home, base: str) -> Server:
     """A server whose base lies on the device."""
     server = Server(home)
     server.device = "cpu"
-    server.load(base).base.to("meta")
+    server.load(Load(base=base)).base.to("meta")
     server.device = "meta"
     return server
 
@@ -78,7 +78,7 @@ def test_the_device_is_taken_again_when_training_has_ended(server: Server) -> No
 def test_a_server_on_the_processor_never_makes_room(home: Home, base: str) -> None:
     server = Server(home)
     server.device = "cpu"
-    server.load(base)
+    server.load(Load(base=base))
     home.make_room.touch()
     server.make_room()
     assert server.model is not None

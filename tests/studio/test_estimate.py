@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studio.estimate import Place, ask_speed
+from studio.estimate import Place, ask_speed, tell
 from tests.studio.stored import Stored
 
 
@@ -25,3 +25,31 @@ def test_a_timing_that_was_asked_for_comes_after_the_trainings_that_wait(stored:
     claimed = [stored.store.queue.claim("tests", "here", "heavy") for _ in range(3)]
     kinds = [job.kind for job in claimed if job]
     assert kinds == ["train", "train", "speed"] and len(trainings) == 2
+
+
+def known_pace(stored: Stored, corpus_id: int) -> Place:
+    """A place whose speed was measured: 10 s to begin, a second a step of 16, 2 s a measurement."""
+    place = Place(corpus_id, "starter", "hydralora")
+    job = ask_speed(stored.store, place)
+    assert job is not None
+    stored.end(job, {"start": 10.0, "step": 1.0, "evaluation": 2.0, "batch": 16})
+    return place
+
+
+def test_the_time_told_counts_steps_batch_accumulation_and_measurements(stored: Stored) -> None:
+    place = known_pace(stored, stored.corpus().id)
+    values = {"max_steps": 100, "batch_size": 8, "accumulation": 4, "eval_every": 50}
+    assert "3 min 36 s" in tell(stored.store, place, values)  # 10 + 100 * 2 + 3 * 2
+
+
+def test_the_time_of_epochs_is_that_of_the_steps_they_come_to(stored: Stored) -> None:
+    corpus = stored.corpus(rows=[{"prompt": f"question {i}", "answer": "a"} for i in range(100)])
+    place = known_pace(stored, corpus.id)
+    values = {"epochs": 3, "batch_size": 16, "eval_every": 0, "held_out_fraction": 0.2}
+    assert "3 epochs are about 15 steps. About 27 s" in tell(stored.store, place, values)  # 10 + 15 + 2
+
+
+def test_numbers_out_of_bounds_give_a_sentence_and_no_time(stored: Stored) -> None:
+    place = known_pace(stored, stored.corpus().id)
+    assert "within its bounds" in tell(stored.store, place, {"max_steps": None})
+    assert "within its bounds" in tell(stored.store, place, {"epochs": 10_000, "batch_size": 10**9})

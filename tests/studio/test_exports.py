@@ -117,5 +117,5 @@ def test_parameters_are_told_with_and_without_the_router() -> None:
 
 def test_the_page_of_a_run_shows_both_counts(stored: Stored) -> None:
     run = stored.run(stored.corpus())
-    view = str(run_cards(replace(run, summary=COUNT), None))
+    view = str(run_cards(replace(run, summary=COUNT), None, None))
     assert ">90<" in view and "+ 10 of the router = 100, 10.0% of 1,000" in view

@@ -105,12 +105,15 @@ def test_published_settings_fill_only_the_fields_of_the_method(draw: Opened) -> 
     assert page.inputs["sharpness"] not in changes
 
 
+PACE = (10, 0.0, 4, 1, 0, 0.1)  # of `studio.pages.new_run.page`
+
+
 def test_a_time_is_offered_only_where_the_speed_is_not_known(draw: Opened, stored: Stored) -> None:
     corpus, page = stored.corpus(), draw(NewRunPage)
-    before = page.guess(corpus.id, "starter", "hydralora", 10, 4, 0)
+    before = page.guess(corpus.id, "starter", "hydralora", *PACE)
     assert before[page.clock].visible and "not known yet" in before[page.estimate]
-    page.time_steps(corpus.id, "starter", "hydralora", 10, 4, 0)
-    waiting = page.guess(corpus.id, "starter", "hydralora", 10, 4, 0)
+    page.time_steps(corpus.id, "starter", "hydralora", *PACE)
+    waiting = page.guess(corpus.id, "starter", "hydralora", *PACE)
     assert not waiting[page.clock].visible
 
 

@@ -50,6 +50,7 @@ BASE_INFO = "starter, or one of the list (`python -m studio bases add`)"
 HUB_INFO = ", or a hub id such as owner/name"
 GROUPS = {
     "Training": (
+        "epochs",
         "batch_size",
         "accumulation",
         "learning_rate",
@@ -57,6 +58,7 @@ GROUPS = {
         "router_rate",
         "optimizer",
         "order",
+        "cluster_power",
         "neftune_noise",
         "warmup_fraction",
         "scheduler",
@@ -76,8 +78,10 @@ GROUPS = {
         "gate_every",
         "keep_checkpoints",
     ),
-    "Memory": ("dtype", "gradient_checkpointing"),
+    "Memory": ("dtype", "packing", "gradient_checkpointing"),
 }
+# Settings that decide how long a run takes.
+PACE = ("max_steps", "epochs", "batch_size", "accumulation", "eval_every", "held_out_fraction")
 # Who types a number has chosen it: the preset is theirs too, and no later filling takes it back.
 KEEP_OWN = f"async () => {{ ({FIELDS}).keep(['run-preset']); return {json.dumps(OWN)}; }}"
 
@@ -243,7 +247,7 @@ class NewRunPage(Page):
 
     def _looking(self) -> tuple[list[Any], list[Any]]:
         """Inputs and outputs of ``look``."""
-        counts = [self.inputs[name] for name in ("max_steps", "batch_size", "eval_every")]
+        counts = [self.inputs[name] for name in PACE]
         asked = [self.stamp, self.preset, self.corpus, self.base, self.method, *counts]
         return asked, [self.estimate, self.clock, self.stamp, self.timed]
 
@@ -328,9 +332,8 @@ class NewRunPage(Page):
 
     def guess(self, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
         """How long the run will take, and whether steps can be timed to find out."""
-        steps, batch, every = (chosen_id(number) or 0 for number in counts)
         place = place_of(corpus_id, base, method)
-        words = tell(self.store, place, steps, batch or 1, every)
+        words = tell(self.store, place, dict(zip(PACE, counts, strict=True)))
         return {
             self.estimate: Markup(f"<p class='hy-quiet'>{cards.text(words)}</p>"),
             self.clock: gr.Button(visible=can_time(self.store, place)),

@@ -21,6 +21,7 @@ from studio.pages.run.views import (
     links,
     misses_base,
     no_run,
+    planned,
     run_cards,
     run_state,
     settings_table,
@@ -113,7 +114,7 @@ class RunPage(Page):
             self.watch: watching,
             self.head: headline(self.store, run),
             self.state: run_state(run, training_set),
-            self.facts: cards.join(run_cards(run, newest), gates_now(newest)),
+            self.facts: cards.join(run_cards(run, newest, training_set), gates_now(newest)),
             self.links: links(run),
             self.detail: gr.update(visible=True),
             self.curves: gr.update(visible=not run.is_imported),
@@ -126,7 +127,7 @@ class RunPage(Page):
             ),
             self.log: cards.log(self.store.queue.log_tail(job) if job else ""),
             self.settings: settings_table(run, training_set),
-            **self._draw_charts(run, newest, chosen),
+            **self._draw_charts(run, newest, chosen, planned(run, training_set)),
             self.stamp: now,
         }
 
@@ -136,10 +137,10 @@ class RunPage(Page):
         work = job and (job.id, job.status, job.progress, job.progress_text, job.attempt)
         return repr((run.name, run.corpus_id, work, newest and (newest.step, newest.numbers), layer))
 
-    def _draw_charts(self, run: Run, newest: Step | None, layer: str) -> Changes:
+    def _draw_charts(self, run: Run, newest: Step | None, layer: str, steps: int) -> Changes:
         """The curves; drawn anew every hundredth of the run and at its end: thousands of steps are work to draw."""
         ended = bool(run.job and run.job.is_finished)
-        pace = 1 if ended else max(1, run.config.train.max_steps // REDRAWS)
+        pace = 1 if ended else max(1, steps // REDRAWS)
         query = f"?at={(newest.step if newest else 0) // pace}-{ended:d}"
         src = f"/ui/figures/runs/{run.id}"
         changes: Changes = {

@@ -13,7 +13,12 @@ from studio.exports import trainable
 from studio.pages.common import job_state
 
 
-def run_cards(run: Run, newest: Step | None) -> Markup:
+def planned(run: Run, training_set: TrainingSet | None) -> int:
+    """Steps that a run is to have: as it began, or, until then, as its settings say."""
+    return (training_set and training_set.steps) or run.config.train.max_steps
+
+
+def run_cards(run: Run, newest: Step | None, training_set: TrainingSet | None) -> Markup:
     """The figures of a run so far, from the newest of its numbers."""
     if run.is_imported:
         return imported_cards(run)
@@ -26,7 +31,7 @@ def run_cards(run: Run, newest: Step | None) -> Markup:
         [
             cards.card(
                 "Step",
-                f"{newest.step if newest else 0:,} of {train.max_steps:,}",
+                f"{newest.step if newest else 0:,} of {planned(run, training_set):,}",
                 f"batch of {train.batch_size * train.accumulation}",
             ),
             cards.card("Training loss", cards.number(numbers.get("loss")), "nats per answer token"),

@@ -1,0 +1,161 @@
+"""What a run is trained and measured on: the split of a corpus, encoded for a base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydralora.bases.fingerprint import Fingerprint
+from hydralora.config import RunConfig, TrainConfig
+from hydralora.corpus.batches import Encoded
+from hydralora.corpus.encode import cut, encode_telling
+from hydralora.corpus.folder import Corpus
+from hydralora.corpus.split import split_examples, training_hash
+from hydralora.corpus.tasks import Placed, Tasks, only_cluster, read_clusters, read_tasks
+from hydralora.errors import TrainingError
+from hydralora.results import TrainingSet
+from hydralora.training.presets import planned_steps
+from hydralora.training.trainer import Plan
+
+MAX_EVALUATED = 256  # held-out examples whose loss is measured during training
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and what is only measured, encoded.
+
+    Args:
+        training_set: What of the corpus that is, with what was left out or cut.
+        kept: Positions and examples of ``rows``.
+        measured: Positions and examples of ``held_out``, at most ``MAX_EVALUATED``.
+        tasks: Where the method learns from tasks.
+        clusters: Cluster of every row, where rows are drawn by them.
+    """
+
+    training_set: TrainingSet
+    kept: Placed
+    rows: list[Encoded]
+    measured: Placed
+    held_out: list[Encoded]
+    tasks: Tasks | None
+    clusters: list[int] | None
+
+    def plan(
+        self,
+        config: RunConfig,
+        tokenizer: Any,
+        run_folder: Path,
+        *,
+        resumed: bool,
+        sources: list[Path],
+        mark: Fingerprint,
+    ) -> Plan:
+        """What a method may look at before training begins; ``mark`` is the base's fingerprint."""
+        return Plan(
+            config=config,
+            tokenizer=tokenizer,
+            rows=self.rows,
+            examples=[example for _, example in self.kept],
+            groups=self.tasks.numbers(self.kept) if self.tasks else None,
+            run_folder=run_folder,
+            resumed=resumed,
+            tasks=self.tasks,
+            held_out=self.held_out,
+            held_out_groups=self.tasks.numbers(self.measured) if self.tasks else [],
+            sources=sources,
+            base_fingerprint=mark,
+            clusters=self.clusters,
+        )
+
+
+def read_data(config: RunConfig, corpus: Corpus, tokenizer: Any, clusters_folder: Path | None) -> Data:
+    """Split and encode a corpus as a run wants it.
+
+    Raises:
+        TrainingError: When no example fits, or the tasks of the method or the clusters are not there.
+    """
+    train = config.train
+    split = split_examples(corpus, train)
+    train_ids, held_out_ids = only_cluster(split.train, split.held_out, train.only_cluster, clusters_folder)
+    kept, rows, cut_count, partly_count = _encode(corpus, train_ids, tokenizer, train)
+    measured, held_out, *_ = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, train)
+    positions = [position for position, _ in kept]
+    training_set = TrainingSet(
+        hash=training_hash(corpus, positions),
+        corpus_hash=corpus.manifest.content_hash,
+        examples=len(kept),
+        held_out=len(held_out_ids),
+        skipped=len(train_ids) - len(kept),
+        cut=cut_count,
+        partly=partly_count,
+        leaking=len(split.leaking),
+        steps=planned_steps(train, len(kept)),
+    )
+    tasks = read_tasks(kept, config.adapter.task_source, clusters_folder)
+    return Data(training_set, kept, rows, measured, held_out, tasks, _clusters(train, positions, clusters_folder))
+
+
+def _clusters(train: TrainConfig, positions: list[int], clusters_folder: Path | None) -> list[int] | None:
+    if train.cluster_power == 1.0:
+        return None
+    cluster = read_clusters(clusters_folder)
+    if cluster is None:
+        raise TrainingError(
+            f"`cluster_power` is {train.cluster_power:g}, but the corpus has no clusters. Cluster it first, or "
+            "leave it at 1."
+        )
+    return [int(number) for number in cluster[positions]]
+
+
+def settle_training_set(training_set: TrainingSet, run_folder: Path, *, resumed: bool) -> None:
+    """Write down what a run is trained on, or, when it goes on, make sure that it still is.
+
+    Raises:
+        TrainingError: When a resumed run would go on with other examples.
+    """
+    if not resumed or not (run_folder / TrainingSet.FILE).exists():  # runs of earlier versions wrote none
+        training_set.write(run_folder)
+        return
+    before = TrainingSet.read(run_folder)
+    if before.hash != training_set.hash:
+        raise TrainingError(
+            f"The training set has changed since this run began: {before.examples:,} examples (hash "
+            f"{before.hash[:12]}) then, {training_set.examples:,} (hash {training_set.hash[:12]}) now. Undo the change "
+            "to the corpus, or start a new run."
+        )
+
+
+def _encode(
+    corpus: Corpus, ids: list[int], tokenizer: Any, train: TrainConfig
+) -> tuple[Placed, list[Encoded], int, int]:
+    """Positions and examples that fit, their rows of ids, how many of these were cut at their end, and of how many not
+    all answers are learnt that should be."""
+    kept: Placed = []
+    rows: list[Encoded] = []
+    cut_count = partly_count = 0
+    for position, example in zip(ids, corpus.take(ids), strict=True):
+        whole, is_partly = encode_telling(tokenizer, example, train.learn)
+        row = cut(whole, train.max_length)
+        if row is not None:
+            kept.append((position, example))
+            rows.append(row)
+            cut_count += len(whole["input_ids"]) > train.max_length
+            partly_count += is_partly
+    if ids and not kept:
+        raise TrainingError(
+            f"No example fits into {train.max_length} tokens: every prompt alone is longer. "
+            "Raise `max_length`, or shorten the examples."
+        )
+    return kept, rows, cut_count, partly_count
+
+
+def fit_length(config: RunConfig, positions: int) -> RunConfig:
+    """The configuration with a longest length that the base has positions for."""
+    length = min(config.train.max_length, positions)
+    return config.model_copy(update={"train": config.train.model_copy(update={"max_length": length})})
+
+
+def fit_steps(config: RunConfig, steps: int) -> RunConfig:
+    """The configuration with the number of steps that its epochs come to."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"max_steps": steps})})
