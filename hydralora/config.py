@@ -132,6 +132,15 @@ class TrainConfig(Settings):
         description="Measure the held-out loss every so many steps; 0 is never",
         json_schema_extra=unit("steps"),
     )
+    answered: int = Field(
+        0,
+        ge=0,
+        le=256,
+        title="Questions answered",
+        description="So many held-out questions, always the same, are answered at each measurement, and the share of "
+        "right answers is drawn; 0 answers none",
+        json_schema_extra=unit("questions"),
+    )
     patience: int = Field(
         0,
         ge=0,

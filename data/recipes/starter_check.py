@@ -16,7 +16,7 @@ import torch
 
 from data.recipes.starter import Rows
 from data.recipes.starter_text import copying, greeting, knowledge, reading, sums
-from hydralora.analysis.answers import answer_examples, score
+from hydralora.answering import answer_examples, score
 from hydralora.bases.load import load_base
 from hydralora.corpus.examples import Example
 from hydralora.samples import CORPORA, GENERATORS

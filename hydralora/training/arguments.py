@@ -41,6 +41,11 @@ def refuse_unused(unused: Collection[str], config: RunConfig) -> None:
         value, usual = getattr(config.train, name), TrainConfig.model_fields[name].default
         if value != usual:
             raise TrainingError(f"`{name}` is {value}, but {config.method} does not use it. Leave it at {usual}.")
+    if config.train.answered and not (config.train.eval_every and config.train.held_out_fraction):
+        raise TrainingError(
+            f"`answered` is {config.train.answered}, but nothing is measured. Raise `held_out_fraction` and "
+            "`eval_every`, or set `answered` to 0."
+        )
     if config.train.cluster_power != 1.0 and config.train.order != "shuffled":
         raise TrainingError(
             f"`cluster_power` is {config.train.cluster_power:g} and `order` is {config.train.order}: a batch is drawn "

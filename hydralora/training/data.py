@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydralora.answering import spread
 from hydralora.bases.fingerprint import Fingerprint
 from hydralora.config import RunConfig, TrainConfig
 from hydralora.corpus.batches import Encoded
@@ -16,7 +17,7 @@ from hydralora.corpus.tasks import Placed, Tasks, only_cluster, read_clusters, r
 from hydralora.errors import TrainingError
 from hydralora.results import TrainingSet
 from hydralora.training.presets import planned_steps
-from hydralora.training.trainer import Plan
+from hydralora.training.trainer import Plan, Question
 
 MAX_EVALUATED = 256  # held-out examples whose loss is measured during training
 
@@ -66,7 +67,16 @@ class Data:
             sources=sources,
             base_fingerprint=mark,
             clusters=self.clusters,
+            questions=self._questions(config),
         )
+
+    def _questions(self, config: RunConfig) -> list[Question]:
+        """The held-out questions that are answered at each measurement."""
+        has_heads = self.tasks is not None and config.adapter.combined_by == "hard"
+        heads = self.tasks.numbers(self.measured) if self.tasks and has_heads else [None] * len(self.measured)
+        asked = [Question(example, head) for (_, example), head in zip(self.measured, heads, strict=True)]
+        asked = [question for question in asked if question.example.prompt]
+        return [asked[place] for place in spread(range(len(asked)), config.train.answered)]
 
 
 def read_data(config: RunConfig, corpus: Corpus, tokenizer: Any, clusters_folder: Path | None) -> Data:

@@ -97,7 +97,9 @@ class LorahubTrainer(AdapterTrainer):
     composition: Composition
     batches: list[dict[str, Tensor]]
     options: HubOptions
-    unused = frozenset("optimizer b_rate router_rate neftune_noise order patience epochs packing cluster_power".split())
+    unused = frozenset(
+        "optimizer b_rate router_rate neftune_noise order patience epochs packing cluster_power answered".split()
+    )
     evaluations: list[tuple[float, list[float]]]
     best: tuple[float, list[float]]
 

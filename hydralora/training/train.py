@@ -150,6 +150,7 @@ def make_trainer(model: Any, plan: Plan, reporter: StepReporter, width: int) -> 
     )
     trainer.remove_callback(PrinterCallback)  # steps are reported, not printed
     trainer.gate_every = config.train.gate_every
+    trainer.tokenizer, trainer.questions = plan.tokenizer, plan.questions
     if plan.clusters is not None:
         trainer.sampler = ClusterSampler(plan.clusters, config.train.cluster_power, config.train.seed)
     if (config.train.b_rate, config.train.router_rate) != (1.0, 1.0):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from hydralora.answering import answer_examples, answer_room, score
 from hydralora.bases.fingerprint import Fingerprint
 from hydralora.config import RunConfig, TrainConfig
 from hydralora.corpus.batches import Collator, Encoded, PackingCollator
@@ -37,7 +38,7 @@ class Plan:
 
     ``tasks`` are there for methods that learn from tasks (clusters or labels), ``groups`` then holds the task
     number of every row and ``held_out_groups`` of every held-out row (-1 where it is a task never trained on).
-    ``clusters`` are those of the rows, where they are drawn by them.
+    ``clusters`` are those of the rows, where they are drawn by them. ``questions`` are answered at each measurement.
     ``sources`` are the adapters that LoRAHub mixes.
     """
 
@@ -54,6 +55,14 @@ class Plan:
     sources: list[Path] = field(default_factory=list)
     base_fingerprint: Fingerprint | None = None
     clusters: list[int] | None = None
+    questions: list[Question] = field(default_factory=list)
+
+
+class Question(NamedTuple):
+    """A held-out question, with the head that answers it where heads belong to tasks (-1: none)."""
+
+    example: Example
+    head: int | None
 
 
 class AdapterTrainer(Trainer):
@@ -63,6 +72,8 @@ class AdapterTrainer(Trainer):
     gate_every = 0
     tokens_seen = 0  # not padding, since the last logged step
     gate_means: dict[str, list[float]] | None = None
+    tokenizer: Any = None
+    questions: Sequence[Question] = ()
     sampler: ClusterSampler | None = None  # where clusters are not drawn by their size
     rates: TrainConfig | None = None  # where B or the router learn at a rate of their own
     measured: tuple[float, int] = (0.0, 0)  # summed loss and answer tokens of the held-out rows so far
@@ -142,7 +153,18 @@ class AdapterTrainer(Trainer):
         sums = torch.tensor([self.measured], dtype=torch.float64, device="cpu").to(self.args.device, torch.float32)
         summed, tokens = self.accelerator.gather(sums).sum(0).tolist()
         output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = summed / max(tokens, 1.0)
+        if self.questions:
+            output.metrics["eval_exact_match"] = self._answer()
         return output
+
+    def _answer(self) -> float:
+        """Share of the questions that the model, as it is now, answers right."""
+        examples = [question.example for question in self.questions]
+        heads = [question.head for question in self.questions if question.head is not None]
+        model = self.accelerator.unwrap_model(self.model)
+        room = answer_room(self.tokenizer, examples)
+        answers = answer_examples(model, self.tokenizer, examples, max_tokens=room, heads=heads or None)
+        return score(examples, answers).exact_match
 
     def _add_held_out(self, loss: Tensor, labels: Tensor) -> None:
         is_seq2seq = self.accelerator.unwrap_model(self.model).config.is_encoder_decoder
@@ -186,7 +208,8 @@ class StepReporter(TrainerCallback):
             )
         elif "eval_loss" in logs:
             self.last_eval = (state.global_step, float(logs["eval_loss"]))
-            self.on_step(state.global_step, {"eval_loss": self.last_eval[1]})
+            measured = {name: float(logs[name]) for name in ("eval_loss", "eval_exact_match") if name in logs}
+            self.on_step(state.global_step, measured)
             self._since = time.perf_counter()
 
     @staticmethod

@@ -18,12 +18,14 @@ class Curve:
         lines: Names of numbers, with the words for each line.
         unit: On the y axis.
         aid: How it is read.
+        empty: What is said where no step has such a number.
     """
 
     title: str
     lines: Mapping[str, str]
     unit: str
     aid: str
+    empty: str = "None of these numbers was measured yet."
 
 
 CURVES: dict[str, Curve] = {
@@ -33,6 +35,14 @@ CURVES: dict[str, Curve] = {
         "loss",
         "Mean loss per answer token (nats); lower is better. When the held-out loss rises while the other falls, the "
         "adapter overfits.",
+    ),
+    "answers": Curve(
+        "Right answers",
+        {"eval_exact_match": "right of the held-out questions asked"},
+        "share",
+        "Share of the same few held-out questions that are answered exactly right; where few are asked, a "
+        "small step means nothing.",
+        empty="No questions were answered during this training (the setting “Questions answered” is 0).",
     ),
     "speed": Curve(
         "Speed",

@@ -124,6 +124,8 @@ def _run_view(steps: list[Step], view: str) -> Response:
         raise UserError(f"There is no view called '{view}' here.")
     chosen = CURVES[view]
     lines = {words: [step.numbers.get(name) for step in steps] for name, words in chosen.lines.items()}
+    if not any(value is not None for values in lines.values() for value in values):
+        return JSONResponse({"empty": chosen.empty})
     name = chosen.title.lower().replace(" ", "-")
     return _reply(figures.curve([step.step for step in steps], lines, y=chosen.unit, name=name, aid=chosen.aid))
 

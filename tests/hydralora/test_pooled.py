@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hydralora import HydraLoraConfig, add_adapter
-from hydralora.analysis.answers import answer_examples
+from hydralora.answering import answer_examples
 from hydralora.corpus.examples import Example
 from hydralora.errors import AdapterError
 from hydralora.generate import Answer, ChatModel, GenerationSettings

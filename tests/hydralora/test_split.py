@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from hydralora import add_adapter, override_experts
-from hydralora.analysis.answers import answer_examples, compare_answers
+from hydralora.analysis.answers import compare_answers
 from hydralora.analysis.routing import measure_routing
 from hydralora.analysis.runs import load_run
+from hydralora.answering import answer_examples
 from hydralora.corpus.examples import Example
 from hydralora.corpus.tasks import read_tasks
 from hydralora.errors import AdapterError, TrainingError

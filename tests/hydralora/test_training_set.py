@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hydralora.analysis.answers import score
+from hydralora.answering import score
 from hydralora.config import RunConfig, parse_config
 from hydralora.corpus.examples import Example
 from hydralora.corpus.folder import Corpus

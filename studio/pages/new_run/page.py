@@ -73,6 +73,7 @@ GROUPS = {
         "held_out_fraction",
         "split_by",
         "eval_every",
+        "answered",
         "patience",
         "save_every",
         "gate_every",
