@@ -19,6 +19,7 @@ from hydralora.settings import INTERNAL, Settings, unit
 Options = TypeVar("Options", bound=MethodOptions)
 Learn = Literal["all", "last", "former"]  # which answers of a conversation; see ``hydralora.corpus.encode``
 Dtype = Literal["float32", "bfloat16", "auto", "int8", "nf4"]  # see ``hydralora.bases.load``
+ReportTo = Literal["none", "tensorboard", "wandb", "trackio"]  # see ``hydralora.training.loggers``
 SplitBy = Literal["prompt", "row"]  # see ``hydralora.corpus.split``
 # Settings that every stored configuration has held from the first version on, and nobody writes all by hand.
 ALWAYS_STORED = {"max_steps", "accumulation", "warmup_fraction", "weight_decay", "max_grad_norm", "keep_checkpoints"}
@@ -161,6 +162,9 @@ class TrainConfig(Settings):
         le=MOST_STEPS,
         description="Record mean gate weights every so many steps; 0 is never",
         json_schema_extra=unit("steps"),
+    )
+    report_to: ReportTo = Field(
+        "none", description="Where the numbers of each step are written besides, if it is installed"
     )
     keep_checkpoints: int = Field(8, ge=1, le=1000, description="Newest checkpoints kept; older ones are deleted")
     seed: Seed = Field(0, description="Seed of initial weights and data order")

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
@@ -33,6 +33,7 @@ from hydralora.progress import SILENT, Progress
 from hydralora.results import AdapterFacts, RunSummary
 from hydralora.training.arguments import early_end, refuse_unused, training_arguments
 from hydralora.training.data import Data, fit_length, fit_steps, read_data, settle_training_set
+from hydralora.training.loggers import logger_of
 from hydralora.training.packing import check_packing
 from hydralora.training.sampling import ClusterSampler
 from hydralora.training.trainer import AdapterTrainer, Plan, StepReporter, StepValues
@@ -92,7 +93,10 @@ def train_adapter(
     model.config.use_cache = False
     counts = count_parameters(model)
     reporter = StepReporter(on_step, progress)
-    trainer, measured = make_trainer(model, plan, reporter, width)
+    loggers = logger_of(config.train.report_to, run_folder, step_of(checkpoint) if checkpoint else 0)
+    trainer, measured = make_trainer(model, plan, [reporter, *loggers], width)
+    reporter.trainer = trainer
+    trainer.logs_gates = bool(loggers)
     if checkpoint is None:
         keep_start(model, run_folder)
     before = _held_out_loss(trainer, measured) if checkpoint is None else None
@@ -131,8 +135,15 @@ def train_adapter(
     return summary
 
 
-def make_trainer(model: Any, plan: Plan, reporter: StepReporter, width: int) -> tuple[AdapterTrainer, list[Any]]:
-    """The method's trainer, ready to begin, and the rows whose loss it measures; ``width`` is that of the base."""
+def make_trainer(
+    model: Any, plan: Plan, watching: list[TrainerCallback], width: int
+) -> tuple[AdapterTrainer, list[Any]]:
+    """The method's trainer, ready to begin, and the rows whose loss it measures.
+
+    Args:
+        watching: Who is told of every step, the reporter first.
+        width: Width of the base.
+    """
     kind, config = find_trainer(plan.config.method), plan.config
     refuse_unused(kind.unused, config)
     if config.train.packing:
@@ -146,7 +157,7 @@ def make_trainer(model: Any, plan: Plan, reporter: StepReporter, width: int) -> 
         train_dataset=rows,
         eval_dataset=measured or None,
         data_collator=collator,
-        callbacks=[reporter, *early_end(config.train, bool(measured))],
+        callbacks=[*watching, *early_end(config.train, bool(measured))],
     )
     trainer.remove_callback(PrinterCallback)  # steps are reported, not printed
     trainer.gate_every = config.train.gate_every
@@ -155,7 +166,6 @@ def make_trainer(model: Any, plan: Plan, reporter: StepReporter, width: int) -> 
         trainer.sampler = ClusterSampler(plan.clusters, config.train.cluster_power, config.train.seed)
     if (config.train.b_rate, config.train.router_rate) != (1.0, 1.0):
         trainer.rates = config.train
-    reporter.trainer = trainer
     trainer.prepare(plan)
     return trainer, measured
 

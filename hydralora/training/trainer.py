@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -70,6 +71,7 @@ class AdapterTrainer(Trainer):
 
     unused: frozenset[str] = frozenset()  # settings of training that the loop of this method does not know
     gate_every = 0
+    logs_gates = False  # each expert's mean gate is logged as ``gates/E1`` and so on, for loggers
     tokens_seen = 0  # not padding, since the last logged step
     gate_means: dict[str, list[float]] | None = None
     tokenizer: Any = None
@@ -107,6 +109,13 @@ class AdapterTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.sampler or super()._get_train_sampler(train_dataset)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Tell the numbers of a step; with the experts' mean gates over all layers where a logger listens."""
+        if self.logs_gates and self.gate_means and "loss" in logs:
+            rows = list(self.gate_means.values())
+            logs |= {f"gates/E{e + 1}": fmean(row[e] for row in rows) for e in range(min(map(len, rows)))}
+        super().log(logs, *args, **kwargs)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> Any:
         """The optimizer, with rates of their own for B and the router where they are asked for."""

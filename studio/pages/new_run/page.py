@@ -78,6 +78,7 @@ GROUPS = {
         "save_every",
         "gate_every",
         "keep_checkpoints",
+        "report_to",
     ),
     "Memory": ("dtype", "packing", "gradient_checkpointing"),
 }
