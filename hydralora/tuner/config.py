@@ -94,6 +94,10 @@ class HydraLoraConfig(PeftConfig):
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to adapt"})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave"})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Layers trained whole"})
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = field(
+        default=None, metadata={"help": "Rows of the embeddings that are trained too"}
+    )
+    target_parameters: list[str] | None = field(default=None, metadata={"help": "Refused; PEFT's LoRA takes it"})
     layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Block numbers"})
     layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the blocks"})
     rank_pattern: dict[str, int] = field(default_factory=dict, metadata={"help": "Rank by layer name"})
@@ -113,6 +117,11 @@ class HydraLoraConfig(PeftConfig):
         self._check_values()
 
     def _check_layers(self) -> None:
+        if self.target_parameters:
+            raise AdapterError(
+                f"`target_parameters` names {shown(self.target_parameters)}, but heads sit beside linear layers, not "
+                "beside experts stacked into a parameter. Name linear `target_modules`, or use PEFT's LoRA for those."
+            )
         if isinstance(self.target_modules, str):
             for name in ("layers_to_transform", "layers_pattern"):
                 if getattr(self, name) is not None:

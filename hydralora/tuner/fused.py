@@ -30,6 +30,7 @@ UNDERSTOOD = frozenset(
     "lora_dropout dropout_place balance_weight head_mask head_compensation "
     "router_init head_init head_init_gamma init_weights bias fan_in_fan_out "
     "target_modules exclude_modules modules_to_save layers_to_transform layers_pattern "
+    "trainable_token_indices target_parameters "
     "task_type peft_type auto_mapping peft_version base_model_name_or_path revision inference_mode".split()
 )
 

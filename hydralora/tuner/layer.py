@@ -84,18 +84,8 @@ class HydraLoraLinear(nn.Module, Merges):
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: HydraLoraConfig, **kwargs: Any) -> None:
-        """Add the matrices of one adapter.
-
-        Raises:
-            AdapterError: When the rank does not fit the layer; names the layer and the value.
-        """
+        """Add the matrices of one adapter."""
         rank, heads = config.rank(self.name), config.num_experts
-        most = min(self.in_features, self.out_features)
-        if not 1 <= rank <= most:
-            raise AdapterError(
-                f"Layer '{self.name}': `r` must be between 1 and {most} for a "
-                f"{self.out_features}x{self.in_features} layer, got {rank}."
-            )
         self.r[adapter_name], self.num_experts[adapter_name] = rank, heads
         self.scaling[adapter_name] = config.scaling(self.name, rank)
         self.options[adapter_name] = config
