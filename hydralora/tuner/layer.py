@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from hydralora.errors import AdapterError
 from hydralora.tuner import fused
 from hydralora.tuner.config import HydraLoraConfig
-from hydralora.tuner.gating import GATES
+from hydralora.tuner.gating import GATES, keep_largest
 from hydralora.tuner.merging import Merges
 from hydralora.tuner.mixed import add_updates
 from hydralora.tuner.passes import Pass, Routed
@@ -95,7 +95,7 @@ class HydraLoraLinear(nn.Module, Merges):
         rows = rank if config.shared_a else rank * heads
         self.hydralora_A[adapter_name] = nn.Linear(self.in_features, rows, bias=False)
         self.hydralora_B[adapter_name] = nn.Linear(heads * rank, self.out_features, bias=False)
-        if heads > 1 and config.combine == "router":
+        if config.routes:
             width = self.in_features if config.router_input == "x" else rows
             self.hydralora_router[adapter_name] = nn.Linear(width, heads, bias=False)
         self.reset_adapter(adapter_name)
@@ -211,7 +211,8 @@ class HydraLoraLinear(nn.Module, Merges):
         if router is not None:
             seen = self._pooled(hidden) if config.router_input == "pooled" else hidden
             logits = router(x if config.router_input == "x" else seen)
-            gates = GATES[config.gate](logits)
+            scores = logits if config.temperature == 1.0 else logits / config.temperature
+            gates = GATES[config.gate](keep_largest(scores, config.top_k) if config.top_k else scores)
             if self.training and config.losses.any:
                 self.now.record(Routed(name, logits, gates, self.now.real(self.name, x.shape[:-1]), config.losses))
         elif config.combine == "hard" and count > 1:

@@ -29,7 +29,7 @@ class Merges(BaseTunerLayer):
         config, count = self.options[name], self.num_experts[name]
         if name in self.hydralora_router or (config.combine == "hard" and count > 1):
             return None
-        return [1.0 / count if config.combine == "mean" else 1.0] * count
+        return [1.0 if config.combine == "sum" or count == 1 else 1.0 / count] * count
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.

@@ -19,11 +19,9 @@ from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from hydralora.errors import AdapterError
 from hydralora.tuner.losses import LossWeights, auxiliary_loss
 
-# What a model is called with that says where its tokens are.
-NAMES = (
-    "input_ids inputs_embeds attention_mask position_ids cu_seq_lens_q seq_idx "
-    "decoder_input_ids decoder_inputs_embeds decoder_attention_mask labels"
-).split()
+# What a model is called with that says where its tokens are: how many there are, and more about each.
+SIZED = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
+KEPT = ("attention_mask", "position_ids", "cu_seq_lens_q", "seq_idx", "decoder_attention_mask", "labels")
 IGNORED = -100  # labels that count for nothing, in all of transformers
 CROSS = ("crossattention", "cross_attn", "encoder_attn", "encdecattention")  # layers that read the encoder's output
 
@@ -53,8 +51,12 @@ class Pass:
         self.owed: Tensor | None = None  # auxiliary loss of the last pass, where the model gave no loss to add it to
         self._made: dict[str, Tensor | None] = {}  # computed once for all layers
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of a model begins with no pass."""
+        return {**Pass().__dict__, "may_pool": self.may_pool}
+
     def begin(self, given: dict[str, Any], is_seq2seq: bool, recording: bool) -> None:
-        """Forget the last pass."""
+        """Forget the last pass. ``given`` holds shapes by the names of ``SIZED``, tensors by those of ``KEPT``."""
         self.given, self.is_seq2seq, self.recording = given, is_seq2seq, recording
         self.routed, self._made, self.lost_gradient, self.owed = [], {}, False, None
 
@@ -73,11 +75,11 @@ class Pass:
     def shape(self, layer: str) -> tuple[int, int] | None:
         """Batch and tokens of what the layer called ``layer`` reads; None where the model was not told ids."""
         side = "decoder_" if self.is_seq2seq and not self._reads_source(layer) else ""
-        for name in (f"{side}input_ids", f"{side}inputs_embeds", "labels" if side else ""):
-            tokens = self.given.get(name)
-            if isinstance(tokens, Tensor) and tokens.dim() >= 2:
-                return tokens.shape[0], tokens.shape[1]
-        return None
+        for name in (f"{side}input_ids", f"{side}inputs_embeds"):
+            if len(self.given.get(name, ())) >= 2:
+                return self.given[name][0], self.given[name][1]
+        labels = self.given.get("labels") if side else None
+        return tuple(labels.shape) if isinstance(labels, Tensor) and labels.dim() == 2 else None
 
     def real(self, layer: str, rows: torch.Size) -> Tensor | None:
         """Which of a layer's ``rows`` are no padding, bool of that shape; None where all are, or nobody knows."""
@@ -159,7 +161,8 @@ class Watch:
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a pass."""
         passed = {**dict(zip(self.names, args, strict=False)), **kwargs}
-        given = {name: passed[name] for name in NAMES if passed.get(name) is not None}
+        given = {name: passed[name] for name in KEPT if passed.get(name) is not None}
+        given |= {name: passed[name].shape for name in SIZED if isinstance(passed.get(name), Tensor)}
         self.outer.append((self.now.given, self.now.is_seq2seq))
         if self.now.owed is not None:
             _say_lost()

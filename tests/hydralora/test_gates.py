@@ -263,7 +263,7 @@ def test_of_two_adapters_at_work_the_one_asked_for_is_captured(tiny, ids):
 
 def test_of_two_adapters_at_work_one_must_be_named(tiny):
     adapted = two_at_work(tiny)
-    with pytest.raises(AdapterError, match="2 adapters with gates are at work: default, pair. Say which"):
+    with pytest.raises(AdapterError, match=r"2 adapters with gates are at work: default, pair\. Say which"):
         GateCapture(adapted)
     with pytest.raises(AdapterError, match="Adapter 'third' is not at work; at work: default, pair"):
         GateCapture(adapted, adapter="third")
@@ -302,7 +302,7 @@ def test_gates_of_an_encoder_decoder_are_taken_layer_by_layer_without_padding(id
         adapted(input_ids=nn.functional.pad(ids, (0, 5)), attention_mask=mask, labels=longer)
         again = context.take_means()
         adapted(**given)
-        with pytest.raises(AdapterError, match="different shapes .* one by one with `take_each`"):
+        with pytest.raises(AdapterError, match=r"different shapes .* one by one with `take_each`"):
             context.take()
     shapes = {name: tuple(gates.shape) for name, gates in each.items()}
     assert shapes["encoder.block.0.layer.0.SelfAttention.q"] == (2, 7, 3)
