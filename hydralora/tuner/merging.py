@@ -83,7 +83,9 @@ class Merges(BaseTunerLayer):
                 weight = self.get_base_layer().weight
                 merged = weight.data + self._delta_for_base(name).to(weight.dtype)
                 if safe_merge and not torch.isfinite(merged).all():
-                    raise ValueError(f"Layer '{self.name}': merging adapter {name} gives NaN.")
+                    raise AdapterError(
+                        f"Layer '{self.name}': NaNs detected in the merged weights. The adapter {name} seems to be broken."
+                    )
                 weight.data = merged
                 self.merged_adapters.append(name)
 

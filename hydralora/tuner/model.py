@@ -111,6 +111,16 @@ class HydraLoraModel(BaseTuner):
         """Every adapted layer, in model order."""
         return [module for module in self.model.modules() if isinstance(module, HydraLoraLinear)]
 
+    @contextmanager
+    def collecting_losses(self) -> Iterator[list[Tensor]]:
+        """Inside, the losses that training passes leave are put into the list that it gives, and not kept here."""
+        now = watch(self.model)
+        outer, now.collected = now.collected, []
+        try:
+            yield now.collected
+        finally:
+            now.collected = outer
+
     def auxiliary_loss(self) -> Tensor | None:
         """The weighted losses of the routers that are still to be added to a loss, a scalar; None where there are none.
 

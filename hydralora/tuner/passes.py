@@ -49,6 +49,7 @@ class Pass:
         self.lost_gradient = False  # a router was called without gradients inside a pass that has some
         self.routed: list[Routed] = []
         self.owed: Tensor | None = None  # auxiliary loss of the last pass, where the model gave no loss to add it to
+        self.collected: list[Tensor] | None = None  # where such losses go instead, for who asked for them
         self._made: dict[str, Tensor | None] = {}  # computed once for all layers
 
     def __getstate__(self) -> dict[str, Any]:
@@ -59,6 +60,13 @@ class Pass:
         """Forget the last pass. ``given`` holds shapes by the names of ``SIZED``, tensors by those of ``KEPT``."""
         self.given, self.is_seq2seq, self.recording = given, is_seq2seq, recording
         self.routed, self._made, self.lost_gradient, self.owed = [], {}, False, None
+
+    def leave(self, loss: Tensor) -> None:
+        """Keep an auxiliary loss for whoever computes the loss of this pass."""
+        if self.collected is None:
+            self.owed = loss
+        else:
+            self.collected.append(loss)
 
     def record(self, routed: Routed) -> None:
         """Keep what a router decided, where the pass ends in a loss."""
@@ -193,12 +201,14 @@ class Watch:
 
     def _add(self, model: nn.Module, output: Any, extra: Tensor, passed: dict[str, Any]) -> Any:
         labels = passed.get("labels")
-        if isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
+        if isinstance(output, dict) and isinstance(output.get("log_probs"), Tensor):
+            self.now.leave(extra)  # TRL's trainers compute their loss of these, and leave the model's
+        elif isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
             output["loss"] = output["loss"] + (extra * _share(model, passed)).to(output["loss"])
         elif isinstance(output, tuple) and labels is not None and output and isinstance(output[0], Tensor):
             return (output[0] + (extra * _share(model, passed)).to(output[0]), *output[1:])
         else:
-            self.now.owed = extra
+            self.now.leave(extra)
         return output
 
 
@@ -223,8 +233,9 @@ def _share(model: nn.Module, passed: dict[str, Any]) -> Tensor | float:
 
 def _say_lost() -> None:
     warnings.warn(
-        "The auxiliary loss of the routers was part of no loss in the last training pass, since the model was given no "
-        "labels. Give it labels, or add `model.base_model.auxiliary_loss()` to your own loss.",
+        "The auxiliary loss of the routers was part of no loss in the last training pass: the model gave none, or the "
+        "trainer computes its own. Give the model labels, put `hydralora.training.auxiliary.AddsAuxiliaryLoss` before "
+        "the trainer, or add `model.base_model.auxiliary_loss()` to the loss.",
         stacklevel=4,
     )
 

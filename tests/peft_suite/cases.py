@@ -21,6 +21,9 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "r_lora": ("r_lora", {"lora_dropout": 0.0}),
     "lora_moe": ("lora_moe", {}),
     "lope": ("lope", {}),
+    "top-k": ("hydralora", {"top_k": 2, "temperature": 0.5}),
+    "uniform": ("hydralora", {"gate": "uniform"}),
+    "losses": ("lora_moe", {"balance_weight": 0.1, "balance_loss": "switch", "z_weight": 0.1}),
     "one head": ("hydralora", {"num_experts": 1}),
 }
 
@@ -79,22 +82,25 @@ NO_MERGE = "no weight equals a layer that is routed, so merging is refused"
 
 def merges(settings: dict[str, Any]) -> bool:
     """Whether the gates of such a layer are fixed."""
-    return settings.get("num_experts") == 1 or settings.get("combine") in ("mean", "sum")
+    fixed = settings.get("combine") in ("mean", "sum") or settings.get("gate") == "uniform"
+    return fixed or settings.get("num_experts") == 1
 
 
-# Test, rows of the report, and why it cannot pass: an expression for its name without parameters.
+# An expression for a test's name without parameters, rows of the report, why it cannot pass, whether it never does.
 ROUTED = [row for row in ROWS if not merges(settings_of(row))]
-LISTED: list[tuple[str, list[str], str]] = [
-    (r"test_disable_adapters_with_merging|test_delete_merged_adapter_.*", ROUTED, NO_MERGE),
-    (r"test_multiple_active_adapters_merge_and_unmerge|test_merge_layers_multi", ROUTED, NO_MERGE),
-    (r"test_(un)?merge_after_sequential_merge.*|test_sequential_merge_.*", ROUTED, NO_MERGE),
+ROUNDING = "compares a fused layer with one computed by torch's operations to the last digit"
+LISTED: list[tuple[str, list[str], str, bool]] = [
+    (r"test_disable_adapters_with_merging|test_delete_merged_adapter_.*", ROUTED, NO_MERGE, True),
+    (r"test_multiple_active_adapters_merge_and_unmerge|test_merge_layers_multi", ROUTED, NO_MERGE, True),
+    (r"test_(un)?merge_after_sequential_merge.*|test_sequential_merge_.*", ROUTED, NO_MERGE, True),
+    (r"test_save_load_roundtrip_fsdp_wrapped.*", ROUTED, ROUNDING, False),
 ]
-# Tests that fetch files from the hub, or are of a class that PEFT closes to others.
+# Tests that are not run: an expression for a part of the node's name, and why.
 LEFT_OUT: list[tuple[str, str]] = [
-    (r"TestPeftConfig::test_from_pretrained(_cache_dir(_remote)?)?", "fetches a configuration from the hub"),
+    (r"TestPeftConfig::test_from_pretrained(_cache_dir(_remote)?)?(\[|$)", "fetches a configuration from the hub"),
     (r"TestPeftConfig::test_save_pretrained_with_runtime_config", "fetches a configuration from the hub"),
-    (r"TestLoadAdapterOfflineMode::.*", "fetches adapters from the hub"),
-    (r".*mixed_model.*", "PeftMixedModel takes PEFT's own methods only"),
+    (r"TestNamingConflictWarning::.*save_and_load", "fetches the base of an adapter from the hub"),
+    (r"mixed_model|\[PeftMixedModel\]", "PeftMixedModel takes PEFT's own methods only"),
 ]
 # Classes and functions of test_initialization that are about no method in particular.
 ANY_METHOD = (
@@ -103,15 +109,15 @@ ANY_METHOD = (
     "TestLowCpuMemUsage",
     "TestNamingConflictWarning",
     "TestLoadPeftKeyMapping",
-    "test_from_pretrained_missing_keys_warning",
 )
 
 
-def reason_of(name: str, row: str) -> str | None:
-    """Why the test ``name`` is expected to fail for a row, None where it is not."""
-    return next((why for test, rows, why in LISTED if row in rows and re.fullmatch(test, name)), None)
+def reason_of(name: str, row: str) -> tuple[str, bool] | None:
+    """Why the test ``name`` is expected to fail for a row and whether it must, None where it is not."""
+    found = (listed for listed in LISTED if row in listed[1] and re.fullmatch(listed[0], name))
+    return next(((why, strict) for _, _, why, strict in found), None)
 
 
 def why_left_out(node: str) -> str | None:
     """Why a test is not run at all, None where it is."""
-    return next((why for test, why in LEFT_OUT if re.search(f"{test}(\\[|$)", node)), None)
+    return next((why for test, why in LEFT_OUT if re.search(test, node)), None)
