@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from hydralora.bounds import Experts, Id, LayerName, Rank, Scale, is_layer_name
+from hydralora.bounds import MOST_EXPERTS, Experts, Id, LayerName, Rank, Scale, is_layer_name
 from hydralora.model_bounds import MOST_TARGETS
 from hydralora.settings import Settings
 
@@ -93,7 +93,43 @@ class HeadOptions(LoraOptions):
         return "router"
 
 
-class HydraOptions(HeadOptions):
+class RoutingOptions(HeadOptions):
+    """How the router's logits become gates, and the losses that act on it."""
+
+    gate: Literal["softmax", "uniform"] = Field(
+        "softmax", title="Gates", description="uniform gives every head an equal share, a control without a router"
+    )
+    temperature: float = Field(
+        1.0, ge=0.01, le=100.0, title="Gate temperature", description="The higher, the more alike the gates of a token"
+    )
+    top_k: int = Field(
+        0, ge=0, le=MOST_EXPERTS, title="Heads per token", description="Top-k: a token uses only so many; 0 is all"
+    )
+    balance_weight: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="Load-balancing loss, towards equal use of the experts; 0 is off, as published",
+    )
+    balance_loss: Literal["square", "switch"] = Field(
+        "square", description="Of mean gates, or the Switch Transformer's of first choices"
+    )
+    z_weight: float = Field(
+        0.0, ge=0.0, le=10.0, title="Router z-loss", description="Keeps the router's logits small; 0 is off"
+    )
+
+    @model_validator(mode="after")
+    def _check_heads_per_token(self) -> RoutingOptions:
+        if self.top_k > self.num_experts:
+            raise ValueError(f"`top_k` must be at most `num_experts`, {self.num_experts}, got {self.top_k}")
+        return self
+
+    @property
+    def combined_by(self) -> Combine | None:
+        return "mean" if self.gate == "uniform" else "router"
+
+
+class HydraOptions(RoutingOptions):
     """The routed layer with one shared A."""
 
     router_input: Literal["x", "Ax", "pooled"] = Field(
@@ -102,12 +138,6 @@ class HydraOptions(HeadOptions):
     )
     router_init: Literal["kaiming", "normal", "zero"] = Field("kaiming", description="Starting weights of the router")
     head_init: Literal["zero", "centred"] = Field("zero", description="Starting weights of the heads")
-    balance_weight: float = Field(
-        0.0,
-        ge=0.0,
-        le=10.0,
-        description="Load-balancing loss, towards equal use of the experts; 0 is off, as published",
-    )
 
 
 class SplitOptions(HeadOptions):
@@ -139,12 +169,8 @@ class RandomHeadOptions(HeadOptions):
     use_rslora: bool = Field(True, title="rsLoRA", description="Scale by lora_alpha / sqrt(r), as its script does")
 
 
-class MixtureOptions(HeadOptions):
+class MixtureOptions(RoutingOptions):
     """One A and one B for each expert, and a router."""
-
-    balance_weight: float = Field(
-        0.0, ge=0.0, le=10.0, description="Load-balancing loss, towards equal use of the experts; 0 is off"
-    )
 
 
 class PoisonOptions(HydraOptions):
@@ -155,6 +181,12 @@ class PoisonOptions(HydraOptions):
     stage_one: float = Field(
         0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns"
     )
+
+    @model_validator(mode="after")
+    def _check_every_head_is_asked(self) -> PoisonOptions:
+        if self.top_k:
+            raise ValueError(f"`top_k` must be 0 here, got {self.top_k}: a token may choose the silent head alone")
+        return self
 
     def layer_values(self) -> dict[str, Any]:
         return {**super().layer_values(), "head_mask": [self.num_experts - 1]}

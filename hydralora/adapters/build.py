@@ -34,6 +34,7 @@ from hydralora.methods import METHODS, HubOptions, MethodOptions
 from hydralora.results import AdapterFacts
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.passes import is_seq2seq
+from hydralora.tuner.targets import is_base_router
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def find_targets(model: nn.Module) -> list[str]:
     names = []
     for name, module in model.named_modules():
         inside = any(part.isdigit() for part in name.split("."))
-        if inside and isinstance(module, (nn.Linear, Conv1D)) and module is not output:
+        linear = isinstance(module, (nn.Linear, Conv1D)) and module is not output
+        if inside and linear and not is_base_router(model, name):
             names.append(name.rsplit(".", 1)[-1])
     found = list(dict.fromkeys(names))
     if not found:
@@ -165,7 +167,7 @@ def adapter_config(
             check_targets(model, values["target_modules"])
         elif tuner != "IA3":
             values["target_modules"] = find_targets(model)
-    if tuner in ("LORA", "ADALORA"):  # our own layer checks itself
+    if tuner in ("HYDRALORA", "LORA", "ADALORA"):
         check_rank(model, values["target_modules"], max(values[name] for name in RANKS if name in values))
     if tuner == "ADALORA":
         values |= pruning_schedule(steps)

@@ -85,6 +85,9 @@ class AdapterSchema(BaseModel):
     head_mask: list[Count] | None = Field(None, max_length=MOST_HEADS_OF_ADAPTER)
     head_init_gamma: Alpha | None = None
     balance_weight: Alpha | None = None
+    z_weight: Alpha | None = None
+    temperature: Alpha | None = None
+    top_k: Count | None = None
     # Trained prompts
     num_virtual_tokens: int | None = Field(None, ge=1, le=MOST_VIRTUAL_TOKENS)
     token_dim: Width | None = None

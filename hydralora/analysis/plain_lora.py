@@ -35,6 +35,11 @@ def export_lora(model: Any, folder: Path, gates: Gates) -> None:
     name = model.active_adapters[0]
     if model.peft_config[name].modules_to_save:
         raise AdapterError("This adapter also trains whole layers (`modules_to_save`), which a plain LoRA cannot hold.")
+    if model.peft_config[name].trainable_token_indices:
+        raise AdapterError(
+            "This adapter also trains rows of the embeddings (`trainable_token_indices`), which are not written into a "
+            "plain LoRA. Use its own files."
+        )
     weights, ranks = {}, {}
     for layer in layers:
         a, b = plain_factors(layer, name, gates[layer.name])

@@ -24,6 +24,7 @@ from hydralora.corpus.tasks import Tasks
 from hydralora.errors import TrainingError
 from hydralora.files import seal_checkpoint
 from hydralora.progress import Progress
+from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.rates import rate_groups
 from hydralora.training.sampling import ClusterSampler
 from hydralora.training.state import has_state, load_state, save_state
@@ -66,7 +67,7 @@ class Question(NamedTuple):
     head: int | None
 
 
-class AdapterTrainer(Trainer):
+class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
     """The Trainer with an adapter's auxiliary loss and its gate weights."""
 
     unused: frozenset[str] = frozenset()  # settings of training that the loop of this method does not know
@@ -93,11 +94,6 @@ class AdapterTrainer(Trainer):
 
     def prepare(self, plan: Plan) -> None:
         """Called once before the first step; a method may look at the data or the model."""
-
-    def auxiliary_loss(self, model: torch.nn.Module) -> Tensor | None:
-        """The extra loss that the adapter asks for and the model has not added itself (orthogonality), or None."""
-        compute = getattr(getattr(model, "base_model", None), "auxiliary_loss", None)
-        return compute() if callable(compute) else None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Put back exactly what was being trained; what PEFT saves is not always enough for that."""
@@ -129,7 +125,7 @@ class AdapterTrainer(Trainer):
     def compute_loss(  # type: ignore[no-untyped-def]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ):
-        """Mean loss per answer token; while training with the auxiliary losses, which a routed model adds itself."""
+        """Mean loss per answer token; while training with the auxiliary losses."""
         recording = model.training and self._records_gates()
         if model.training:
             self.tokens_seen += int(inputs["attention_mask"].sum())
@@ -142,14 +138,8 @@ class AdapterTrainer(Trainer):
             )
             if recording and capture.names:
                 self.gate_means = capture.take_means()
-        # Several processes wrap the model; the tuner is inside.
-        extra = self.auxiliary_loss(self.accelerator.unwrap_model(model)) if model.training else None
         if not model.training:
             self._add_held_out(loss, inputs["labels"])
-        if extra is not None:
-            # The language loss is already a share of the whole accumulated batch; ours is not.
-            parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
-            loss = loss + extra / parts
         return (loss, outputs) if return_outputs else loss
 
     def evaluation_loop(self, *args, **kwargs):  # type: ignore[no-untyped-def]

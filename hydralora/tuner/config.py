@@ -18,7 +18,7 @@ from hydralora.bounds import LARGEST_SCALE
 from hydralora.errors import AdapterError
 from hydralora.plain import shown
 from hydralora.tuner.gating import GATES
-from hydralora.tuner.losses import LossWeights
+from hydralora.tuner.losses import BALANCES, LossWeights
 from hydralora.tuner.register import register_when_ready
 
 ROUTER_INPUTS = ("x", "Ax", "pooled")
@@ -28,11 +28,13 @@ COMBINES = ("router", "mean", "sum", "hard")
 DROPOUT_PLACES = ("input", "heads")
 COMPENSATIONS = ("share", "cosine")
 # Lowest and highest value of every number; an adapter from elsewhere may be wider than one that is trained here.
-WHOLE: dict[str, tuple[float, float]] = {"r": (1, 65_536), "num_experts": (1, 1_024)}
+WHOLE: dict[str, tuple[float, float]] = {"r": (1, 65_536), "num_experts": (1, 1_024), "top_k": (0, 1_024)}
 REAL: dict[str, tuple[float, float]] = {
     "lora_dropout": (0.0, 1.0),
     "lora_alpha": (-LARGEST_SCALE, LARGEST_SCALE),
     "balance_weight": (0.0, LARGEST_SCALE),
+    "z_weight": (0.0, LARGEST_SCALE),
+    "temperature": (1e-3, 1e3),
     "head_init_gamma": (1e-6, LARGEST_SCALE),
 }
 MOST_BLOCKS = 100_000
@@ -59,13 +61,20 @@ class HydraLoraConfig(PeftConfig):
             (https://github.com/Clin0212/HydraLoRA/blob/afb693b/HydraLoRA/peft/tuners/lora.py#L279),
             or ``Ax``, the rank-wide product as the shape ``W_g (r, N)`` in the paper has it, or
             ``pooled``, the mean of ``A x`` over the example's tokens up to this one (causal; ours).
-        gate: How the router's logits become gate weights, a key of ``GATES``; ``softmax`` is the papers'.
+        gate: How the router's logits become gate weights, a key of ``GATES``; ``softmax`` is the papers', ``uniform``
+            a control of equal gates without a router.
+        temperature: What the logits are divided by before they become gates: the higher, the more alike.
+        top_k: Heads a token may use: gates of all but the k largest logits are zero, the others' a softmax among
+            them; 0 is all heads, as published (Shazeer et al. 2017, eq. 3 and 5, without noise).
         router_init: ``kaiming`` (authors' code), ``zero`` or ``normal`` (standard deviation 0.01).
         head_init: ``zero`` (delta is zero at the start) or ``centred``: random heads minus their
             mean, so that equal gates give zero (a portable form of R-LoRA's offset).
         dropout_place: ``input`` (one mask on x, before A) or ``heads`` (R-LoRA's multi-head
             dropout: an own mask on ``A x`` for each head).
-        balance_weight: Weight of the loss ``N * sum_i mean(g_i)^2 - 1``; 0 is off and faithful.
+        balance_weight: Weight of the balance loss; 0 is off and faithful.
+        balance_loss: ``square``, ``N sum_i mean(g_i)^2 - 1`` (ours), or ``switch``, ``N sum_i f_i P_i`` with the share
+            ``f_i`` of tokens whose first choice is head i (Fedus et al. 2021, eq. 4).
+        z_weight: Weight of the router z-loss ``mean(log(sum_i exp(logit_i))^2)`` (Zoph et al. 2022, eq. 5); 0 is off.
         head_mask: Heads that take no part at inference (LoPE's poisoning expert).
         head_compensation: Who gets the gate of a masked head D: ``share``, the others in
             proportion to their own gates, or ``cosine``,
@@ -89,11 +98,19 @@ class HydraLoraConfig(PeftConfig):
     head_init_gamma: float = field(default=64.0, metadata={"help": "Scale of centred heads"})
     dropout_place: str = field(default="input", metadata={"help": "input or heads"})
     balance_weight: float = field(default=0.0, metadata={"help": "Weight of the balance loss"})
+    temperature: float = field(default=1.0, metadata={"help": "What logits are divided by"})
+    top_k: int = field(default=0, metadata={"help": "Heads a token may use; 0 is all"})
+    balance_loss: str = field(default="square", metadata={"help": "square or switch"})
+    z_weight: float = field(default=0.0, metadata={"help": "Weight of the router z-loss"})
     head_mask: list[int] | None = field(default=None, metadata={"help": "Heads silent at inference"})
     head_compensation: str = field(default="share", metadata={"help": "share or cosine"})
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to adapt"})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave"})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Layers trained whole"})
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = field(
+        default=None, metadata={"help": "Rows of the embeddings that are trained too"}
+    )
+    target_parameters: list[str] | None = field(default=None, metadata={"help": "Refused; PEFT's LoRA takes it"})
     layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Block numbers"})
     layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the blocks"})
     rank_pattern: dict[str, int] = field(default_factory=dict, metadata={"help": "Rank by layer name"})
@@ -113,6 +130,11 @@ class HydraLoraConfig(PeftConfig):
         self._check_values()
 
     def _check_layers(self) -> None:
+        if self.target_parameters:
+            raise AdapterError(
+                f"`target_parameters` names {shown(self.target_parameters)}, but heads sit beside linear layers, not "
+                "beside experts stacked into a parameter. Name linear `target_modules`, or use PEFT's LoRA for those."
+            )
         if isinstance(self.target_modules, str):
             for name in ("layers_to_transform", "layers_pattern"):
                 if getattr(self, name) is not None:
@@ -132,13 +154,14 @@ class HydraLoraConfig(PeftConfig):
             "head_init": HEAD_INITS,
             "dropout_place": DROPOUT_PLACES,
             "head_compensation": COMPENSATIONS,
+            "balance_loss": BALANCES,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise AdapterError(f"`{name}` must be one of {', '.join(allowed)}, got '{getattr(self, name)}'.")
-        routed = self.num_experts > 1 and self.combine == "router"
+        self._check_top_k()
         same = self.shared_a and self.router_init == "zero" and self.head_init == "zero"
-        if routed and same and self.init_weights and self.dropout_place != "heads":
+        if self.routes and same and self.init_weights and self.dropout_place != "heads":
             raise AdapterError(
                 "A zero router with zero heads never breaks their symmetry: every head gets the same "
                 "gradient for ever and N heads stay one. Use `router_init` kaiming or normal, or "
@@ -151,6 +174,20 @@ class HydraLoraConfig(PeftConfig):
             raise AdapterError(
                 f"`head_mask` must name some but not all of the heads 0..{self.num_experts - 1}, got {self.head_mask}."
             )
+
+    def _check_top_k(self) -> None:
+        if self.top_k > self.num_experts:
+            raise AdapterError(f"`top_k` must be at most `num_experts`, {self.num_experts}, got {self.top_k}.")
+        if self.top_k and self.head_mask:
+            raise AdapterError(
+                "`top_k` and `head_mask` do not go together: the silent head may be all that a token has chosen. "
+                "Leave one of them out."
+            )
+
+    @property
+    def routes(self) -> bool:
+        """Whether a router with weights of its own decides the gates."""
+        return self.num_experts > 1 and self.combine == "router" and self.gate != "uniform"
 
     def _check_numbers(self) -> None:
         for name, between in (WHOLE | REAL).items():
@@ -174,7 +211,7 @@ class HydraLoraConfig(PeftConfig):
     @property
     def losses(self) -> LossWeights:
         """How much each auxiliary loss of the router counts."""
-        return LossWeights(balance=self.balance_weight)
+        return LossWeights(self.balance_weight, self.z_weight, self.balance_loss, self.temperature)
 
     def scaling(self, name: str, rank: int) -> float:
         """``alpha / r`` (or ``alpha / sqrt(r)``) of the layer called ``name``."""

@@ -9,7 +9,9 @@ the order of additions.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,15 +23,18 @@ from hydralora.tuner import routing
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.routing import Plan
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from hydralora.tuner.layer import HydraLoraLinear
 
 # Options that a plan holds, that `usable` looks at, or that say nothing of what a layer computes.
 UNDERSTOOD = frozenset(
     "r num_experts lora_alpha use_rslora rank_pattern alpha_pattern shared_a combine router_input "
-    "lora_dropout dropout_place balance_weight head_mask head_compensation "
+    "lora_dropout dropout_place balance_weight balance_loss z_weight head_mask head_compensation gate temperature "
     "router_init head_init head_init_gamma init_weights bias fan_in_fan_out "
     "target_modules exclude_modules modules_to_save layers_to_transform layers_pattern "
+    "trainable_token_indices target_parameters "
     "task_type peft_type auto_mapping peft_version base_model_name_or_path revision inference_mode".split()
 )
 
@@ -37,15 +42,26 @@ UNDERSTOOD = frozenset(
 def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
     """What the function computes for an adapter of rank r and scale s; None where an option is not one of its own."""
     heads = config.num_experts
+    unknown = []
     for option in fields(config):
         default = option.default if option.default_factory is MISSING else option.default_factory()
         if option.name not in UNDERSTOOD and getattr(config, option.name) != default:
-            return None
-    router_input = config.router_input if heads > 1 and config.combine == "router" else ""
-    if router_input == "pooled" or (config.combine == "hard" and heads > 1):
+            unknown.append(option.name)
+    if config.gate not in ("softmax", "uniform"):
+        unknown.append("gate")
+    if heads > 1 and (config.combine == "hard" or (config.routes and config.router_input == "pooled")):
+        unknown.append("combine" if config.combine == "hard" else "router_input")
+    if unknown:
+        _say_slower(", ".join(f"`{name}` {getattr(config, name)!r}" for name in unknown))
         return None
-    share = 1.0 / heads if config.combine == "mean" else 1.0
+    router_input = config.router_input if config.routes else ""
+    share = 1.0 if config.combine == "sum" else 1.0 / heads
     return Plan(heads, rank, config.shared_a, router_input, share, scale)
+
+
+@cache
+def _say_slower(options: str) -> None:
+    log.warning("With %s layers are computed by torch's own operations, which are slower.", options)
 
 
 def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
@@ -124,7 +140,7 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
         frozen.get("weight"),
         frozen.get("bias"),
         down._parameters["weight"],
-        router._parameters["weight"] if router is not None else None,
+        _cooled(router._parameters["weight"], layer.options[name].temperature) if router is not None else None,
         up._parameters["weight"],
     )
     if not torch.is_autocast_enabled(x.device.type):
@@ -133,6 +149,11 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
     parts = [None if part is None else part.to(dtype) for part in weights]
     with torch.autocast(x.device.type, enabled=False):
         return _run(layer, x.to(dtype), name, start, tuple(parts), plan)
+
+
+def _cooled(router: Tensor | None, temperature: float) -> Tensor | None:
+    """A router ``(N, in)`` whose logits are divided by the temperature."""
+    return router if router is None or temperature == 1.0 else router / temperature
 
 
 def _run(layer: HydraLoraLinear, x: Tensor, name: str, start: Tensor | None, weights: Any, plan: Plan) -> Tensor:

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from hydralora.errors import AdapterError
 from hydralora.tuner import fused
 from hydralora.tuner.config import HydraLoraConfig
-from hydralora.tuner.gating import GATES
+from hydralora.tuner.gating import GATES, keep_largest
 from hydralora.tuner.merging import Merges
 from hydralora.tuner.mixed import add_updates
 from hydralora.tuner.passes import Pass, Routed
@@ -84,18 +84,8 @@ class HydraLoraLinear(nn.Module, Merges):
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: HydraLoraConfig, **kwargs: Any) -> None:
-        """Add the matrices of one adapter.
-
-        Raises:
-            AdapterError: When the rank does not fit the layer; names the layer and the value.
-        """
+        """Add the matrices of one adapter."""
         rank, heads = config.rank(self.name), config.num_experts
-        most = min(self.in_features, self.out_features)
-        if not 1 <= rank <= most:
-            raise AdapterError(
-                f"Layer '{self.name}': `r` must be between 1 and {most} for a "
-                f"{self.out_features}x{self.in_features} layer, got {rank}."
-            )
         self.r[adapter_name], self.num_experts[adapter_name] = rank, heads
         self.scaling[adapter_name] = config.scaling(self.name, rank)
         self.options[adapter_name] = config
@@ -105,7 +95,7 @@ class HydraLoraLinear(nn.Module, Merges):
         rows = rank if config.shared_a else rank * heads
         self.hydralora_A[adapter_name] = nn.Linear(self.in_features, rows, bias=False)
         self.hydralora_B[adapter_name] = nn.Linear(heads * rank, self.out_features, bias=False)
-        if heads > 1 and config.combine == "router":
+        if config.routes:
             width = self.in_features if config.router_input == "x" else rows
             self.hydralora_router[adapter_name] = nn.Linear(width, heads, bias=False)
         self.reset_adapter(adapter_name)
@@ -221,7 +211,8 @@ class HydraLoraLinear(nn.Module, Merges):
         if router is not None:
             seen = self._pooled(hidden) if config.router_input == "pooled" else hidden
             logits = router(x if config.router_input == "x" else seen)
-            gates = GATES[config.gate](logits)
+            scores = logits if config.temperature == 1.0 else logits / config.temperature
+            gates = GATES[config.gate](keep_largest(scores, config.top_k) if config.top_k else scores)
             if self.training and config.losses.any:
                 self.now.record(Routed(name, logits, gates, self.now.real(self.name, x.shape[:-1]), config.losses))
         elif config.combine == "hard" and count > 1:

@@ -29,7 +29,7 @@ class Merges(BaseTunerLayer):
         config, count = self.options[name], self.num_experts[name]
         if name in self.hydralora_router or (config.combine == "hard" and count > 1):
             return None
-        return [1.0 / count if config.combine == "mean" else 1.0] * count
+        return [1.0 if config.combine == "sum" or count == 1 else 1.0 / count] * count
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.
@@ -83,7 +83,9 @@ class Merges(BaseTunerLayer):
                 weight = self.get_base_layer().weight
                 merged = weight.data + self._delta_for_base(name).to(weight.dtype)
                 if safe_merge and not torch.isfinite(merged).all():
-                    raise ValueError(f"Layer '{self.name}': merging adapter {name} gives NaN.")
+                    raise AdapterError(
+                        f"Layer '{self.name}': NaNs detected in the merged weights. The adapter {name} seems to be broken."
+                    )
                 weight.data = merged
                 self.merged_adapters.append(name)
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
 from hydralora.tuner.config import HydraLoraConfig
@@ -17,6 +16,9 @@ from hydralora.tuner.layer import HydraLoraLinear
 from hydralora.tuner.mixed import mixed_batch
 from hydralora.tuner.passes import pools, watch
 from hydralora.tuner.register import register_when_ready
+from hydralora.tuner.targets import check_target, is_base_router
+
+ALL_LINEAR = "all-linear"  # PEFT's word for it
 
 
 class HydraLoraModel(BaseTuner):
@@ -31,11 +33,18 @@ class HydraLoraModel(BaseTuner):
     target_module_mapping: ClassVar[dict[str, list[str]]] = dict(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING)
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
-        """Targets that were not named: by PEFT's table, or all linear layers of a model it does not know."""
+        """Targets that were not named: by PEFT's table, or all linear layers of a model it does not know.
+
+        The routers of a mixture are linear layers that are never meant.
+        """
         kind = model_config.get("model_type", "custom")
         if peft_config.target_modules is None and kind not in {"custom", *self.target_module_mapping}:
-            peft_config.target_modules = "all-linear"
-        return super()._prepare_adapter_config(peft_config, model_config)
+            peft_config.target_modules = ALL_LINEAR
+        config = super()._prepare_adapter_config(peft_config, model_config)
+        if isinstance(config.target_modules, str) and config.target_modules.lower() == ALL_LINEAR:
+            names = _maybe_include_all_linear_layers(config, self.model).target_modules
+            config.target_modules = {name for name in names if not is_base_router(self.model, name)}
+        return config
 
     def _create_and_replace(
         self,
@@ -53,15 +62,18 @@ class HydraLoraModel(BaseTuner):
             target.update_layer(adapter_name, config)
             return
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-        if not isinstance(base, (nn.Linear, Conv1D)):
-            raise AdapterError(
-                f"Layer '{current_key}' is a {type(base).__name__}; only linear layers can be adapted. "
-                "Name other target modules."
-            )
+        check_target(self.model, current_key, base, parent)
         layer = HydraLoraLinear(target, adapter_name, current_key, config, now)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put a layer in place of another; a new one has taken the device of its base already.
+
+        PEFT's own also copies weights, which those of trained tokens are not to be.
+        """
+        setattr(parent, child_name, new_module)
 
     def pools(self) -> bool:
         """Whether a router at work pools over tokens, which no key-value cache allows."""
@@ -84,9 +96,30 @@ class HydraLoraModel(BaseTuner):
                 if name in layer.hydralora_A:
                     layer.get_delta_weight(name)
 
+    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """PEFT's LoRA adds adapters up; gates that depend on the input cannot be added.
+
+        Raises:
+            AdapterError: Always.
+        """
+        raise AdapterError(
+            "Routed adapters cannot be added up into one: each has gates of its own. Let several be at work together "
+            "with `base_model.set_adapter([...])`, or export plain LoRAs and add those."
+        )
+
     def routed_layers(self) -> list[HydraLoraLinear]:
         """Every adapted layer, in model order."""
         return [module for module in self.model.modules() if isinstance(module, HydraLoraLinear)]
+
+    @contextmanager
+    def collecting_losses(self) -> Iterator[list[Tensor]]:
+        """Inside, the losses that training passes leave are put into the list that it gives, and not kept here."""
+        now = watch(self.model)
+        outer, now.collected = now.collected, []
+        try:
+            yield now.collected
+        finally:
+            now.collected = outer
 
     def auxiliary_loss(self) -> Tensor | None:
         """The weighted losses of the routers that are still to be added to a loss, a scalar; None where there are none.

@@ -19,11 +19,9 @@ from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from hydralora.errors import AdapterError
 from hydralora.tuner.losses import LossWeights, auxiliary_loss
 
-# What a model is called with that says where its tokens are.
-NAMES = (
-    "input_ids inputs_embeds attention_mask position_ids cu_seq_lens_q seq_idx "
-    "decoder_input_ids decoder_inputs_embeds decoder_attention_mask labels"
-).split()
+# What a model is called with that says where its tokens are: how many there are, and more about each.
+SIZED = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
+KEPT = ("attention_mask", "position_ids", "cu_seq_lens_q", "seq_idx", "decoder_attention_mask", "labels")
 IGNORED = -100  # labels that count for nothing, in all of transformers
 CROSS = ("crossattention", "cross_attn", "encoder_attn", "encdecattention")  # layers that read the encoder's output
 
@@ -52,14 +50,30 @@ class Pass:
         self.lost_gradient = False  # a router was called without gradients inside a pass that has some
         self.routed: list[Routed] = []
         self.owed: Tensor | None = None  # auxiliary loss of the last pass, where the model gave no loss to add it to
+        self.collected: list[Tensor] | None = None  # where such losses go instead, for who asked for them
         self._made: dict[str, Tensor | None] = {}  # computed once for all layers
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of a model begins with no pass."""
+        return {**Pass().__dict__, "may_pool": self.may_pool}
+
     def begin(self, given: dict[str, Any], is_seq2seq: bool, recording: bool) -> None:
+<<<<<<< HEAD
         """Forget the last pass."""
         if self.told is not None:
             given, self.told = {"attention_mask": self.told, **given}, None
+=======
+        """Forget the last pass. ``given`` holds shapes by the names of ``SIZED``, tensors by those of ``KEPT``."""
+>>>>>>> lib
         self.given, self.is_seq2seq, self.recording = given, is_seq2seq, recording
         self.routed, self._made, self.lost_gradient, self.owed = [], {}, False, None
+
+    def leave(self, loss: Tensor) -> None:
+        """Keep an auxiliary loss for whoever computes the loss of this pass."""
+        if self.collected is None:
+            self.owed = loss
+        else:
+            self.collected.append(loss)
 
     def record(self, routed: Routed) -> None:
         """Keep what a router decided, where the pass ends in a loss."""
@@ -76,11 +90,11 @@ class Pass:
     def shape(self, layer: str) -> tuple[int, int] | None:
         """Batch and tokens of what the layer called ``layer`` reads; None where the model was not told ids."""
         side = "decoder_" if self.is_seq2seq and not self._reads_source(layer) else ""
-        for name in (f"{side}input_ids", f"{side}inputs_embeds", "labels" if side else ""):
-            tokens = self.given.get(name)
-            if isinstance(tokens, Tensor) and tokens.dim() >= 2:
-                return tokens.shape[0], tokens.shape[1]
-        return None
+        for name in (f"{side}input_ids", f"{side}inputs_embeds"):
+            if len(self.given.get(name, ())) >= 2:
+                return self.given[name][0], self.given[name][1]
+        labels = self.given.get("labels") if side else None
+        return tuple(labels.shape) if isinstance(labels, Tensor) and labels.dim() == 2 else None
 
     def real(self, layer: str, rows: torch.Size) -> Tensor | None:
         """Which of a layer's ``rows`` are no padding, bool of that shape; None where all are, or nobody knows."""
@@ -162,7 +176,8 @@ class Watch:
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a pass."""
         passed = {**dict(zip(self.names, args, strict=False)), **kwargs}
-        given = {name: passed[name] for name in NAMES if passed.get(name) is not None}
+        given = {name: passed[name] for name in KEPT if passed.get(name) is not None}
+        given |= {name: passed[name].shape for name in SIZED if isinstance(passed.get(name), Tensor)}
         self.outer.append((self.now.given, self.now.is_seq2seq))
         if self.now.owed is not None:
             _say_lost()
@@ -193,12 +208,14 @@ class Watch:
 
     def _add(self, model: nn.Module, output: Any, extra: Tensor, passed: dict[str, Any]) -> Any:
         labels = passed.get("labels")
-        if isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
+        if isinstance(output, dict) and isinstance(output.get("log_probs"), Tensor):
+            self.now.leave(extra)  # TRL's trainers compute their loss of these, and leave the model's
+        elif isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
             output["loss"] = output["loss"] + (extra * _share(model, passed)).to(output["loss"])
         elif isinstance(output, tuple) and labels is not None and output and isinstance(output[0], Tensor):
             return (output[0] + (extra * _share(model, passed)).to(output[0]), *output[1:])
         else:
-            self.now.owed = extra
+            self.now.leave(extra)
         return output
 
 
@@ -223,8 +240,9 @@ def _share(model: nn.Module, passed: dict[str, Any]) -> Tensor | float:
 
 def _say_lost() -> None:
     warnings.warn(
-        "The auxiliary loss of the routers was part of no loss in the last training pass, since the model was given no "
-        "labels. Give it labels, or add `model.base_model.auxiliary_loss()` to your own loss.",
+        "The auxiliary loss of the routers was part of no loss in the last training pass: the model gave none, or the "
+        "trainer computes its own. Give the model labels, put `hydralora.training.auxiliary.AddsAuxiliaryLoss` before "
+        "the trainer, or add `model.base_model.auxiliary_loss()` to the loss.",
         stacklevel=4,
     )
 

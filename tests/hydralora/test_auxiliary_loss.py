@@ -12,8 +12,10 @@ import transformers
 from peft import get_peft_model, inject_adapter_in_model
 from torch import Tensor
 from transformers import Trainer, TrainingArguments, set_seed
+from transformers.loss.loss_utils import ForCausalLMLoss
 
 from hydralora import HydraLoraConfig, find_targets
+from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.trainer import AdapterTrainer
 from hydralora.tuner.losses import balance_loss
 from tests.hydralora.conftest import DEVICE, make_llama, randomise
@@ -84,6 +86,31 @@ def test_batches_that_are_gathered_count_together_as_one(kind, ids, tmp_path):
     whole = train(kind, adapt(5.0), rows(ids, times=2), tmp_path)
     parts = train(kind, adapt(5.0), rows(ids, times=2), tmp_path, gradient_accumulation_steps=2)
     assert parts == pytest.approx(whole, rel=1e-4)
+
+
+class OwnLoss(Trainer):
+    """A Trainer that lets the model give logits only, as TRL's do."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        with torch.no_grad():  # for its metrics
+            model(**inputs)
+        loss = ForCausalLMLoss(outputs.logits, labels, 320, num_items_in_batch=num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+
+class OwnLossAndMore(AddsAuxiliaryLoss, OwnLoss):
+    pass
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_trainer_with_a_loss_of_its_own_adds_it_by_a_mixin(steps, ids, tmp_path):
+    settings = {"gradient_accumulation_steps": steps}
+    expected = train(Trainer, adapt(5.0), rows(ids, times=2), tmp_path, **settings)
+    assert train(OwnLossAndMore, adapt(5.0), rows(ids, times=2), tmp_path, **settings) == pytest.approx(expected)
+    plain = train(Trainer, adapt(0.0), rows(ids, times=2), tmp_path, **settings)
+    assert train(OwnLoss, adapt(5.0), rows(ids, times=2), tmp_path, **settings) == pytest.approx(plain, rel=1e-5)
 
 
 def test_checkpointing_recomputes_the_same_loss_and_gradient(ids, tmp_path):
@@ -175,7 +202,7 @@ def test_a_pass_without_labels_leaves_its_loss_to_the_loop_once(ids):
 def test_a_loss_that_nobody_took_is_told(ids):
     model = adapt(2.0)
     model(input_ids=ids)
-    with pytest.warns(UserWarning, match=r"part of no loss .* given no labels\. Give it labels, or add"):
+    with pytest.warns(UserWarning, match=r"part of no loss .*: the model gave none, or the trainer"):
         model(input_ids=ids)
     model.base_model.auxiliary_loss()
     with warnings.catch_warnings():

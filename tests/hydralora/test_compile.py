@@ -23,6 +23,8 @@ KINDS = [
     {"combine": "mean"},
     {"num_experts": 1},
     {"balance_weight": 0.1},
+    {"balance_weight": 0.1, "balance_loss": "switch", "z_weight": 0.1},
+    {"top_k": 2, "temperature": 2.0},
     {"head_mask": [1]},
     {"head_mask": [1], "head_compensation": "cosine"},
     {"lora_dropout": 0.2, "dropout_place": "heads"},

@@ -26,6 +26,9 @@ KINDS: list[dict[str, Any]] = [
     {"shared_a": False, "combine": "mean"},
     {"num_experts": 1},
     {"num_experts": 7},
+    {"temperature": 0.5},
+    {"temperature": 3.0, "router_input": "Ax"},
+    {"gate": "uniform"},
 ]
 SHAPES = [(12,), (5, 12), (2, 5, 12), (0, 5, 12)]
 
@@ -175,6 +178,8 @@ def test_a_weight_that_lies_otherwise_in_memory_goes_through_torch() -> None:
 NOT_TAKEN: dict[str, tuple[dict[str, Any], Callable[[Any, Tensor], Tensor]]] = {
     "dropout in training": ({"lora_dropout": 0.5}, lambda layer, x: layer.train()(x)),
     "balance loss in training": ({"balance_weight": 1.0}, lambda layer, x: layer.train()(x)),
+    "z-loss in training": ({"z_weight": 1.0}, lambda layer, x: layer.train()(x)),
+    "a choice of heads": ({"top_k": 2}, lambda layer, x: layer(x)),
     "silent heads": ({"head_mask": [1]}, lambda layer, x: layer.eval()(x)),
     "a pooled router": ({"router_input": "pooled"}, lambda layer, x: layer(x)),
     "heads by task": ({"combine": "hard"}, lambda layer, x: layer(x)),
@@ -201,6 +206,15 @@ def test_an_option_that_the_function_has_never_heard_of_keeps_it_away() -> None:
 
     assert fused.make_plan(Later(r=RANK), RANK, 2.0) is not None
     assert fused.make_plan(Later(r=RANK, sharpness=2.0), RANK, 2.0) is None
+
+
+def test_options_that_keep_the_function_away_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    fused._say_slower.cache_clear()
+    for _ in range(2):
+        fused.make_plan(HydraLoraConfig(r=RANK, top_k=2, router_input="pooled"), RANK, 2.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "With `top_k` 2, `router_input` 'pooled' layers are computed by torch's own operations, which are slower."
+    ]
 
 
 def test_transforms_of_functions_and_forward_derivatives_give_what_torch_gives() -> None:

@@ -263,7 +263,7 @@ def test_of_two_adapters_at_work_the_one_asked_for_is_captured(tiny, ids):
 
 def test_of_two_adapters_at_work_one_must_be_named(tiny):
     adapted = two_at_work(tiny)
-    with pytest.raises(AdapterError, match=r"2 adapters with gates are at work: default, pair. Say which"):
+    with pytest.raises(AdapterError, match=r"2 adapters with gates are at work: default, pair\. Say which"):
         GateCapture(adapted)
     with pytest.raises(AdapterError, match="Adapter 'third' is not at work; at work: default, pair"):
         GateCapture(adapted, adapter="third")

@@ -37,16 +37,22 @@ def gates_by_hand(layer: Any, x: Tensor) -> list[Tensor]:
     """Gate weight of each expert, ``(...)`` each, from the definition."""
     options, count = layer.options["default"], layer.num_experts["default"]
     if "default" not in layer.hydralora_router:
-        return [torch.full(x.shape[:-1], 1 / count if options.combine == "mean" else 1.0)] * count
+        return [torch.full(x.shape[:-1], 1.0 if options.combine == "sum" else 1 / count)] * count
     router = layer.hydralora_router["default"].weight
     seen = x if options.router_input == "x" else x @ layer.hydralora_A["default"].weight.T
-    scores = torch.exp(seen @ router.T)
+    logits = seen @ router.T / options.temperature
+    scores = torch.exp(logits)
+    if options.top_k:
+        places = torch.stack(
+            [(logits >= logits[..., i : i + 1]).sum(-1) for i in range(count)], -1
+        )  # 1 for the largest
+        scores = torch.where(places <= options.top_k, scores, 0.0)
     return [scores[..., i] / scores.sum(-1) for i in range(count)]
 
 
 def by_loop(layer: Any, x: Tensor) -> Tensor:
     """``W0 x + s sum_i g_i B_i A_i x``, one expert after the other."""
-    options, count, rank = layer.options["default"], layer.num_experts["default"], RANK
+    options, count, rank = layer.options["default"], layer.num_experts["default"], layer.r["default"]
     a, b = layer.hydralora_A["default"].weight, layer.hydralora_B["default"].weight
     heads, result = b.view(-1, count, rank), layer.base_layer(x)
     for i, gate in enumerate(gates_by_hand(layer, x)):
@@ -68,6 +74,12 @@ VARIANTS = [
     {"num_experts": 1},
     {"use_rslora": True},
     {"head_init": "centred", "router_init": "zero", "dropout_place": "heads"},
+    {"top_k": 2},
+    {"top_k": 1, "router_input": "Ax"},
+    {"top_k": 4, "shared_a": False},
+    {"temperature": 0.5},
+    {"temperature": 4.0, "top_k": 3},
+    {"gate": "uniform"},
 ]
 
 
@@ -227,6 +239,53 @@ def test_balance_loss_equals_its_formula_and_reaches_the_router():
     assert layer.hydralora_router["default"].weight.grad.abs().sum() > 0
 
 
+def test_the_switch_loss_equals_its_formula_and_its_gradient_is_that_of_mean_shares():
+    settings = {"balance_weight": 0.5, "balance_loss": "switch", "temperature": 2.0, "top_k": 1}
+    layer, x = make_layer(**settings).train(), torch.randn(2, 5, WIDE)
+    loss = loss_of(layer, x)
+    shares = torch.softmax(x @ layer.hydralora_router["default"].weight.T / 2.0, -1).reshape(-1, 4)
+    chosen = [(shares.argmax(-1) == i).float().mean() for i in range(4)]
+    torch.testing.assert_close(loss, 0.5 * 4 * sum(f * p for f, p in zip(chosen, shares.mean(0), strict=True)))
+    loss.backward()
+    assert layer.hydralora_router["default"].weight.grad.abs().sum() > 0
+
+
+def test_the_z_loss_equals_its_formula_on_the_logits_themselves():
+    layer, x = make_layer(z_weight=0.25, temperature=2.0, top_k=2).train(), torch.randn(2, 5, WIDE)
+    logits = x @ layer.hydralora_router["default"].weight.T
+    torch.testing.assert_close(loss_of(layer, x), 0.25 * (logits.exp().sum(-1).log() ** 2).mean())
+
+
+def test_losses_of_a_router_add_up():
+    x, settings = torch.randn(2, 5, WIDE), {"balance_weight": 0.5, "z_weight": 0.25}
+    parts = [loss_of(make_layer(**{name: value}).train(), x) for name, value in settings.items()]
+    torch.testing.assert_close(loss_of(make_layer(**settings).train(), x), parts[0] + parts[1])
+
+
+def test_a_token_uses_as_many_heads_as_it_may():
+    layer = make_layer(top_k=2)
+    layer.capture = True
+    layer(torch.randn(2, 5, WIDE))
+    gates = layer.kept_gates[-1]
+    assert torch.equal((gates > 0).sum(-1), torch.full((2, 5), 2))
+    torch.testing.assert_close(gates.sum(-1), torch.ones(2, 5))
+
+
+def test_all_heads_may_be_all_that_a_token_uses():
+    x = torch.randn(5, WIDE)
+    torch.testing.assert_close(make_layer(top_k=4)(x), make_layer()(x), **EXACT)
+
+
+def test_uniform_gates_have_no_router_and_are_the_mean_of_the_heads():
+    layer, mean = make_layer(gate="uniform", seed=3), make_layer(combine="mean", seed=3)
+    assert not layer.hydralora_router and layer.fixed_gates("default") == [0.25] * 4
+    x = torch.randn(5, WIDE)
+    assert torch.equal(layer(x), mean(x))
+    expected = layer(x)
+    layer.merge()
+    torch.testing.assert_close(layer.base_layer(x), expected, rtol=0, atol=1e-5)
+
+
 def test_equal_use_of_the_experts_has_no_balance_loss():
     layer = make_layer(balance_weight=1.0).train()
     nn.init.zeros_(layer.hydralora_router["default"].weight)
@@ -278,7 +337,7 @@ def test_a_routed_layer_refuses_to_give_one_weight():
         make_layer().get_delta_weight("default")
 
 
-@pytest.mark.parametrize("rank", [10, 13, 100])
-def test_a_rank_too_large_names_the_layer_and_the_value(rank):
-    with pytest.raises(AdapterError, match=rf"'proj'.*between 1 and 9 for a 9x12 layer, got {rank}\."):
-        make_layer(r=rank)
+@pytest.mark.parametrize("settings", [{}, {"shared_a": False}, {"router_input": "Ax"}], ids=str)
+def test_a_rank_wider_than_the_layer_is_the_formula_too(settings):
+    layer, x = make_layer(r=WIDE + 3, **settings), torch.randn(5, WIDE)
+    torch.testing.assert_close(layer(x), by_loop(layer, x), **EXACT)

@@ -188,7 +188,12 @@ def test_a_target_that_is_not_linear_is_refused_by_name(tiny):
 
 def test_a_rank_too_large_names_the_layer(tiny):
     with pytest.raises(AdapterError, match=r"layers.0.self_attn.q_proj.*between 1 and 32.*got 64\."):
-        get_peft_model(tiny, make_config(r=64))
+        add_adapter(tiny, "hydralora", {"r": 64})
+
+
+def test_a_rank_wider_than_a_layer_is_taken_as_peft_takes_it(tiny):
+    layers = get_peft_model(tiny, make_config(r=64)).base_model.routed_layers()
+    assert {layer.r["default"] for layer in layers} == {64}
 
 
 WRONG = [
