@@ -58,7 +58,7 @@ class SplitTrainer(AdapterTrainer):
         """Held-out rows are measured with the head of their own task too."""
         return _with_heads(plan.held_out, plan.held_out_groups) if plan.tasks else super().held_out(plan)
 
-    def compute_loss(  # type: ignore[no-untyped-def]
+    def compute_loss(  # type: ignore[no-untyped-def, override]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ):
         """The usual loss with every example's own head."""

@@ -122,7 +122,7 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
             self.optimizer = kind(groups, **options)
         return super().create_optimizer(model)
 
-    def compute_loss(  # type: ignore[no-untyped-def]
+    def compute_loss(  # type: ignore[no-untyped-def, override]
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ):
         """Mean loss per answer token; while training with the auxiliary losses."""

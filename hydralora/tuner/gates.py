@@ -129,11 +129,7 @@ class GateCapture:
         shapes = {tuple(gates.shape) for gates in found.values()}
         if len(shapes) > 1:
             raise AdapterError(
-<<<<<<< HEAD
-                f"Layers saw gates of different shapes ({', '.join(map(str, sorted(shapes)))}), as in a model that "
-=======
                 f"Gates of the layers have different shapes ({', '.join(map(str, sorted(shapes)))}), as where a model "
->>>>>>> lib
                 "reads one text and writes another. Take them one by one with `take_each`."
             )
         return torch.stack(list(found.values()))

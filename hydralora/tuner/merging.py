@@ -84,7 +84,8 @@ class Merges(BaseTunerLayer):
                 merged = weight.data + self._delta_for_base(name).to(weight.dtype)
                 if safe_merge and not torch.isfinite(merged).all():
                     raise AdapterError(
-                        f"Layer '{self.name}': NaNs detected in the merged weights. The adapter {name} seems to be broken."
+                        f"Layer '{self.name}': NaNs detected in the merged weights. The adapter {name} seems to be "
+                        "broken."
                     )
                 weight.data = merged
                 self.merged_adapters.append(name)

@@ -58,13 +58,9 @@ class Pass:
         return {**Pass().__dict__, "may_pool": self.may_pool}
 
     def begin(self, given: dict[str, Any], is_seq2seq: bool, recording: bool) -> None:
-<<<<<<< HEAD
-        """Forget the last pass."""
+        """Forget the last pass. ``given`` holds shapes by the names of ``SIZED``, tensors by those of ``KEPT``."""
         if self.told is not None:
             given, self.told = {"attention_mask": self.told, **given}, None
-=======
-        """Forget the last pass. ``given`` holds shapes by the names of ``SIZED``, tensors by those of ``KEPT``."""
->>>>>>> lib
         self.given, self.is_seq2seq, self.recording = given, is_seq2seq, recording
         self.routed, self._made, self.lost_gradient, self.owed = [], {}, False, None
 
