@@ -29,6 +29,7 @@ LONGEST_BASE = 500
 LONGEST_TITLE = 200
 LONGEST_SYSTEM = 8_000
 LONGEST_MESSAGE = 100_000
+INSIDE = re.compile(r"^[a-z-]+\[.*\]$|^(?:str|int|float|bool)$")  # pydantic's own word for a kind of value, no field
 LAYER_NAME = re.compile(rf"[\w.]{{1,{MOST_NAME}}}")
 
 Id = Annotated[int, Field(ge=0, le=LARGEST_ID)]
@@ -72,7 +73,8 @@ def sentences(details: Any, name: str = "") -> str:
 
 
 def _sentence(detail: Any, whole: str) -> str:
-    name = one_line(".".join(filter(None, [whole, *(str(part) for part in detail["loc"])])))[:LONGEST_NAME]
+    parts = [str(part) for part in detail["loc"] if not INSIDE.search(str(part))]
+    name = one_line(".".join(filter(None, [whole, *parts])))[:LONGEST_NAME]
     if detail["type"] == "value_error" and not name:
         return str(detail["ctx"]["error"])
     message = detail["msg"].removeprefix("Value error, ").rstrip(".")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 # Control characters of both sets (a terminal obeys U+009B as it obeys ESC [), marks that turn the direction of writing,
@@ -15,6 +17,9 @@ UNSHOWN = re.compile(
 _UNSTORED = re.compile("[\x00\ud800-\udfff]")  # no database and no UTF-8 takes them
 _LINE_END = re.compile(r"\s*[\n\t]\s*")
 _PATH = re.compile(r"(?<![\w:/.…-])(?:/[\w.+@~%=,-]+)+/([\w.+@~%=,-]+)")  # two parts and more; no part of a URL
+_QUOTED_PATH = re.compile(r"(['\"`])/(?:(?!\1)[^/\n])+(?:/(?:(?!\1)[^/\n])+)*/((?:(?!\1)[^/\n])*)\1")  # with blanks too
+_SCHEME = re.compile(r"\b(file|sqlite):/*(?=/)")  # of an address that is a path
+_hidden: set[str] = set()
 REPLACEMENT = "\ufffd"
 
 
@@ -28,8 +33,19 @@ def one_line(text: str) -> str:
     return _LINE_END.sub(" ", plain(text)).strip()
 
 
+def hide_place(folder: Path) -> None:
+    """From now on ``without_paths`` knows this folder, which may have blanks in its name, wherever it stands."""
+    for place in {str(folder), os.path.realpath(folder)}:
+        if place != os.sep and os.path.isabs(place):
+            _hidden.add(place)
+
+
 def without_paths(text: str) -> str:
     """The same with every absolute path cut down to its last part: a message on a page tells nothing of the machine."""
+    text = _SCHEME.sub("", text)
+    for place in sorted(_hidden, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.…-]){re.escape(place)}(?![\w-])", "…", text) if place in text else text
+    text = _QUOTED_PATH.sub(lambda found: f"{found[1]}…/{found[2]}{found[1]}", text)
     return _PATH.sub(lambda found: "…/" + found[1], text)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from hydralora.errors import UserError
+from hydralora.plain import hide_place
 from jobs.database_file import COPY, NAME, check_database
 
 HOME_VARIABLE = "HYDRA_STUDIO_HOME"
@@ -50,6 +51,7 @@ class Home:
     def __init__(self, root: Path | str | None = None) -> None:
         named = root or os.environ.get(HOME_VARIABLE) or user_data_path("hydra-studio")
         self.root = Path(named).expanduser().absolute()
+        hide_place(self.root)
         private_files()
         try:
             if not os.environ.get(DATABASE_VARIABLE):

@@ -213,6 +213,10 @@ def _limits_of_cluster(memory: int) -> Limits:
     return Limits(max(4 * GIB, memory * 3 // 4), wall=6 * HOUR, file=16 * GIB)
 
 
+def _limits_of_look(memory: int) -> Limits:
+    return Limits(max(4 * GIB, memory * 3 // 4), wall=6 * HOUR, file=16 * GIB)
+
+
 PREVIEWS = ("preview", "render", "fetch")  # looks at what an import would make of files: the second loads a base's
 # tokenizer, the third fetches the files before
 FIRST_MAP = {"which": "B", "layout": "pca", "seed": 0, "similarity": "cosine"}  # as the page first asks for it
@@ -331,7 +335,16 @@ for _kind in (
         needs_torch=True,
         uses_hub=True,
     ),
-    Kind("weights", "Heads", "jobs.tasks.weights", version=1, result=Weights, look={}, needs_torch=True),
+    Kind(
+        "weights",
+        "Heads",
+        "jobs.tasks.weights",
+        version=1,
+        result=Weights,
+        look={},
+        needs_torch=True,
+        limits=_limits_of_look,
+    ),
     Kind(
         "experts",
         "Experts",
@@ -354,8 +367,17 @@ for _kind in (
         needs_torch=True,
         look=FIRST_MAP,
         former={"similarity": "likeness"},
+        limits=_limits_of_look,
     ),
-    Kind("compare", "Comparison of runs", "jobs.tasks.compare", version=1, result=Comparison, needs_torch=True),
+    Kind(
+        "compare",
+        "Comparison of runs",
+        "jobs.tasks.compare",
+        version=1,
+        result=Comparison,
+        needs_torch=True,
+        limits=_limits_of_look,
+    ),
     Kind(
         "export",
         "Export",

@@ -14,6 +14,7 @@ import psutil
 
 from jobs.kinds import kind_of, named
 from jobs.runner.child import Job
+from jobs.runner.environment import forget_hub_token
 
 if TYPE_CHECKING:
     from hydralora import results
@@ -48,6 +49,7 @@ def fetch(job: Job) -> results.Preview:
         except BaseException:
             shutil.rmtree(place.parent.parent, ignore_errors=True)  # that of its corpus, which may be deleted by now
             raise
+    forget_hub_token()  # what was fetched is a stranger's: it is read without
     return preview(job)
 
 

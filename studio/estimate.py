@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from hydralora.config import RunConfig, TrainConfig, parse_config
 from hydralora.errors import TrainingError, UserError
 from hydralora.methods import METHODS
+from hydralora.plain import without_paths
 from hydralora.training.presets import Speed, expected_steps, preset_settings
 from jobs.store.records import Job, Run
 from jobs.store.status import JobStatus
@@ -102,7 +103,7 @@ def _tell_time(store: Store, place: Place, train: TrainConfig, steps: int, examp
     if job is not None and not job.is_finished:
         return "Timing a few steps on this machine …"
     if job is not None and job.status == JobStatus.FAILED:
-        return f"The speed could not be timed: {job.error}"
+        return f"The speed could not be timed: {without_paths(job.error or '')}"
     run = _like_run(store, place)
     if run is None or run.summary is None or not run.summary.seconds:
         return "How long it takes is not known yet. “Time a few steps” finds out."

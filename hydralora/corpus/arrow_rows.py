@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import pyarrow as pa
 
 from hydralora import limits
+from hydralora.corpus.arrow_size import measure_batches
 from hydralora.corpus.columnar import BROKEN, check_schema, class_names, rows_of_batches
 from hydralora.corpus.reading import Source
 from hydralora.corpus.rows import Table
@@ -29,26 +31,51 @@ def open_arrow(source: Source) -> Iterator[Table]:
     """
     try:
         with pa.memory_map(str(source.path)) as file:
-            is_file = file.read(len(FILE)) == FILE
-            file.seek(0)
-            reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
-            check_schema(reader.schema, source)
-            batches = _batches(reader) if is_file else iter(reader)
-            rows = rows_of_batches(_slices(batches), class_names(reader.schema), source, "Arrow")
-            yield Table("arrow", rows, list(reader.schema.names))
+            stream, count = _stream(file, source)
+            check_schema(stream.schema, source)
+            names = class_names(stream.schema)
+            rows = rows_of_batches(_slices(_batches(stream, count, source), source), names, source, "Arrow")
+            yield Table("arrow", rows, list(stream.schema.names))
     except BROKEN as error:
         if isinstance(error, (CorpusError, pa.ArrowMemoryError)):
             raise
         raise CorpusError(f"{source.name} is a damaged Arrow file: {first_line(error)}.") from error
 
 
-def _batches(reader: pa.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
-    return (reader.get_batch(number) for number in range(reader.num_record_batches))
+def _stream(file: pa.MemoryMappedFile, source: Source) -> tuple[pa.RecordBatchStreamReader, int | None]:
+    """The stream of batches that was measured, and how many there are where the end of the file tells it.
+
+    A file holds a stream behind its mark. It is read as one: what its end says of places is not what was measured.
+    """
+    is_file = file.read(len(FILE)) == FILE
+    file.seek(0)
+    count = pa.ipc.open_file(file).num_record_batches if is_file else None
+    start = len(FILE) if is_file else 0
+    file.seek(start)
+    measure_batches(file, source, count)
+    file.seek(start)
+    return pa.ipc.open_stream(file), count
 
 
-def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _batches(stream: pa.RecordBatchStreamReader, count: int | None, source: Source) -> Iterator[pa.RecordBatch]:
+    """As many batches as there are."""
+    found = 0
+    for batch in stream if count is None else islice(stream, count):
+        found += 1
+        yield batch
+    if count is not None and found < count:
+        raise CorpusError(f"{source.name} is a damaged Arrow file: it holds {found:,} of its {count:,} batches.")
+
+
+def _slices(batches: Iterator[pa.RecordBatch], source: Source) -> Iterator[pa.RecordBatch]:
     """Small pieces of batches, whose lengths and places were checked: a hostile one would be read beyond its end."""
+    rows = 0
     for batch in batches:
+        rows += batch.num_rows
+        if rows > limits.MAX_ROWS:
+            raise CorpusError(
+                f"{source.name} has {rows:,} rows or more; at most {limits.MAX_ROWS:,} are read. Split it into parts."
+            )
         batch.validate(full=True)
         for start in range(0, batch.num_rows, limits.PARQUET_BATCH_ROWS):
             yield batch.slice(start, limits.PARQUET_BATCH_ROWS)

@@ -39,7 +39,11 @@ def open_epub(source: Source) -> Iterator[Table]:
     size, most = 0, source.most_unpacked()
     with open_zip(source) as archive:
         _refuse_locked(archive, source)
-        for name in _chapters(archive, source):
+        for count, name in enumerate(_chapters(archive, source)):
+            if count >= limits.MAX_CHAPTERS:
+                raise CorpusError(
+                    f"{source.name} names more than {limits.MAX_CHAPTERS:,} chapters; no more are read. Split it."
+                )
             page = read_member(archive, name, source)
             size += len(page)
             if size > min(most, 4 * limits.MAX_DOCUMENT_BYTES):

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from hydralora import limits
 from hydralora.corpus.documents import Document, document_tables
@@ -16,7 +16,11 @@ from hydralora.corpus.text_file import TextFile
 from hydralora.errors import CorpusError
 
 NO_TEXT = "script, style, noscript, template, svg, math annotation, iframe, object, head, nav, button, select"
-TAG = re.compile(r"<!--.*?(?:-->|\Z)|<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:=\s*(?:\"[^\"]*\"|'[^']*')|[^>])*)", re.DOTALL)
+# Possessive, as a pattern that may go back remembers every character of a page that is one long tag.
+TAG = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(/?)([a-zA-Z][a-zA-Z0-9]*+)((?:=\s*+(?:\"[^\"]*+\"|'[^']*+')|[^>=]++|=)*+)", re.DOTALL
+)
+ATTRIBUTE = re.compile(r"\"[^\"]*+\"|'[^']*+'|[^\s/=\"']++")  # a name or an unquoted value, or what is quoted
 UNCLOSED = frozenset(
     "area base br col embed hr img input link meta param source track wbr p li td th tr dt dd option tbody thead "
     "tfoot".split()
@@ -27,6 +31,8 @@ BLOCKS = frozenset(
     "address article aside blockquote body caption dd details div dl dt fieldset figcaption figure footer form h1 h2 "
     "h3 h4 h5 h6 header hr html legend li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
 )
+# Elements inside of which a parser opens the formatting elements again that are open outside.
+ANEW = BLOCKS | frozenset("center colgroup dialog dir hgroup listing menu nav optgroup rb rp rt rtc search".split())
 
 
 def open_html(file: TextFile) -> Iterator[Table]:
@@ -55,17 +61,42 @@ def add_page(document: Document, page: str, name: str) -> None:
         raise CorpusError(
             f"{name} has elements more than {limits.MAX_PAGE_DEPTH:,} deep in each other. Save its text as TXT."
         )
-    if _open_formats(page) > limits.MAX_OPEN_FORMATS:
+    opened, copied = _open_formats(page)
+    if opened > limits.MAX_OPEN_FORMATS:
         raise CorpusError(
             f"{name} leaves more than {limits.MAX_OPEN_FORMATS} formatting elements such as `<b>` open. Close them, or "
             "save its text as TXT."
         )
-    tree = LexborHTMLParser(page)
+    if copied > limits.MAX_COPIED_FORMATS:
+        raise CorpusError(
+            f"{name} leaves formatting elements such as `<b>` open over so many blocks that a parser opens more than "
+            f"{limits.MAX_COPIED_FORMATS:,} of them again. Close them, or save its text as TXT."
+        )
+    if any(_has_many_attributes(page, *found.span(3)) for found in TAG.finditer(page)):
+        raise CorpusError(
+            f"{name} has an element of more than {limits.MAX_ATTRIBUTES:,} attributes. Save its text as TXT."
+        )
+    tree = _parsed(page, name)
     for node in tree.css(NO_TEXT):
         node.decompose()
     if tree.root is None:
         return
     _Walk(document).read(tree.root)
+
+
+def _parsed(page: str, name: str) -> LexborHTMLParser:
+    try:
+        return LexborHTMLParser(page)
+    except SelectolaxError as error:  # it says no more
+        raise CorpusError(f"{name} cannot be read as a web page. Save its text as TXT.") from error
+
+
+def _has_many_attributes(page: str, begin: int, end: int) -> bool:
+    """Whether a tag, whose attributes stand there, has more than are read: a parser compares each with all others."""
+    if end - begin <= 2 * limits.MAX_ATTRIBUTES:
+        return False
+    words = (found for found in ATTRIBUTE.finditer(page, begin, end) if page[found.start()] not in "\"'")
+    return any(count >= limits.MAX_ATTRIBUTES for count, _ in enumerate(words))
 
 
 def _depth(page: str) -> int:
@@ -78,13 +109,16 @@ def _depth(page: str) -> int:
     return deepest
 
 
-def _open_formats(page: str) -> int:
-    """How many formatting elements are open at once at most, those left out that a parser takes for one."""
+def _open_formats(page: str) -> tuple[int, int]:
+    """How many formatting elements are open at once at most, those left out that a parser takes for one; and how many
+    it opens again, at most, in the blocks that begin or end while they are."""
     opened: dict[str, list[str]] = {}
     alike: Counter[tuple[str, str]] = Counter()
-    count = most = 0
+    count = most = copied = 0
     for found in TAG.finditer(page):
         name = (found[2] or "").lower()
+        if name in ANEW:
+            copied += count
         if name not in FORMATS:
             continue
         if not found[1]:
@@ -96,7 +130,7 @@ def _open_formats(page: str) -> int:
             attributes = opened[name].pop()
             count -= alike[name, attributes] <= MOST_ALIKE
             alike[name, attributes] -= 1
-    return most
+    return most, copied
 
 
 class _Walk:

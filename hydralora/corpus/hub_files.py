@@ -79,6 +79,7 @@ def _fetch(
             etag_timeout=WAITING,
         )
         done += _check_size(name, Path(path))
+        _check_done(asked, done, folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # what the download remembers
     progress.check(DOWNLOAD)  # whoever deletes the corpus meanwhile asks for a stop
 
@@ -135,6 +136,21 @@ def _check_size(name: str, path: Path) -> int:
     if size > limits.MAX_BYTES:
         raise CorpusError(f"{shown_name(name)} is larger than it was said to be ({mebibytes(size)}). Choose another.")
     return size
+
+
+def _check_done(asked: HubDataset, done: int, folder: Path) -> None:
+    """What comes counts, whatever was said of sizes before.
+
+    Raises:
+        CorpusError: When it is more than is read, or the disk is full.
+    """
+    if done > limits.MAX_ARCHIVE_BYTES:
+        raise CorpusError(
+            f"{asked} is larger than it was said to be; at most {mebibytes(limits.MAX_ARCHIVE_BYTES)} are fetched. "
+            "Name one of its folders."
+        )
+    if shutil.disk_usage(folder).free < limits.SPARE_DISK_BYTES:
+        raise CorpusError(f"The disk has no room for {asked}. Free some space, or name one of its folders.")
 
 
 def _told(asked: HubDataset, error: Exception) -> Exception:

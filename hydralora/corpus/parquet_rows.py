@@ -1,7 +1,8 @@
 """Rows of Parquet files, whose sizes on disk, in the footer and in memory have little to do with each other.
 
-A cell can be written once and mean a million rows, and nothing keeps a footer honest. So three bounds hold one after
-the other: the footer itself, what it declares, and what each small batch really holds, alone and added up.
+A cell can be written once and mean a million rows, and nothing keeps a footer honest. So four bounds hold one after
+the other: the footer itself, what it declares, what its pages unpack to, and what each small batch really holds, alone
+and added up.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from hydralora import limits
 from hydralora.corpus.columnar import BROKEN, check_schema, class_names, rows_of_batches
+from hydralora.corpus.parquet_pages import measure_pages
 from hydralora.corpus.reading import Source, mebibytes
 from hydralora.corpus.rows import Table, check_columns
 from hydralora.errors import CorpusError, first_line
@@ -48,6 +50,7 @@ def open_parquet(source: Source) -> Iterator[Table]:
         if isinstance(error, (CorpusError, pa.ArrowMemoryError)):
             raise
         raise CorpusError(f"{source.name} is a damaged Parquet file: {first_line(error)}.") from error
+    measure_pages(file.metadata, source)
     batches = file.iter_batches(batch_size=limits.PARQUET_BATCH_ROWS, use_threads=False)
     yield Table("parquet", rows_of_batches(batches, class_names(schema), source, "Parquet"), list(schema.names))
 

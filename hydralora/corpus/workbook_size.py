@@ -7,17 +7,14 @@ and a text that is kept once stands in every cell that names it.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from typing import Any
-from xml.parsers import expat
 
 from hydralora import limits
-from hydralora.corpus.reading import Source, mebibytes, shown_name
+from hydralora.corpus.reading import Source, shown_name
+from hydralora.corpus.workbook_texts import SharedTexts, XmlReader, check_repeated, count_naming
 from hydralora.corpus.zip_file import measured_parts, open_zip
 from hydralora.errors import CorpusError
 
 CELL = re.compile(rb"\br\s*=\s*[\"']\s*([A-Za-z]{0,3})(\d+)")
-TEXT_OF_CELL = re.compile(rb"<(?:[^\s<>/:]*:)?c(?=\s[^<]*?\bt\s*=\s*[\"']s[\"'])[^<]*>\s*<(?:[^\s<>/:]*:)?v>(\d{1,9})<")
 # An attribute `r` that the library takes for a place; what is written in another way is counted as missing.
 _BEFORE_R = rb"(?:\s+[\w:.\-]+\s*=\s*(?:\"[^\"=<>]*\"|'[^'=<>]*'))*\s+r\s*=\s*[\"']"
 STEP = re.compile(
@@ -25,8 +22,7 @@ STEP = re.compile(
     rb"c(?=[\s/>])(?!" + _BEFORE_R + rb"[A-Za-z]{1,3}\d+[\"']))|<(/)(?:[^\s<>/:]*:)?row(?=[\s>])"
 )
 ODD = re.compile(rb"<!|<\?(?!xml\s)|=\s*(?:\"[^\"<]*|'[^'<]*)<")  # what may hold the words of tags and no tags
-END_OF_TEXT = re.compile(rb"</(?:[^\s<>/:]*:)?si>")
-TEXTS = "sharedstrings.xml"
+CELLS = ("table-cell", "covered-table-cell")  # of an ODS
 OVERLAP = 256  # bytes that a cell may take, where it lies across two pieces
 
 
@@ -36,42 +32,16 @@ def measure_xlsx(source: Source) -> None:
     Raises:
         CorpusError: When it is more than may be in memory.
     """
-    lengths: list[int] = []
-    cells: Counter[bytes] = Counter()
+    shared, sheets = SharedTexts(source), []
     with open_zip(source) as archive:
         for item, pieces in measured_parts(archive, source, limits.MAX_SHEET_BYTES):
-            texts, sheet = _Texts(), _SheetSize()  # any part may be named as a sheet, whatever its own name
+            sheet, texts = _SheetSize(), shared.part(item.filename)  # any part may be named as a sheet, whatever it is
             for piece in pieces:
+                sheet.feed(piece)
                 texts.feed(piece)
-                sheet.feed(piece, cells)
             _check_cells(sheet.cells, source, item.filename)
-            if item.filename.lower().endswith(TEXTS):
-                lengths = texts.lengths
-    size = sum(lengths[int(text)] * count for text, count in cells.items() if int(text) < len(lengths))
-    if size > limits.MAX_SHEET_BYTES:
-        raise CorpusError(
-            f"{source.name} repeats long texts in so many cells that they take {mebibytes(size)}; at most "
-            f"{mebibytes(limits.MAX_SHEET_BYTES)} are read. Save the sheets as CSV."
-        )
-
-
-class _Texts:
-    """Bytes of each text that the cells share, as it stands in the file that passes by."""
-
-    def __init__(self) -> None:
-        self.lengths: list[int] = []
-        self._read = self._end = 0
-        self._rest = b""
-
-    def feed(self, piece: bytes) -> None:
-        """The next piece of the part."""
-        window = self._rest + piece
-        begin = self._read - len(self._rest)
-        for found in END_OF_TEXT.finditer(window):
-            if (end := begin + found.end()) > self._read:
-                self.lengths.append(end - self._end)
-                self._end = end
-        self._read, self._rest = self._read + len(piece), piece[-16:]
+            sheets.append((item, sheet.naming))
+        shared.check(archive, sheets)
 
 
 class _SheetSize:
@@ -86,19 +56,20 @@ class _SheetSize:
         self._unplaced = self._most_unplaced = 0  # cells without a place, in this row and in any
         self._is_odd = self._has_ended = False
         self._overlap = self._rest = b""
+        self.naming = 0  # cells that may name a shared text, never fewer than there are
 
     @property
     def cells(self) -> int:
         """From the first one to the outermost row and column."""
         return self._last_row * max(1, self._last_column + self._most_unplaced)
 
-    def feed(self, piece: bytes, texts: Counter[bytes]) -> None:
-        """The next piece of the part; counts in ``texts`` which shared texts its cells name."""
+    def feed(self, piece: bytes) -> None:
+        """The next piece of the part."""
+        self.naming += count_naming(self._overlap, piece)
         window = self._overlap + piece
         places = set(CELL.findall(window))
         self._last_column = max([self._last_column, *(_column_number(letters) for letters in {p[0] for p in places})])
         self._last_row = max([self._last_row, *(int(digits[:9]) for digits in {p[1] for p in places})])
-        texts.update(TEXT_OF_CELL.findall(window))
         self._overlap = piece[-OVERLAP:]
         window = self._rest + piece
         cut = window.rfind(b"<") if len(self._rest) < len(piece) else len(window)
@@ -130,7 +101,7 @@ def _column_number(letters: bytes) -> int:
 
 
 def measure_ods(source: Source) -> None:
-    """Add up what the parts unpack to, and the cells of its tables as often as they are to be repeated.
+    """Add up what the parts unpack to, and the cells of its tables with their texts, as often as they are repeated.
 
     Raises:
         CorpusError: When it is more than may be in memory.
@@ -154,48 +125,52 @@ def _check_cells(cells: int, source: Source, part: str) -> None:
 
 
 class _OdsCells:
-    """Counts the cells of an ODS as its XML passes by, each as often as it is repeated."""
+    """Counts the cells of an ODS and the bytes in them as its XML passes by, each as often as it is repeated."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
-        self._parser = expat.ParserCreate()
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
-        self._parser.EntityDeclHandler = self._refuse_entities
+        self._source, self._reader = source, XmlReader(source, self._start, self._end, self._add)
         self._column = self._width = self._rows = self._skipped = self._repeat = self._widest = 0
+        self._alike = self._text = self._texts = self._bytes = 0  # of a cell, of a row, of the sheet
 
     def feed(self, piece: bytes) -> None:
         """The next piece of ``content.xml``."""
-        try:
-            self._parser.Parse(piece)
-        except expat.ExpatError as error:
-            raise CorpusError(f"{self._source.name} is a damaged workbook: {error}. Save it again.") from error
+        self._reader.feed(piece)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         kind = tag.rpartition(":")[2]
         if kind == "table":
-            self._rows = self._skipped = self._widest = 0
+            self._rows = self._skipped = self._widest = self._bytes = 0
         elif kind == "table-row":
-            self._column = self._width = 0
+            self._column = self._width = self._texts = 0
             self._repeat = _count(attributes, "number-rows-repeated")
-        elif kind in ("table-cell", "covered-table-cell"):
-            self._column += _count(attributes, "number-columns-repeated")
+        elif kind in CELLS:
+            self._alike = _count(attributes, "number-columns-repeated")
+            self._column += self._alike
+            self._text = sum(len(value) for name, value in attributes.items() if name.endswith("value"))
             if any(name.endswith(":value-type") for name in attributes):
                 self._width = self._column
+        elif kind == "s":
+            self._text += _count(attributes, ":c")  # so many spaces
+
+    def _add(self, text: str) -> None:
+        self._text += len(text.encode())
 
     def _end(self, tag: str) -> None:
-        if tag.rpartition(":")[2] != "table-row":
+        kind = tag.rpartition(":")[2]
+        if kind in CELLS:
+            self._texts, self._text = self._texts + self._alike * self._text, 0
+        if kind != "table-row":
             return
         self._skipped += self._repeat
+        self._bytes += self._repeat * self._texts
         if self._width:  # rows without a value count only where one with a value follows
             self._rows, self._skipped = self._rows + self._skipped, 0
             self._widest = max(self._widest, self._width)
         _check_cells(self._rows * self._widest, self._source, "a sheet")
-
-    def _refuse_entities(self, *_: Any) -> None:
-        raise CorpusError(f"{self._source.name} declares entities of its own, which no workbook needs. Save it again.")
+        check_repeated(self._bytes, self._source)
 
 
 def _count(attributes: dict[str, str], name: str) -> int:
-    told = next((value for key, value in attributes.items() if key.endswith(name)), "1")
-    return int(told[:9]) if told.isdecimal() else 1
+    """The largest number that an attribute of this name tells; 1 where none does."""
+    told = [value.removeprefix("+") for key, value in attributes.items() if key.endswith(name)]
+    return max((int(value[:12]) for value in told if value.isdecimal()), default=1)

@@ -63,6 +63,7 @@ class Job:
         if now - self._last_progress < PROGRESS_SECONDS and share < 1.0:
             return
         self._last_progress = now
+        text = without_paths(text)  # pages show it
         log.info("%4.0f%%  %s", 100 * share, one_line(text))
         write_json(self.folder / "progress.json", {"share": share, "text": text}, flush=False)
 

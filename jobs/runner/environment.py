@@ -86,6 +86,12 @@ def job_environment(kind: str, environment: Mapping[str, str] = os.environ) -> d
     }
 
 
+def forget_hub_token() -> None:
+    """Take the hub's token out of this process's environment, where its work goes on without the hub."""
+    for name in HUB_NAMES:
+        os.environ.pop(name, None)
+
+
 def _goes_on(kind: str, name: str, value: str) -> bool:
     if kind_of(kind).uses_hub and (name in HUB_NAMES or name.upper() in PROXIES or name == "HF_ENDPOINT"):
         return True

@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hydralora.bases.folder import STARTER, check_folder, is_hub_id, local_folder, weight_files
+from hydralora.bases.folder import STARTER, check_folder, is_hub_id, local_folder, shown_base, weight_files
 from hydralora.errors import BaseModelError, UserError
 from hydralora.files import write_json
+from hydralora.plain import hide_place
 from jobs.home import Home
 
 BASES_VARIABLE = "HYDRA_STUDIO_BASES"  # folders, separated like those of PATH
@@ -84,6 +85,8 @@ class Bases:
             raise UserError(
                 f"{self.path.name} of the studio's folder cannot be read ({error}). Put a copy back."
             ) from error
+        for base in found:
+            hide_place(Path(base.folder).parent)
         return [base for base in found if self._may_be_base(Path(base.folder))]
 
     def resolve(self, given: str) -> str:
@@ -129,8 +132,8 @@ class Bases:
         return found
 
     def name_of(self, stored: str) -> str:
-        """The name by which a stored base is chosen; itself where it has none."""
-        return next((base.name for base in self.all() if base.folder == stored), stored)
+        """The name by which a stored base is chosen; where it has none, itself, and of a folder the last part."""
+        return next((base.name for base in self.all() if base.folder == stored), shown_base(stored))
 
     def add(self, folder: Path, *, name: str = "", copy: bool = False, origin: str = COMMAND) -> Base:
         """Bring a folder onto the list, checked; one that is there already stays as it is.

@@ -17,6 +17,7 @@ from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.quality.findings import read_finding
 from hydralora.corpus.writing import check_format, write_examples
 from hydralora.errors import UserError
+from hydralora.limits import MAX_ROWS
 from hydralora.results import Quality
 from jobs.runner.service import start_worker
 from jobs.store.cluster_edits import exclusion_reason
@@ -80,13 +81,14 @@ def parse_rows(text: str) -> np.ndarray:
     """Positions written as `3,10-19`.
 
     Raises:
-        UserError: When it is written in another way, or a range goes backwards or too far.
+        UserError: When it is written in another way, or a range goes backwards or all of them too far.
     """
-    parts = []
+    parts, count = [], 0
     for part in text.split(","):
         found = RANGE.fullmatch(part.strip())
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if not first <= last < first + 10_000_000:
+        count += last + 1 - first
+        if not first <= last or count > MAX_ROWS:
             raise UserError(f"`--rows` takes positions such as 3,10-19, got {part.strip()[:40]!r}.")
         parts.append(np.arange(first, last + 1))
     return np.concatenate(parts)

@@ -7,6 +7,7 @@ import contextlib
 import getpass
 import ipaddress
 import os
+import re
 import secrets
 import socket
 from pathlib import Path
@@ -15,6 +16,7 @@ import psutil
 import uvicorn
 
 from hydralora.errors import UserError
+from hydralora.plain import shown
 from jobs.home import HOME_VARIABLE, Home
 from jobs.http import MOST_CONNECTIONS, PatientProtocol
 from jobs.store.bases import BASES_VARIABLE
@@ -27,6 +29,8 @@ from studio.web.server import LOOPBACK_NAMES, create_app
 HOST, PORT = "127.0.0.1", 7860
 PASSWORD_VARIABLE, TOKEN_VARIABLE = "HYDRA_STUDIO_PASSWORD", "HYDRA_STUDIO_TOKEN"
 SHUTDOWN_SECONDS = 2
+# No lone `*`: it would let every name in, and with it pages that make a browser take their name for this machine.
+HOST_NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]")
 ASK = object()  # `--password` without a value
 
 
@@ -111,7 +115,17 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def allowed_hosts(host: str, names: list[str]) -> list[str]:
-    """Names under which the studio answers: loopback, and on the network its addresses and given names."""
+    """Names under which the studio answers: loopback, and on the network its addresses and given names.
+
+    Raises:
+        UserError: When a name is none.
+    """
+    wrong = next((name for name in names if not HOST_NAME.fullmatch(name)), None)
+    if wrong is not None:
+        raise UserError(
+            f"`--host-name {shown(wrong)}`: write a name as it stands in the address, such as studio.example.org, or "
+            "*.example.org for all below one."
+        )
     if is_loopback(host):
         return [*LOOPBACK_NAMES, *names]
     if host.strip("[]") not in ("0.0.0.0", "::"):

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from hydralora.errors import UserError
+from hydralora.plain import without_paths
 from jobs.chat.client import ChatClient, base_of
 from jobs.store.records import Message
 from jobs.store.store import Store
@@ -169,7 +170,7 @@ class Answers:
                     flushed = time.monotonic()
             details.update(self._score(message, speaker))
         except UserError as error:
-            end = {"state": "failed", "error": str(error)}
+            end = {"state": "failed", "error": without_paths(str(error))}
         finally:
             self.store.chats.write_answer(message_id, text=text, tokens=tokens, details=details, **end)
             live.add({"end": end["state"], "error": end["error"], "details": details}, ended=True)
@@ -195,7 +196,7 @@ class Answers:
         try:
             found = {"own": self.client.score(own), "here": self.client.score({**speaker, "tokens": ids})}
         except UserError as error:
-            return {"unweighed": str(error)}
+            return {"unweighed": without_paths(str(error))}
         return {"weighed": {"of": first.id, **{name: [round(p, 4) for p in shares] for name, shares in found.items()}}}
 
     def warm(self, variant: dict[str, Any]) -> None:
@@ -262,7 +263,7 @@ def message_view(message: Message) -> dict[str, Any]:
         "run_id": message.run_id,
         "settings": message.settings,
         "state": message.state,
-        "error": message.error,
+        "error": message.error and without_paths(message.error),
         "details": message.details,
         "tokens": message.tokens,
     }

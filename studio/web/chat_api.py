@@ -54,6 +54,10 @@ def chat_router(answers: Answers) -> APIRouter:
     """Routes under ``/ui/chat``."""
     router, store = APIRouter(prefix="/ui/chat"), answers.store
 
+    def _named(state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What the server says of itself, its base by the name that it has here."""
+        return state and {**state, "base": state.get("base") and store.bases.name_of(state["base"])}
+
     @router.get("/start")
     def start() -> dict[str, Any]:
         runs = [
@@ -63,7 +67,7 @@ def chat_router(answers: Answers) -> APIRouter:
                 "steps": store.runs.checkpoints(run.id),
                 "finished": run.summary is not None,
                 "method": run.method,
-                "base": run.base,
+                "base": store.bases.name_of(run.base),
                 "experts": run.config.adapter.experts,
                 "corpus_id": run.corpus_id,
             }
@@ -72,7 +76,7 @@ def chat_router(answers: Answers) -> APIRouter:
         ]
         return {
             "runs": runs,
-            "server": answers.client.state,
+            "server": _named(answers.client.state),
             "conversations": [vars(c) for c in store.chats.all()],
             "names": [expert_name(i) for i in range(64)],
         }

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
 
 import gradio as gr
 
@@ -63,7 +62,7 @@ class PayloadGuard:
 
     def _check_read(self, path: str, session: str) -> None:
         if path.startswith("/gradio_api/file="):
-            if not self.uploads.has_sent(session, unquote(path.removeprefix("/gradio_api/file="))):
+            if not self.uploads.has_sent(session, path.removeprefix("/gradio_api/file=")):
                 raise Refused(404, "There is no such file.")
         elif path.startswith("/gradio_api/") or not self._is_page(path):
             if not READ.fullmatch(path) or ".." in path:

@@ -6,6 +6,8 @@ import functools
 import gzip
 import os
 import secrets
+import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -27,6 +29,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
+from hydralora.plain import hide_place
 from jobs.database_file import NAME
 from jobs.home import Home
 from jobs.http import App, BoundedBody, Message, Receive, Refused, Scope, Send, header
@@ -93,6 +96,8 @@ def create_app(
         door: Who may come in; without one, whoever has the token in ``app.state.door.secret``.
     """
     door = door or Door(secrets.token_urlsafe(24), home.server / "cookie.key")
+    for place in (Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()), Path(__file__).parents[2]):
+        hide_place(place)
     store, uploads = Store(home), Uploads(_uploads_folder(home))
     blocks = build_pages(store, has_sign_out=not door.is_open)
     blocks.has_launched = True  # Gradio looks at no path of a payload before this is set, and a mount never sets it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def test_a_data_set_is_a_draft_with_its_preview_until_it_is_imported(hub: str, s
     store.corpora.import_again(corpus.id)
     work(store, "ingest")
     assert store.corpora.get(corpus.id).examples == 12 and corpus.name == "faq-main"
+
+
+def test_files_that_were_fetched_are_read_without_the_hubs_token(
+    hub: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.setenv(name, "hf_secret")
+    store.corpora.draft_of_hub("somebody/faq/main")
+    assert isinstance(fetch(store), Preview)
+    assert "hf_secret" not in os.environ.values()
 
 
 def test_its_columns_can_be_chosen_otherwise_without_fetching_it_again(hub: str, store: Store) -> None:

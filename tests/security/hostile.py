@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from hydralora.corpus.query import Query
 from jobs.home import Home
 from jobs.runner.service import hold_lock
 from jobs.store.status import JobStatus
@@ -84,11 +85,16 @@ def budget(examples: int) -> settings:
 
 
 def fill(home: Home) -> Store:
-    """A corpus with clusters, a finished run with steps and looks, an unfinished one and a chat, each with id 1."""
+    """A corpus with clusters, edits and a selection, a finished run with steps and looks, and a chat, each
+    with id 1."""
     store = Store(home)
     stored = Stored(store)
     corpus = stored.corpus(rows=[{"prompt": f"question {i}", "answer": "a", "label": "b"} for i in range(8)])
     stored.clustering(corpus)
+    store.selections.add(corpus.id, "Some", Query(search="question"))
+    store.edits.add(corpus.id, 0, "question 0", "another answer")
+    store.cluster_edits.rename(corpus.id, 1, "Boats")
+    store.exclusions.add(corpus.id, [7], "it is wrong")
     run = store.runs.start(corpus.id, {"base": "starter", "adapter": {"num_experts": 2}, "train": {"max_steps": 4}})
     held = store.queue.claim("tests", "here", "heavy")
     assert held is not None and run.job is not None and held.id == run.job.id

@@ -255,6 +255,18 @@ def test_without_a_token_whoever_is_on_this_machine_comes_in(tmp_path: Path) -> 
     assert "set-cookie" not in client.get("/ui/health").headers  # the same visitor now
 
 
+@pytest.mark.parametrize("name", ["*", "", "a*b", "*.*", "http://a", "a/b", "a b", "a:80", "\ud800", "x" * 300, "[::1"])
+def test_a_host_name_that_is_none_or_lets_all_in_is_refused_at_the_start(name: str) -> None:
+    with pytest.raises(UserError, match="write a name as it stands in the address") as error:
+        command_line.allowed_hosts("127.0.0.1", ["gpu-box.lan", name])
+    assert str(error.value).isprintable() and len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["gpu-box.lan", "*.example.org", "10.0.0.5", "[fe80::1]", "gpu_box"])
+def test_a_host_name_is_a_name_an_address_or_all_below_a_name(name: str) -> None:
+    assert command_line.allowed_hosts("127.0.0.1", [name])[-1] == name
+
+
 def test_on_the_network_only_named_hosts_are_answered() -> None:
     assert command_line.allowed_hosts("10.1.2.3", ["gpu-box.lan"]) == [
         "127.0.0.1",

@@ -28,6 +28,7 @@ from hydralora.errors import AdapterError, CorpusError
 from hydralora.progress import Progress
 from tests.hydralora.office import docx, epub, pack, paragraph, xlsx
 from tests.jobs.conftest import PROJECT
+from tests.security.bombs import BOMBS
 
 MIB = 2**20
 FAR = '<worksheet><sheetData><row r="1"><c r="A1"/></row><row><c r="XFD1048576"/></row></sheetData></worksheet>'
@@ -140,6 +141,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "cells.arrow": (lambda p: arrow({"text": repeated("a" * 450_000, 1000)}, p), "larger than 86 MiB unpacked"),
     "list.arrow": (lambda p: arrow({"text": pa.array([["x"] * 10**7])}, p), "take more than 256 MiB of memory"),
     "paragraph.txt": (lambda p: p.write_text("word\n" * 10 * MIB), "longer than 200,000 characters"),
+    **BOMBS,
 }
 
 

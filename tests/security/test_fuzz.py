@@ -129,10 +129,23 @@ def test_no_address_breaks_and_every_refusal_is_one_sentence(client: TestClient,
 
 QUERIES = [
     "",
-    *(f"?{name}={value}" for name in ("corpus", "run", "again") for value in ("1", "1", "0", "9" * 25, "x", "%ff")),
+    *(
+        f"?{name}={value}"
+        for name in ("corpus", "run", "again", "corpus=1&selection")
+        for value in ("1", "1", "0", "9" * 25, "x", "%ff")
+    ),
 ]
 POINT = st.fixed_dictionaries({"id": VALUES | st.sampled_from([0, [0, 1]])})
-CLICKED = st.none() | VALUES | st.fixed_dictionaries({"points": st.lists(VALUES | POINT, max_size=3)})
+ACTS = ["rename", "split", "exclude", "typical", "borderline", "merge"]  # of the list of clusters
+ACTED = st.fixed_dictionaries(
+    {"act": st.sampled_from(ACTS) | VALUES, "of": st.lists(st.integers(0, 3), max_size=3) | VALUES}
+)
+PLACE = st.sampled_from([0, 1, 65_535, -1, *NUMBERS])
+LOOP = st.lists(st.tuples(PLACE, PLACE).map(list), max_size=5)
+DRAWN = st.fixed_dictionaries(
+    {}, optional={"loop": LOOP | VALUES, "rows": st.lists(PLACE, max_size=3) | VALUES}
+)  # on the map
+CLICKED = st.none() | VALUES | st.fixed_dictionaries({"points": st.lists(VALUES | POINT, max_size=3)}) | ACTED | DRAWN
 
 
 @functools.cache

@@ -179,6 +179,14 @@ def test_limits_scale_with_the_memory_and_can_be_taken_away_or_given() -> None:
     assert limits_of("train", {"HYDRA_STUDIO_LIMIT_TRAIN_WALL_MINUTES": "90"}) == Limits(wall=5400)
 
 
+def test_every_kind_of_job_that_loads_no_base_model_has_a_limit_of_memory_and_time() -> None:
+    unlimited = {
+        name for name, kind in KINDS.items() if {kind.limits(8 * GIB).memory, kind.limits(8 * GIB).wall} & {None}
+    }
+    assert unlimited == {"train", "speed", "answers", "routing", "experts", "export", "serve"}
+    assert all(KINDS[name].uses_hub for name in unlimited)
+
+
 def test_what_is_allowed_by_name_goes_on_and_what_is_named_besides() -> None:
     given = {
         "OMP_NUM_THREADS": "2",

@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ValidationError
 
-from hydralora import answer_settings, config, methods
+from hydralora import answer_settings, bounds, config, methods
+from hydralora.bounds import checked
 from hydralora.config import parse_config
 from hydralora.errors import UserError
 from hydralora.plain import json_text
@@ -113,6 +114,15 @@ def test_what_is_no_number_is_no_setting(model: type[BaseModel], wrong: float) -
         "train.learning_rate=NaN",
         'train.scheduler="\\ud800"',
         "train.seed=" + "[" * 5_000,
+        "train.patience=1e308",
+        "train.patience=" + "9" * 20,
+        "train.neftune_noise=NaN",
+        "train.b_rate=1e308",
+        "train.router_rate=-1",
+        "train.order=evil",
+        "train.optimizer=os.system",
+        "train.selection=../../x",
+        "train.edits=../../x",
     ],
 )
 def test_a_setting_out_of_bounds_is_named_in_one_short_sentence(setting: str) -> None:
@@ -144,6 +154,12 @@ def test_a_setting_out_of_bounds_is_named_in_one_short_sentence(setting: str) ->
 def test_an_adapters_own_numbers_are_bounded_too(given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"`{next(iter(given))}"):
         HydraLoraConfig(**given)
+
+
+def test_a_message_names_a_field_by_its_name_alone() -> None:
+    with pytest.raises(UserError) as error:
+        checked(bounds.GivenRoles, {"prompt": "x" * 2_000}, "roles")
+    assert str(error.value).startswith("`roles.prompt`: ") and "function" not in str(error.value)
 
 
 def test_a_form_refuses_what_no_form_sends() -> None:
@@ -296,6 +312,14 @@ COMMANDS = {
     "chat 1 Hello --scale E1=1e308": "factors",
     "chat 1 Hello --expert E99999": "E99999",
     "chat 1 Hello --mute E99": "factors",
+    "corpora select 1 --cluster 99999999999999999999": "`selection.clusters",
+    "corpora select 1 --min-tokens 99999999999999999999": "`selection.min_tokens`",
+    "corpora select 1 --rows 0-99999999999": "`--rows`",
+    "corpora select 1 --rows 0-9999999,0-9999999,0-9999999": "`--rows`",
+    "corpora exclude 1 --rows 0-9999999,0-9999999": "`--rows`",
+    "corpora edit 1 99999999999999999999 --answer x": "'row'",
+    "corpora revert 99999999999999999999": "'edit_id'",
+    "corpora forget 99999999999999999999": "'selection_id'",
 }
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import pytest
@@ -150,6 +151,12 @@ def test_another_visitors_upload_is_not_there(studio: FastAPI, visitor: TestClie
 def test_a_visitor_sees_the_own_upload(visitor: TestClient) -> None:
     path = upload(visitor, "seen.csv", CSV + b"seen,again\n")
     assert visitor.get(f"/gradio_api/file={path}").content == CSV + b"seen,again\n"
+
+
+def test_a_path_is_looked_up_as_it_is_opened(visitor: TestClient) -> None:
+    path = upload(visitor, "seen.csv", CSV + b"quoted,twice\n")
+    assert visitor.get(f"/gradio_api/file={quote(path)}").status_code == 200
+    assert visitor.get(f"/gradio_api/file={quote(path.replace('seen', '%73een'))}").status_code == 404
 
 
 def test_an_upload_that_was_changed_into_a_link_is_not_followed(visitor: TestClient, secret: Path) -> None:

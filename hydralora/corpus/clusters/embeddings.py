@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.preprocessing import normalize
 
+from hydralora.corpus.clusters.encoder_files import check_encoder
 from hydralora.errors import CorpusError, first_line
 from hydralora.plain import without_paths
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from hydralora.corpus.clusters.clustering import Placed
 
 BATCH = 32  # texts that are encoded at once
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
 def embed_texts(placed: Placed, model: str, dimensions: int, step: Callable[[float, str], None]) -> Placed:
@@ -41,7 +41,12 @@ def embed_texts(placed: Placed, model: str, dimensions: int, step: Callable[[flo
 
 
 def load_encoder(folder: Path) -> Any:
-    """The sentence encoder in a folder, from safetensors alone."""
+    """The sentence encoder in a folder, from safetensors alone, its files checked before.
+
+    Raises:
+        CorpusError: When it may not be loaded, or sentence-transformers is not installed.
+    """
+    check_encoder(folder)
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -49,14 +54,6 @@ def load_encoder(folder: Path) -> Any:
             "Sentence embeddings need the package sentence-transformers. Install it "
             "(`pip install 'hydralora[sentences]'`), or take `--method kmeans`."
         ) from error
-    if not (folder / "modules.json").is_file():
-        raise CorpusError(
-            f"`model` must be the folder of a sentence encoder, with its modules.json; {folder.name[:100]!r} has none. "
-            "Download one, such as all-MiniLM-L6-v2, and name its folder."
-        )
-    pickled = next((file.name for file in sorted(folder.rglob("*")) if file.suffix in PICKLED), None)
-    if pickled:
-        raise CorpusError(f"The encoder holds {pickled}, which may run code when it is loaded. Take safetensors alone.")
     try:
         return SentenceTransformer(
             str(folder),

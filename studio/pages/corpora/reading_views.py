@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin
 
 from hydralora.corpus.encodings import ENCODINGS
 from hydralora.corpus.preview import MOST_TABLES
-from hydralora.plain import shortened
+from hydralora.plain import shortened, without_paths
 from hydralora.results import ImportCounts, ImportOptions, Piece, Preview, PreviewExample, PreviewTable
 from jobs.store.records import Reading
 from studio import cards
@@ -218,7 +218,11 @@ def _length(one: PreviewExample, longest: int) -> str:
 
 def _fates(preview: Preview) -> Markup:
     """What happens to long examples, for the base that was asked for."""
-    parts = [cards.note("warn", f"Base {preview.base}", preview.base_problem)] if preview.base_problem else []
+    parts = (
+        [cards.note("warn", f"Base {preview.base}", without_paths(preview.base_problem))]
+        if preview.base_problem
+        else []
+    )
     if preview.measured:
         words = (
             f"For base {preview.base} at {preview.max_length:,} tokens, {preview.cut:,} of the first "

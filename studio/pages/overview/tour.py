@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from hydralora.plain import without_paths
 from jobs.store.records import Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -50,7 +51,7 @@ def stage_row(stage: Stage, tour: Tour, is_next: bool) -> list[object]:
         return [
             Markup("✕"),
             TITLES[stage.name],
-            cards.join(cards.status(job.status), " ", job.error or job.progress_text),
+            cards.join(cards.status(job.status), " ", without_paths(job.error or job.progress_text)),
             stage_link(stage, tour),
         ]
     about = f"{job.progress_text or 'waiting'} {eta(job)}"

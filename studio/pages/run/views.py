@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from hydralora.bases.folder import shown_base
 from hydralora.methods import METHODS, HeadOptions
+from hydralora.plain import without_paths
 from hydralora.results import TrainingSet
 from jobs.store.records import Job, Run, Step
 from jobs.store.status import JobStatus
@@ -52,14 +54,15 @@ def imported_cards(run: Run) -> Markup:
         cards.card(
             "Trainable", f"{run.summary.trainable:,}", trainable(run.summary).partition(" trainable")[2].lstrip(" ,")
         ),
-        cards.card("Base", "not here" if problem else "fits", run.base),
+        cards.card("Base", "not here" if problem else "fits", shown_base(run.base)),
     ]
     if isinstance(adapter, HeadOptions):
         facts.insert(1, cards.card("Experts", adapter.num_experts, f"of rank {adapter.r}"))
     if not problem:
         return cards.cards(facts)
     return cards.join(
-        cards.cards(facts), cards.note("warn", "Until its base is there, only its matrices can be seen.", problem)
+        cards.cards(facts),
+        cards.note("warn", "Until its base is there, only its matrices can be seen.", without_paths(problem)),
     )
 
 
@@ -76,7 +79,7 @@ def gates_now(newest: Step | None) -> Markup:
 def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
     """Every setting of the run, and the training set it met."""
     config = run.config.model_dump()
-    rows: list[list[object]] = [["base", config["base"]], ["method", config["method"]]]
+    rows: list[list[object]] = [["base", shown_base(run.base)], ["method", config["method"]]]
     if training_set is not None:
         rows.append(["training set", f"{training_set.examples:,} examples, hash {training_set.hash[:12]}"])
     if run.clustering_id is not None:
@@ -127,7 +130,7 @@ def headline(store: Store, run: Run) -> Markup:
         corpus = store.corpora.get(run.corpus_id)
         where = cards.join(" on ", cards.link(f"/corpora?corpus={corpus.id}", corpus.name))
     what = "external adapter" if run.is_imported else run.method
-    base = f", base {run.base}" if run.summary or not run.is_imported else ""
+    base = f", base {shown_base(run.base)}" if run.summary or not run.is_imported else ""
     return cards.head(
         run.name, cards.join(f"Run {run.id}: {what}", where, f"{base}, created {cards.moment(run.created_at)}")
     )
