@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from hydralora.corpus.edits import newest_edits, read_edits
-from hydralora.corpus.examples import BATCH_ROWS, EXAMPLES, HASH, PROMPT_HASH, Example, examples_at
+from hydralora.corpus.examples import BATCH_ROWS, EXAMPLES, FIELDS, HASH, PROMPT_HASH, Example, examples_at
 from hydralora.corpus.rows import Rejected
 from hydralora.errors import CorpusError
 from hydralora.results import CorpusManifest
@@ -65,9 +65,20 @@ class Corpus:
         return found
 
     def __iter__(self) -> Iterator[Example]:
-        for number in range(self._reader.num_record_batches):
-            batch = self._batch(number)
-            yield from examples_at(batch, list(range(batch.num_rows)))
+        for examples in self.stream(np.arange(len(self))):
+            yield from examples
+
+    def stream(self, positions: np.ndarray) -> Iterator[list[Example]]:
+        """The examples at these positions ``(rows,)``, ascending, those of a batch at a time.
+
+        As with ``scan``, the memory of a batch is given back.
+        """
+        names = [name for name in FIELDS if name in self._reader.schema.names]
+        for number, batch in enumerate(self.scan(*names)):
+            begin = number * BATCH_ROWS
+            low, high = np.searchsorted(positions, (begin, begin + BATCH_ROWS))
+            if low < high:
+                yield examples_at(batch, (positions[low:high] - begin).tolist())
 
     def columns(self, *names: str) -> Iterator[pa.RecordBatch]:
         """Columns of all examples as they lie in the file, a batch at a time: nothing is made of them."""
@@ -108,8 +119,7 @@ class Corpus:
         return self._column("split").to_numpy(zero_copy_only=False)
 
     def _column(self, name: str) -> pa.Array:
-        parts = [self._batch(number).column(name) for number in range(self._reader.num_record_batches)]
-        return pa.concat_arrays(parts)
+        return pa.concat_arrays([batch.column(name) for batch in self.scan(name)])
 
     def _batch(self, number: int) -> pa.RecordBatch:
         """A batch of the file, edited rows in their place."""

@@ -13,10 +13,10 @@ from hydralora.config import TrainConfig
 from hydralora.corpus.encode import IGNORED, encode_whole
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
-from hydralora.corpus.quality.copies import _nearest, _pieces
 from hydralora.corpus.quality.findings import read_finding
 from hydralora.corpus.quality.lengths import count_tokens
 from hydralora.corpus.quality.report import check_corpus, read_texts
+from hydralora.corpus.quality.sketches import nearest, sketch
 from hydralora.corpus.selection import write_selection
 from hydralora.corpus.split import split_examples
 from hydralora.errors import CorpusError
@@ -208,8 +208,8 @@ def test_a_report_says_what_a_run_would_train_on_where_files_have_a_split(tmp_pa
 
 def test_thousands_made_from_one_template_are_all_compared_with_one_of_them() -> None:
     words = " ".join(f"word{i}" for i in range(80))
-    nearest = _nearest([_pieces(f"Write to customer {i} and say {words}") for i in range(3_000)])
-    assert nearest[0] == -1 and (nearest[1:] == 0).all()
+    near = nearest(sketch([f"Write to customer {i} and say {words}" for i in range(3_000)]))
+    assert near[0] == -1 and (near[1:] == 0).all()
 
 
 @pytest.mark.parametrize("max_length", [20, 47, 60, 90])
@@ -218,7 +218,7 @@ def test_token_counts_agree_with_training_at_every_limit(base_folder: Path, tmp_
     texts = read_texts(Corpus(keep(tmp_path, data)), TrainConfig())
     tokenizer = load_tokenizer(str(base_folder))
     counted = count_tokens(tokenizer, texts, max_length, "all")
-    exact = np.array([len(encode_whole(tokenizer, example)["labels"]) for example in texts.examples])
+    exact = np.array([len(encode_whole(tokenizer, example)["labels"]) for example in texts.corpus])
     assert ((counted.whole > max_length) == (exact > max_length)).all()
 
 

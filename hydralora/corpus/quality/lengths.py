@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +16,6 @@ from hydralora.corpus.quality.table import Found, Texts
 from hydralora.results.quality import TokenLengths
 
 CALIBRATION = 64  # examples that are encoded exactly, spread over the corpus
-PIECE = 4_096  # texts tokenized at once
 MARGIN = 2  # tokens beyond the largest error of the calibration that still count as near
 POWERS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -45,12 +45,11 @@ def count_tokens(
     Raises:
         BaseModelError: When the template refuses a conversation.
     """
-    estimate = _estimate(tokenizer, texts.examples, learn, step)
-    is_talk = np.array([bool(example.history or example.extra) for example in texts.examples])
+    estimate, parts, is_talk = _estimate(tokenizer, texts, learn, step)
     groups = [np.flatnonzero(is_talk), np.flatnonzero(~is_talk)]
-    near = [_fit(tokenizer, texts, group, estimate, max_length, learn) for group in groups]
+    near = [_fit(tokenizer, texts, group, parts, estimate, max_length, learn) for group in groups]
     step(0.7)
-    places = np.concatenate(near)
+    places = np.sort(np.concatenate(near))
     counted = _encode(tokenizer, texts, places, learn)
     estimate.whole[places], estimate.prompt[places] = counted.whole, counted.prompt
     return Lengths(np.rint(estimate.whole).astype(np.int64), np.rint(estimate.prompt).astype(np.int64))
@@ -60,6 +59,7 @@ def _fit(
     tokenizer: PreTrainedTokenizerBase,
     texts: Texts,
     group: np.ndarray,
+    parts: np.ndarray,
     estimate: Lengths,
     max_length: int,
     learn: Learn,
@@ -71,8 +71,7 @@ def _fit(
     is_sample[np.unique(np.linspace(0, len(group) - 1, min(len(group), CALIBRATION)).astype(int))] = True
     places, is_near = group[is_sample], is_sample.copy()
     exact = _encode(tokenizer, texts, places, learn)
-    parts = np.array([len(texts.examples[place].parts()) for place in group])
-    matrix = np.column_stack([np.ones(len(group)), parts])
+    matrix = np.column_stack([np.ones(len(group)), parts[group]])
     for known, values in ((exact.whole, estimate.whole), (exact.prompt, estimate.prompt)):
         values[group] += matrix @ np.linalg.lstsq(matrix[is_sample], known - values[places], rcond=None)[0]
         error = np.abs(values[places] - known).max()
@@ -81,18 +80,24 @@ def _fit(
 
 
 def _estimate(
-    tokenizer: PreTrainedTokenizerBase, examples: list[Example], learn: Learn, step: Callable[[float], None]
-) -> Lengths:
-    whole, prompt = np.zeros(len(examples)), np.zeros(len(examples))
-    for start in range(0, len(examples), PIECE):
-        piece = examples[start : start + PIECE]
-        counts = iter(_counts(tokenizer, [part for example in piece for part in example.parts()]))
-        for place, example in enumerate(piece, start):
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, learn: Learn, step: Callable[[float], None]
+) -> tuple[Lengths, np.ndarray, np.ndarray]:
+    """Tokens of the parts of each example, how many parts it has, and whether it is a conversation; ``(examples,)``."""
+    count = len(texts)
+    whole, prompt, parts = np.zeros(count), np.zeros(count), np.zeros(count, np.int32)
+    is_talk = np.zeros(count, bool)
+    for begin, examples in texts.parts():
+        counts = iter(_counts(tokenizer, [part for example in examples for part in example.parts()]))
+        for place, example in enumerate(examples, begin):
             tokens = [next(counts) for _ in example.parts()]
-            whole[place] = sum(tokens)
+            whole[place], parts[place], is_talk[place] = (
+                sum(tokens),
+                len(tokens),
+                bool(example.history or example.extra),
+            )
             prompt[place] = sum(tokens[: _parts_before(example, learn)]) if example.prompt else 0
-        step(0.6 * (start + len(piece)) / len(examples))
-    return Lengths(whole, prompt)
+        step(0.6 * (begin + len(examples)) / count)
+    return Lengths(whole, prompt), parts, is_talk
 
 
 def _parts_before(example: Example, learn: Learn) -> int:
@@ -110,9 +115,10 @@ def _counts(tokenizer: PreTrainedTokenizerBase, parts: list[str]) -> list[int]:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Texts, places: np.ndarray, learn: Learn) -> Lengths:
+    """Tokens of the examples at these places, ascending, encoded as in training; ``(places,)`` both."""
     whole, prompt = np.zeros(len(places)), np.zeros(len(places))
-    for number, place in enumerate(places):
-        encoded = encode_whole(tokenizer, texts.examples[place], learn)
+    for number, example in enumerate(chain.from_iterable(texts.some(places))):
+        encoded = encode_whole(tokenizer, example, learn)
         whole[number], prompt[number] = len(encoded["labels"]), prompt_tokens(encoded)
     return Lengths(whole, prompt)
 
