@@ -80,15 +80,11 @@ class Corpus:
             if low < high:
                 yield examples_at(batch, (positions[low:high] - begin).tolist())
 
-    def columns(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """Columns of all examples as they lie in the file, a batch at a time: nothing is made of them."""
-        for number in range(self._reader.num_record_batches):
-            yield self._batch(number).select(list(names))
-
     def scan(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """Columns of all examples, read a batch at a time into memory that is given back: for a look at every text.
+        """Columns of all examples as they lie in the file, in its order, a batch at a time: nothing is made of them.
 
-        Mapped, all pages that were looked at would count as this process's own for as long as it lives.
+        Read into memory that is given back: mapped, all pages that were looked at would count as this process's own
+        for as long as it lives.
         """
         places = [self._reader.schema.get_field_index(name) for name in names]
         options = pa.ipc.IpcReadOptions(included_fields=places, use_threads=False)

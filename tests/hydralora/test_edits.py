@@ -48,13 +48,11 @@ def test_every_way_to_read_sees_the_edited_rows_and_the_import_stays(folder: Pat
     assert corpus.take([2_299, 0, 5]) == [after[2_299], after[0], after[5]] and corpus.page(998, 3) == after[998:1_001]
     assert corpus.hashes().tolist() == [e.hash_number() for e in after]
     assert corpus.prompt_hashes().tolist() == [e.prompt_number() for e in after]
-    for read in (corpus.columns, corpus.scan):
-        texts = [text for batch in read("answer", "prompt") for text in batch.column("answer").to_pylist()]
-        assert texts == [e.answer for e in after]
+    texts = [text for batch in corpus.scan("answer", "prompt") for text in batch.column("answer").to_pylist()]
+    assert texts == [e.answer for e in after]
     assert np.flatnonzero(narrowing.search_texts(corpus, "中文")).tolist() == [1_000]
     assert not narrowing.search_texts(corpus, "question 999?").any()
-    texts = Texts.of(corpus)
-    assert texts.take(np.array([0])).to_pylist() == ["zero?\nnil"]
+    assert Texts.of(corpus).take(np.array([0])).to_pylist() == ["zero?\nnil"]
     assert list(Corpus(folder, "")) == before
 
 

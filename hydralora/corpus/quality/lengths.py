@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -14,6 +15,7 @@ from hydralora.corpus.encode import encode_whole, is_left_out, prompt_tokens
 from hydralora.corpus.examples import Example
 from hydralora.corpus.quality.table import Found, Texts
 from hydralora.results.quality import TokenLengths
+from hydralora.threads import in_order
 
 CALIBRATION = 64  # examples that are encoded exactly, spread over the corpus
 MARGIN = 2  # tokens beyond the largest error of the calibration that still count as near
@@ -86,8 +88,9 @@ def _estimate(
     count = len(texts)
     whole, prompt, parts = np.zeros(count), np.zeros(count), np.zeros(count, np.int32)
     is_talk = np.zeros(count, bool)
-    for begin, examples in texts.parts():
-        counts = iter(_counts(tokenizer, [part for example in examples for part in example.parts()]))
+    tokenizer.backend_tokenizer.encode_special_tokens = True  # as plain text
+    for begin, examples, found in in_order(partial(_counts_of, tokenizer), texts.parts()):
+        counts = iter(found)
         for place, example in enumerate(examples, begin):
             tokens = [next(counts) for _ in example.parts()]
             whole[place], parts[place], is_talk[place] = (
@@ -108,10 +111,15 @@ def _parts_before(example: Example, learn: Learn) -> int:
     return 2 + 2 * len(roles)
 
 
-def _counts(tokenizer: PreTrainedTokenizerBase, parts: list[str]) -> list[int]:
-    """Tokens of each text alone, as ``encode_text`` gives them; ids are not even copied out of the tokenizer."""
-    tokenizer.backend_tokenizer.encode_special_tokens = True  # as plain text
-    return [len(found) for found in tokenizer.backend_tokenizer.encode_batch_fast(parts, add_special_tokens=False)]
+def _counts_of(
+    tokenizer: PreTrainedTokenizerBase, part: tuple[int, list[Example]]
+) -> tuple[int, list[Example], list[int]]:
+    """Tokens of each text of some examples alone, as ``encode_text`` gives them; ids are not even copied out of the
+    tokenizer."""
+    begin, examples = part
+    parts = [text for example in examples for text in example.parts()]
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+    return begin, examples, [len(tokens) for tokens in encoded]
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Texts, places: np.ndarray, learn: Learn) -> Lengths:
