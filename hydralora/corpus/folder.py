@@ -102,20 +102,40 @@ class Corpus:
         """``Example.hash_number`` of every example, ``(examples,)``; made anew where the file holds none."""
         if HASH not in self._reader.schema.names:
             return np.array([example.hash_number() for example in self], dtype=np.uint64)
-        return self._column(HASH).to_numpy()
+        return self._column(HASH)
 
     def prompt_hashes(self) -> np.ndarray:
         """``Example.prompt_number`` of every example, ``(examples,)``; made anew where the file holds none."""
         if PROMPT_HASH not in self._reader.schema.names:
             return np.array([example.prompt_number() for example in self], dtype=np.uint64)
-        return self._column(PROMPT_HASH).to_numpy()
+        return self._column(PROMPT_HASH)
 
     def splits(self) -> np.ndarray:
         """``Example.split`` of every example, ``(examples,)``."""
-        return self._column("split").to_numpy(zero_copy_only=False)
+        names, numbers = self._named("split")
+        return np.array(names, object)[numbers]
 
-    def _column(self, name: str) -> pa.Array:
-        return pa.concat_arrays([batch.column(name) for batch in self.scan(name)])
+    def labels(self) -> tuple[list[str], np.ndarray]:
+        """The different labels, in the order in which they come, and the number of that of every example
+        ``(examples,)``."""
+        return self._named("label")
+
+    def _column(self, name: str) -> np.ndarray:
+        """Numbers of 64 bits, ``(examples,)``, copied out of each batch: a part of one keeps all of it in memory."""
+        found = np.empty(len(self), np.uint64)
+        for number, batch in enumerate(self.scan(name)):
+            begin = number * BATCH_ROWS
+            found[begin : begin + batch.num_rows] = batch.column(0).to_numpy()
+        return found
+
+    def _named(self, column: str) -> tuple[list[str], np.ndarray]:
+        names: dict[str, int] = {}
+        found = np.empty(len(self), np.int32)
+        for number, batch in enumerate(self.scan(column)):
+            begin, texts = number * BATCH_ROWS, batch.column(0).dictionary_encode()
+            known = [names.setdefault(name, len(names)) for name in texts.dictionary.to_pylist()]
+            found[begin : begin + batch.num_rows] = np.array(known, np.int32)[texts.indices.to_numpy()]
+        return list(names), found
 
     def _batch(self, number: int) -> pa.RecordBatch:
         """A batch of the file, edited rows in their place."""
