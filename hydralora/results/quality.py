@@ -50,6 +50,9 @@ class Quality(Result):
     lengths: TokenLengths | None = Field(None, description="Lengths in tokens; null without a base")
     languages: dict[str, float] = Field({}, description="Share of each language in those examples, by ISO 639 code")
     sampled: int = Field(0, description="Examples whose language is told")
+    untold: int = Field(
+        0, description="Examples whose language is not told: of less than 20 characters, or beyond the first 2,000,000"
+    )
     findings: list[Finding] = Field(description="What is wrong, the gravest first")
     settings: dict[str, Any] = Field(
         {}, description="The training settings that decide all this, as they were asked for"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from py3langid import classify
 
 from hydralora.bases.load import load_tokenizer
 from hydralora.config import TrainConfig
@@ -14,13 +15,15 @@ from hydralora.corpus.encode import IGNORED, encode_whole
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
 from hydralora.corpus.quality.findings import read_finding
+from hydralora.corpus.quality.languages import Teller
 from hydralora.corpus.quality.lengths import count_tokens
 from hydralora.corpus.quality.report import check_corpus, read_texts
-from hydralora.corpus.quality.sketches import nearest, sketch
+from hydralora.corpus.quality.sketches import bands_of, candidates_among, nearest, short_names, sketch
 from hydralora.corpus.selection import write_selection
 from hydralora.corpus.split import split_examples
 from hydralora.errors import CorpusError
 from hydralora.results import Finding, Quality
+from hydralora.results.quality import UNTOLD
 from tests.hydralora.conftest import write_lines
 
 THINGS = ("a ladder", "the blue lamp", "an old door", "the red boat", "a clock", "the map", "a rope", "some paint")
@@ -146,6 +149,30 @@ def test_the_mix_of_languages_is_told_with_the_rare_ones(tmp_path: Path) -> None
     found = finding(report, "languages")
     assert report.languages["en"] > 0.9 and report.languages["de"] == pytest.approx(1 / 48)
     assert found is not None and found.examples == [1] and found.removable == 0
+
+
+def test_languages_of_a_batch_are_those_that_py3langid_tells_one_by_one() -> None:
+    texts = [
+        "Die alte Leiter steht seit vielen Jahren hinter der blauen Tür, und niemand weiß, wem sie gehört.",
+        "WHERE IS THE OLD LADDER, AND WHO HAS HAD IT SINCE LAST YEAR?",
+        "Стара лестница стои зад синята врата от много години.",
+        "老梯子多年来一直立在蓝色的门后面，没有人知道它属于谁，也没有人去问。",
+        "Zdravo svima, kako ste danas dragi prijatelji moji",
+        "Здраво свима, како сте данас драги пријатељи моји",
+        "Cafe\u0301 noir, e\u0301te\u0301 long et journe\u0301es d'hiver a\u0300 la campagne",
+        "for (int i = 0; i < n; ++i) { sum += values[i]; } return sum;",
+        "12345 67890 12345 67890",
+    ]
+    teller = Teller()
+    told = [teller.names[number] for number in teller.tell(texts)]
+    assert told == [classify(text)[0] for text in texts] and {"de", "en", "bg", "zh", "sr"} < set(told)
+    assert teller.tell(["too short", "- - - - - - - - - - - - - -", ""]).tolist() == [UNTOLD] * 3
+
+
+def test_only_texts_with_a_band_in_common_are_candidates() -> None:
+    words = " ".join(f"word{i}" for i in range(80))
+    sketches = sketch([f"{words} one", "nothing of the kind at all", f"{words} two", "quite another text again"])
+    assert candidates_among(short_names(bands_of(sketches))).tolist() == [True, False, True, False]
 
 
 def test_what_is_left_out_already_is_not_looked_at(tmp_path: Path) -> None:

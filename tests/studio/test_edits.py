@@ -147,7 +147,7 @@ def test_a_row_is_opened_saved_shown_as_edited_and_taken_back(
     before = page.draw(request)[page.stamp]
     part.save_row(request, form[part.opened], f"{EVIL}?", "best")
     assert page.draw(request, before)[page.stamp] != before
-    drawn = page.fill_selection(request, "", [], [], [], "", "", "", 0, "")
+    drawn = page.fill_selection(request, "", [], [], [], [], "", "", "", 0, "")
     html = drawn[page.selection.rows] + part.draw(corpus)[part.list]
     assert "edited" in html and "&lt;script&gt;" in html and "<script" not in html
     part.toggle(request, store.edits.all(corpus.id)[0].id)

@@ -93,6 +93,7 @@ def check_corpus(
         lengths=told,
         languages={name: count / sampled for name, count in languages.items()},
         sampled=sampled,
+        untold=len(texts) - sampled,
         findings=[one.finding(texts) for one in kept],
         settings={name: getattr(asked, name) for name in DECIDING},
         corpus_hash=corpus.manifest.content_hash,
