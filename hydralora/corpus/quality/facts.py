@@ -52,9 +52,15 @@ class Facts:
     @classmethod
     def of_none(cls, count: int) -> Facts:
         """Room for the facts of ``count`` examples."""
-        numbers = (np.zeros(count, np.int32) for _ in range(2))
-        answers = (np.zeros(count, bool) for _ in range(3))
-        return cls(*numbers, *answers, np.zeros(count, np.uint64), np.full(count, UNTOLD, np.int16))
+        return cls(
+            characters=np.zeros(count, np.int32),
+            answers=np.zeros(count, np.int32),
+            is_plain=np.zeros(count, bool),
+            is_blank=np.zeros(count, bool),
+            has_marks=np.zeros(count, bool),
+            systems=np.zeros(count, np.uint64),
+            languages=np.full(count, UNTOLD, np.int16),
+        )
 
 
 def read_facts(
