@@ -42,7 +42,10 @@ def _pieces(text: str) -> list[str]:
 
 def bands_of(sketches: np.ndarray) -> np.ndarray:
     """A number that names each band of each sketch ``(texts, PERMUTATIONS)``; ``(texts, BANDS)`` of 64 bits."""
-    return np.asarray((sketches.reshape(-1, BANDS, PERMUTATIONS // BANDS) * MIX).sum(2, dtype=np.uint64))
+    names = np.empty((len(sketches), BANDS), np.uint64)
+    for band in range(BANDS):
+        names[:, band] = (sketches[:, band * len(MIX) : (band + 1) * len(MIX)] * MIX).sum(1, dtype=np.uint64)
+    return names
 
 
 def short_names(bands: np.ndarray) -> np.ndarray:
