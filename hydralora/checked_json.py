@@ -38,14 +38,31 @@ def parse_object(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: With what is wrong, to stand behind a name.
     """
+    found = _parse(content)
+    if not isinstance(found, dict):
+        raise ValueError(f"holds a {type(found).__name__}, not a JSON object")
+    return found
+
+
+def parse_list(content: bytes) -> list[Any]:
+    """The JSON list in UTF-8 text, within the same bounds.
+
+    Raises:
+        ValueError: With what is wrong, to stand behind a name.
+    """
+    found = _parse(content)
+    if not isinstance(found, list):
+        raise ValueError(f"holds a {type(found).__name__}, not a JSON list")
+    return found
+
+
+def _parse(content: bytes) -> Any:
     try:
         found = json.loads(content.decode("utf-8"), parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"is not valid JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"holds a {type(found).__name__}, not a JSON object")
     if _is_deeper(found, MOST_DEPTH):
         raise ValueError(f"is nested more than {MOST_DEPTH} levels deep")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hydralora.corpus.narrowing import NO_LANGUAGE
 from hydralora.corpus.query import Query
 from jobs.store.selections import Selected, Selection
 
@@ -20,6 +21,55 @@ FLAGGED = {
     "outliers": "outliers",
     "languages": "rows in a rare language",
 }
+
+# What people call a language, by its code; others are shown by the code alone.
+LANGUAGES = {
+    "ar": "Arabic",
+    "bg": "Bulgarian",
+    "bn": "Bengali",
+    "ca": "Catalan",
+    "cs": "Czech",
+    "da": "Danish",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "fa": "Persian",
+    "fi": "Finnish",
+    "fr": "French",
+    "he": "Hebrew",
+    "hi": "Hindi",
+    "hr": "Croatian",
+    "hu": "Hungarian",
+    "id": "Indonesian",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "no": "Norwegian",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "sr": "Serbian",
+    "sv": "Swedish",
+    "ta": "Tamil",
+    "th": "Thai",
+    "tr": "Turkish",
+    "uk": "Ukrainian",
+    "ur": "Urdu",
+    "vi": "Vietnamese",
+    "zh": "Chinese",
+    "zxx": "no language",
+    NO_LANGUAGE: "not told",
+}
+NO_LANGUAGES = "Check this corpus, and the language of every row is told."
+
+
+def language_title(code: str, count: int) -> str:
+    """A language with the number of its rows."""
+    name = f"{LANGUAGES[code]} ({code})" if code in LANGUAGES and code != NO_LANGUAGE else LANGUAGES.get(code, code)
+    return f"{name}: {count:,} {'row' if count == 1 else 'rows'}"
 
 
 def flagged(kind: str) -> str:

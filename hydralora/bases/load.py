@@ -1,4 +1,7 @@
-"""Load base models and tell them apart. Safetensors only, and never a model's own code."""
+"""Load base models and tell them apart. Safetensors only, and never a model's own code.
+
+Whoever only wants a tokenizer need not wait for transformers' models, which take 120 MB: they are imported when loaded.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from hydralora.bases.folder import (
@@ -33,6 +28,9 @@ from hydralora.bases.folder import (
 from hydralora.bases.hub import fetch_files, fetch_weights
 from hydralora.bases.templates import prepare
 from hydralora.errors import BaseModelError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 QUANTISED = ("int8", "nf4")
 WIDTH_PER_THREAD = 128
@@ -63,6 +61,8 @@ def load_base(
     Raises:
         BaseModelError: When it cannot be found, fetched or read, or not in this type.
     """
+    from transformers import AutoModelForCausalLM
+
     device = device or choose_device()
     number_format = _number_format(dtype, device)
     with _telling(base):
@@ -144,6 +144,8 @@ def check_size(base: str, source: Source) -> None:
         BaseModelError: With both numbers.
     """
     config = AutoConfig.from_pretrained(source.name, **source.how)
+    from transformers import AutoModelForCausalLM
+
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     asked = sum(weight.numel() for weight in model.parameters())

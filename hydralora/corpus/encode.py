@@ -13,16 +13,19 @@ What is learnt of an answer begins exactly where the prompt ends that a chat wou
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from hydralora.bases.template_fit import fit_messages
 from hydralora.bases.templates import encode_piece, holds_marks, render_prompt, render_whole
 from hydralora.config import Learn
 from hydralora.corpus.examples import Example, Message, conversation_of
 from hydralora.errors import BaseModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 IGNORED = -100  # label of tokens that carry no loss
 CANNOT_MASK = (

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from hydralora.corpus.edits import newest_edits, read_edits
-from hydralora.corpus.examples import BATCH_ROWS, EXAMPLES, HASH, PROMPT_HASH, Example, examples_at
+from hydralora.corpus.examples import BATCH_ROWS, EXAMPLES, FIELDS, HASH, PROMPT_HASH, Example, examples_at
 from hydralora.corpus.rows import Rejected
 from hydralora.errors import CorpusError
 from hydralora.results import CorpusManifest
@@ -65,19 +65,26 @@ class Corpus:
         return found
 
     def __iter__(self) -> Iterator[Example]:
-        for number in range(self._reader.num_record_batches):
-            batch = self._batch(number)
-            yield from examples_at(batch, list(range(batch.num_rows)))
+        for examples in self.stream(np.arange(len(self))):
+            yield from examples
 
-    def columns(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """Columns of all examples as they lie in the file, a batch at a time: nothing is made of them."""
-        for number in range(self._reader.num_record_batches):
-            yield self._batch(number).select(list(names))
+    def stream(self, positions: np.ndarray) -> Iterator[list[Example]]:
+        """The examples at these positions ``(rows,)``, ascending, those of a batch at a time.
+
+        As with ``scan``, the memory of a batch is given back.
+        """
+        names = [name for name in FIELDS if name in self._reader.schema.names]
+        for number, batch in enumerate(self.scan(*names)):
+            begin = number * BATCH_ROWS
+            low, high = np.searchsorted(positions, (begin, begin + BATCH_ROWS))
+            if low < high:
+                yield examples_at(batch, (positions[low:high] - begin).tolist())
 
     def scan(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """Columns of all examples, read a batch at a time into memory that is given back: for a look at every text.
+        """Columns of all examples as they lie in the file, in its order, a batch at a time: nothing is made of them.
 
-        Mapped, all pages that were looked at would count as this process's own for as long as it lives.
+        Read into memory that is given back: mapped, all pages that were looked at would count as this process's own
+        for as long as it lives.
         """
         places = [self._reader.schema.get_field_index(name) for name in names]
         options = pa.ipc.IpcReadOptions(included_fields=places, use_threads=False)
@@ -95,21 +102,40 @@ class Corpus:
         """``Example.hash_number`` of every example, ``(examples,)``; made anew where the file holds none."""
         if HASH not in self._reader.schema.names:
             return np.array([example.hash_number() for example in self], dtype=np.uint64)
-        return self._column(HASH).to_numpy()
+        return self._column(HASH)
 
     def prompt_hashes(self) -> np.ndarray:
         """``Example.prompt_number`` of every example, ``(examples,)``; made anew where the file holds none."""
         if PROMPT_HASH not in self._reader.schema.names:
             return np.array([example.prompt_number() for example in self], dtype=np.uint64)
-        return self._column(PROMPT_HASH).to_numpy()
+        return self._column(PROMPT_HASH)
 
     def splits(self) -> np.ndarray:
         """``Example.split`` of every example, ``(examples,)``."""
-        return self._column("split").to_numpy(zero_copy_only=False)
+        names, numbers = self._named("split")
+        return np.array(names, object)[numbers]
 
-    def _column(self, name: str) -> pa.Array:
-        parts = [self._batch(number).column(name) for number in range(self._reader.num_record_batches)]
-        return pa.concat_arrays(parts)
+    def labels(self) -> tuple[list[str], np.ndarray]:
+        """The different labels, in the order in which they come, and the number of that of every example
+        ``(examples,)``."""
+        return self._named("label")
+
+    def _column(self, name: str) -> np.ndarray:
+        """Numbers of 64 bits, ``(examples,)``, copied out of each batch: a part of one keeps all of it in memory."""
+        found = np.empty(len(self), np.uint64)
+        for number, batch in enumerate(self.scan(name)):
+            begin = number * BATCH_ROWS
+            found[begin : begin + batch.num_rows] = batch.column(0).to_numpy()
+        return found
+
+    def _named(self, column: str) -> tuple[list[str], np.ndarray]:
+        names: dict[str, int] = {}
+        found = np.empty(len(self), np.int32)
+        for number, batch in enumerate(self.scan(column)):
+            begin, texts = number * BATCH_ROWS, batch.column(0).dictionary_encode()
+            known = [names.setdefault(name, len(names)) for name in texts.dictionary.to_pylist()]
+            found[begin : begin + batch.num_rows] = np.array(known, np.int32)[texts.indices.to_numpy()]
+        return list(names), found
 
     def _batch(self, number: int) -> pa.RecordBatch:
         """A batch of the file, edited rows in their place."""

@@ -6,6 +6,7 @@ examples of 370 characters on one core (``make bench-data``) and a few megabytes
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hydralora.corpus.folder import Corpus
 from hydralora.corpus.quality import FOLDER
 from hydralora.errors import CorpusError
 from hydralora.files import read_columns
-from hydralora.results.quality import FINDINGS, TOKENS
+from hydralora.results.quality import FINDINGS, LANGUAGES, TOKENS, UNTOLD
 
 
 def search_texts(corpus: Corpus, text: str) -> np.ndarray:
@@ -99,6 +100,55 @@ def in_range_of_tokens(corpus: Corpus, least: int | None, most: int | None) -> n
     if counted is None:
         raise CorpusError("No tokens were counted yet. Check the corpus for a base first, or select by characters.")
     return between(counted, least, most)
+
+
+NO_LANGUAGE = "none"  # stands for examples whose language is not told
+
+
+@dataclass(frozen=True)
+class Languages:
+    """The language of every example: names in the order of their numbers, and ``numbers`` ``(examples,)``, ``UNTOLD``
+    where the newest quality report told none or left the example out."""
+
+    names: list[str]
+    numbers: np.ndarray
+
+    def counts(self, mask: np.ndarray | None = None) -> dict[str, int]:
+        """Examples in each language, the most frequent first, ``NO_LANGUAGE`` last; those of a mask ``(examples,)``
+        where it is given. No language that stands nowhere in the corpus is named."""
+        chosen = self.numbers if mask is None else self.numbers[mask]
+        inside = np.bincount(chosen - UNTOLD, minlength=len(self.names) + 1)
+        whole = np.bincount(self.numbers - UNTOLD, minlength=len(self.names) + 1)
+        order = sorted(np.flatnonzero(whole), key=lambda place: (place == 0, -whole[place], place))
+        return {self.names[place - 1] if place else NO_LANGUAGE: int(inside[place]) for place in order}
+
+
+def languages(corpus: Corpus) -> Languages | None:
+    """The language of every example; None where no report has told any."""
+    path = corpus.folder / FOLDER / LANGUAGES
+    if not path.exists():
+        return None
+    table, numbers = read_columns(path, "example", "language"), np.full(len(corpus), UNTOLD, np.int64)
+    told = table["language"].combine_chunks().dictionary_encode()
+    numbers[table["example"].to_numpy()] = pc.fill_null(told.indices, UNTOLD).to_numpy()
+    return Languages(told.dictionary.to_pylist(), numbers)
+
+
+def with_languages(corpus: Corpus, wanted: list[str]) -> np.ndarray:
+    """Examples in one of these languages.
+
+    Raises:
+        CorpusError: When no report has told languages, or there is no such language in the corpus.
+    """
+    told = languages(corpus)
+    if told is None:
+        raise CorpusError("Languages were not told yet. Check the corpus first.")
+    present = told.counts()
+    for name in wanted:
+        if name not in present:
+            raise CorpusError(f"The last check found no language {name!r}; it found: {', '.join(present)}.")
+    numbers = [told.names.index(name) if name != NO_LANGUAGE else UNTOLD for name in wanted]
+    return np.isin(told.numbers, numbers)
 
 
 def findings_of(corpus_folder: Path) -> dict[str, np.ndarray]:

@@ -11,11 +11,13 @@ from hydralora.limits import MAX_CHARACTERS, MAX_LABEL_CHARACTERS
 from hydralora.results import cluster_name
 
 LONGEST_SEARCH = 500  # characters
+LONGEST_LANGUAGE = 8  # characters of a code
 MOST_CHOICES = 100  # of one facet
 MOST_PICKED = 1_000  # rows that were clicked one by one
 MOST_CORNERS = 400  # of a loop; the page thins what a hand has drawn
 FARTHEST = 1_000_000.0  # of a corner, either way; the map itself reaches from 0 to 65,535
 
+Language = Annotated[str, Field(max_length=LONGEST_LANGUAGE)]
 Characters = Annotated[int, Field(ge=0, le=MAX_CHARACTERS)]
 Tokens = Annotated[int, Field(ge=0, le=10_000_000)]
 Place = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)]
@@ -37,6 +39,9 @@ class Query(BaseModel):
     )
     clusters: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_ID)]], Field(max_length=MOST_CHOICES)] = Field(
         [], description="Clusters of the newest clustering, from 0"
+    )
+    languages: Annotated[list[Language], Field(max_length=MOST_CHOICES)] = Field(
+        [], description="ISO 639 codes, as the newest quality report told them; `none` where it told none"
     )
     flags: Annotated[list[Annotated[str, Field(max_length=LONGEST_NAME)]], Field(max_length=MOST_CHOICES)] = Field(
         [], description="Kinds of findings of the newest quality report"
@@ -87,6 +92,7 @@ class Query(BaseModel):
         told = [f"“{self.search}”" if self.search else ""]
         told += [", ".join(labels) for labels in [self.labels] if labels]
         told.append(", ".join(cluster_name(number) for number in self.clusters))
+        told.append(", ".join(f"language {code}" for code in self.languages))
         told.append(", ".join(self.flags))
         told.append(_between(self.min_length, self.max_length, "characters"))
         told.append(_between(self.min_tokens, self.max_tokens, "tokens"))

@@ -10,6 +10,8 @@ from hydralora.results.base import Part, Result
 
 FINDINGS = "findings.parquet"  # every example of every finding, beside the file: `finding`, `example`, `removable`
 TOKENS = "tokens.parquet"  # beside it where a base was named: `example`, `tokens`
+LANGUAGES = "languages.parquet"  # beside it: `example`, `language`, null where it cannot be told
+UNTOLD = -1  # number of no language
 
 
 class Finding(Part):
@@ -46,8 +48,11 @@ class Quality(Result):
     base: str = Field("", description="Base model whose tokens were counted; empty where none was asked for")
     max_length: int = Field(0, description="Longest length in tokens that was asked about")
     lengths: TokenLengths | None = Field(None, description="Lengths in tokens; null without a base")
-    languages: dict[str, float] = Field({}, description="Share of each language in a sample, by ISO 639-1 code")
-    sampled: int = Field(0, description="Examples whose language was told")
+    languages: dict[str, float] = Field({}, description="Share of each language in those examples, by ISO 639 code")
+    sampled: int = Field(0, description="Examples whose language is told")
+    untold: int = Field(
+        0, description="Examples whose language is not told: of less than 20 characters, or beyond the first 2,000,000"
+    )
     findings: list[Finding] = Field(description="What is wrong, the gravest first")
     settings: dict[str, Any] = Field(
         {}, description="The training settings that decide all this, as they were asked for"

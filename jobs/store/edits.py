@@ -1,17 +1,19 @@
-"""Edits: rows of a corpus whose prompt or answer was changed, as a layer over the import; each can be undone."""
+"""Edits: rows of a corpus that say something else than the import, as a layer over it; each can be undone."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hydralora import limits
-from hydralora.corpus.edits import edited_example, name_edits, newest_edits, write_edits
+from hydralora.corpus.edits import Wording, name_edits, newest_edits, wording_of, write_edits
 from hydralora.corpus.examples import Example
 from hydralora.corpus.folder import Corpus
+from hydralora.corpus.turns import turn_at, with_turn
 from hydralora.errors import UserError
 from hydralora.plain import storable
 from jobs.home import Home
@@ -24,7 +26,10 @@ MOST_EDITS = 10_000  # of one corpus, those that were undone among them
 
 @dataclass(frozen=True)
 class Edit:
-    """One row with another prompt or answer, since when, and when that was undone."""
+    """One row with another prompt or answer, since when, and when that was undone.
+
+    ``more`` is what else of a conversation differs from the import: ``system``, ``turns`` by place, ``extra``.
+    """
 
     id: int
     corpus_id: int
@@ -33,6 +38,7 @@ class Edit:
     answer: str
     created_at: float
     undone_at: float | None
+    more: dict[str, Any]
 
 
 class Edits:
@@ -48,17 +54,46 @@ class Edits:
             UserError: When there is no such row, it cannot be edited, nothing would change or stand there, the text is
                 too long, or there are too many edits.
         """
-        self.corpora.ready(corpus_id)
+        example = self._example(corpus_id, position)
         prompt, answer = storable(prompt), storable(answer)
-        (example,) = Corpus(self.home.corpus(corpus_id), self.layer(corpus_id)).take([position])
-        _check(position, example, prompt, answer)
+        _check_pair(position, example, prompt, answer)
+        return self._keep(corpus_id, position, example, replace(example, prompt=prompt, answer=answer))
+
+    def add_turn(
+        self, corpus_id: int, position: int, place: int, text: str | None = None, calls: str | None = None
+    ) -> Edit:
+        """Give one turn of a row another text, or other calls of tools as a JSON list; what is None stays.
+
+        Args:
+            place: As ``hydralora.corpus.turns.turns_of`` counts: from 0, ``SYSTEM`` for the system text.
+
+        Raises:
+            UserError: As ``add``, and when there is no such turn, or the calls are none.
+        """
+        example = self._example(corpus_id, position)
+        text, calls = (None if given is None else storable(given) for given in (text, calls))
+        try:
+            edited = with_turn(example, place, text, calls)
+        except UserError as error:
+            raise UserError(f"Row {position}: {error}") from error
+        return self._keep(corpus_id, position, example, edited)
+
+    def _example(self, corpus_id: int, position: int) -> Example:
+        """A row as it is now."""
+        self.corpora.ready(corpus_id)
+        return Corpus(self.home.corpus(corpus_id), self.layer(corpus_id)).take([position])[0]
+
+    def _keep(self, corpus_id: int, position: int, example: Example, edited: Example) -> Edit:
+        _check(position, example, edited)
+        (imported,) = Corpus(self.home.corpus(corpus_id), "").take([position])
+        wording = Wording(*map(storable, wording_of(imported, edited)))
         with self._rows.writing() as session:
             count = len(session.scalars(select(EditRow.id).where(EditRow.corpus_id == corpus_id)).all())
             if count >= MOST_EDITS:
                 raise UserError(
                     f"This corpus has {count:,} edits, the most there may be. Export it and import it again."
                 )
-            row = EditRow(corpus_id=corpus_id, position=position, prompt=prompt, answer=answer)
+            row = EditRow(corpus_id=corpus_id, position=position, **wording._asdict())
             session.add(row)
             session.flush()
             self._settle(session, corpus_id)
@@ -86,8 +121,8 @@ class Edits:
         with self._rows.reading() as session:
             return [_copy(row) for row in session.scalars(query)] if is_id(corpus_id) else []
 
-    def current(self, corpus_id: int) -> dict[int, tuple[str, str]]:
-        """Prompt and answer of every row that is edited now, by position."""
+    def current(self, corpus_id: int) -> dict[int, Wording]:
+        """What every row says that is edited now, by position."""
         with self._rows.reading() as session:
             return self._current(session, corpus_id)
 
@@ -112,33 +147,44 @@ class Edits:
         return write_edits(folder, edited, Corpus(folder, "").take(sorted(edited)))
 
     @staticmethod
-    def _current(session: Session, corpus_id: int) -> dict[int, tuple[str, str]]:
-        query = select(EditRow.position, EditRow.prompt, EditRow.answer)
+    def _current(session: Session, corpus_id: int) -> dict[int, Wording]:
+        query = select(EditRow.position, EditRow.prompt, EditRow.answer, EditRow.more)
         query = query.where(EditRow.corpus_id == corpus_id, EditRow.undone_at.is_(None)).order_by(EditRow.id)
-        return {position: (prompt, answer) for position, prompt, answer in session.execute(query)}
+        return {position: Wording(*said) for position, *said in session.execute(query)}
 
 
-def _check(position: int, example: Example, prompt: str, answer: str) -> None:
-    """Refuse what cannot stand in a row.
+def _check_pair(position: int, example: Example, prompt: str, answer: str) -> None:
+    """Refuse a prompt and an answer that cannot stand in a row.
 
     Raises:
         UserError: With the row, and what is wrong.
     """
     row = f"Row {position}"
-    if example.extra:
-        raise UserError(f"{row} holds calls of tools or other parts beside its texts, so it cannot be edited here.")
     if not answer.strip():
         raise UserError(f"{row}: `answer` is empty. Write one, or leave the row out.")
     if example.prompt and not prompt.strip():
         raise UserError(f"{row}: `prompt` is empty. Write one, or leave the row out.")
     if not example.prompt and prompt.strip():
         raise UserError(f"{row} is plain text, so it has no prompt. Edit its text.")
-    if (prompt, answer) == (example.prompt, example.answer):
-        raise UserError(f"{row} stays as it is: nothing was changed.")
-    size = sum(map(len, edited_example(example, prompt, answer).parts()))
+    for place, (before, now) in enumerate(((example.prompt, prompt), (example.answer, answer)), len(example.history)):
+        if before != now and turn_at(example, place).calls:
+            raise UserError(f"{row} calls tools there. Edit turn {place}: its text and its calls are kept apart.")
+
+
+def _check(position: int, example: Example, edited: Example) -> None:
+    """Refuse an edit that changes nothing or makes a row too long.
+
+    Raises:
+        UserError: With the row, and what is wrong.
+    """
+    if edited == example:
+        raise UserError(f"Row {position} stays as it is: nothing was changed.")
+    size = sum(map(len, edited.parts()))
     if size > limits.MAX_CHARACTERS:
-        raise UserError(f"{row} would have {size:,} characters; {limits.MAX_CHARACTERS:,} are the most. Shorten it.")
+        most = f"{limits.MAX_CHARACTERS:,}"
+        raise UserError(f"Row {position} would have {size:,} characters; {most} are the most. Shorten it.")
 
 
 def _copy(row: EditRow) -> Edit:
-    return Edit(row.id, row.corpus_id, row.position, row.prompt, row.answer, row.created_at, row.undone_at)
+    more = Wording("", "", row.more).details
+    return Edit(row.id, row.corpus_id, row.position, row.prompt, row.answer, row.created_at, row.undone_at, more)

@@ -71,7 +71,7 @@ class Selections:
 
         Raises:
             UserError: When the corpus is not ready, or the query asks for what is not there: clusters before it was
-                clustered, tokens or a finding before it was checked, a selection that was deleted.
+                clustered, tokens, languages or a finding before it was checked, a selection that was deleted.
         """
         self.exclusions.corpora.ready(corpus_id)
         corpus = Corpus(self.home.corpus(corpus_id))
@@ -168,10 +168,12 @@ def checked_query(given: Any) -> Query:
 
 
 def _of_texts(corpus: Corpus, query: Query) -> np.ndarray:
-    """What is asked of texts, labels and lengths, the quickest first."""
+    """What is asked of texts, labels, languages and lengths, the quickest first."""
     mask = np.ones(len(corpus), bool)
     if query.labels:
         mask &= narrowing.with_labels(corpus, query.labels)
+    if query.languages:
+        mask &= narrowing.with_languages(corpus, query.languages)
     if (query.min_tokens, query.max_tokens) != (None, None):
         mask &= narrowing.in_range_of_tokens(corpus, query.min_tokens, query.max_tokens)
     if (query.min_length, query.max_length) != (None, None):

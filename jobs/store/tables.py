@@ -125,6 +125,7 @@ class EditRow(Base):
     position: Mapped[int]
     prompt: Mapped[str] = mapped_column(StoredText)
     answer: Mapped[str] = mapped_column(StoredText)
+    more: Mapped[str] = mapped_column(StoredText, default="", server_default="")  # see ``hydralora.corpus.edits``
     created_at: Mapped[float] = mapped_column(default=time.time)
     undone_at: Mapped[float | None]
     __table_args__ = (KEYS,)

@@ -56,7 +56,7 @@ IMPORT_IT = "`corpora import {}` imports it."
 corpora_app = typer.Typer(
     no_args_is_help=True,
     help="Corpora: preview, add, import, roles, list, show, check, exclude, exclusions, undo, redo, select, "
-    "selections, forget, edit, edits, revert, export, cluster, clusters, map, why, delete.",
+    "selections, forget, edit, turns, edits, revert, export, cluster, clusters, map, why, delete.",
 )
 
 

@@ -11,6 +11,7 @@ import typer
 
 from hydralora.bounds import LARGEST_ID
 from hydralora.corpus.folder import Corpus as Rows
+from hydralora.corpus.narrowing import languages
 from hydralora.corpus.query import Query
 from hydralora.corpus.writing import check_format, write_examples
 from hydralora.errors import UserError
@@ -34,6 +35,7 @@ def select(
     search: Annotated[str, typer.Option(help="Plain text in prompt, answer or history, case aside")] = "",
     label: Annotated[list[str] | None, typer.Option(help="One of the corpus' labels (repeat: any of them)")] = None,
     cluster: Annotated[list[int] | None, typer.Option(min=1, help="1 is C1 (repeat: any of them)")] = None,
+    language: Annotated[list[str] | None, typer.Option(help="Code such as de, by the last check (repeat)")] = None,
     flag: Annotated[list[str] | None, typer.Option(help="Kind of a finding of the last check (repeat)")] = None,
     min_tokens: Annotated[int | None, typer.Option(help="Fewest tokens, as the last check counted them")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens")] = None,
@@ -54,6 +56,7 @@ def select(
         "search": search,
         "labels": label or [],
         "clusters": [number - 1 for number in cluster or []],
+        "languages": language or [],
         "flags": flag or [],
         **{"min_tokens": min_tokens, "max_tokens": max_tokens, "min_length": min_length, "max_length": max_length},
         "left_out": {None: "", True: "yes", False: "no"}[left_out],
@@ -69,7 +72,9 @@ def select(
         "of": found.of,
         "left_out": found.left_out,
     }
+    told = languages(Rows(store.home.corpus(corpus_id)))
     answer |= {"flags": {kind: list(counts) for kind, counts in found.flags.items()}, **done}
+    answer |= {} if told is None else {"languages": told.counts(found.mask)}
     if count and not as_json:
         out.print(str(len(found.positions)))
         return

@@ -173,7 +173,7 @@ def _plain(corpus: Path, out: Path) -> None:
     """TF-IDF, SVD, and k-means for each k, as one writes it down without looking further."""
     from hydralora.corpus.folder import Corpus
 
-    texts = [f"{r['prompt']}\n{r['answer']}" for b in Corpus(corpus).columns("prompt", "answer") for r in b.to_pylist()]
+    texts = [f"{r['prompt']}\n{r['answer']}" for b in Corpus(corpus).scan("prompt", "answer") for r in b.to_pylist()]
     tfidf = TfidfVectorizer(max_features=20_000, sublinear_tf=True, min_df=2, dtype=np.float32).fit_transform(texts)
     points = normalize(TruncatedSVD(50, random_state=0).fit_transform(tfidf))
     sampled = points[np.random.default_rng(0).choice(len(points), CHOICE_TEXTS, replace=False)]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import multiprocessing
 import platform
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,17 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import psutil
 
 from hydralora.config import TrainConfig
-from hydralora.corpus.clusters.clustering import cluster_corpus
 from hydralora.corpus.folder import Corpus
-from hydralora.corpus.imports import import_corpus
 from hydralora.corpus.loop import points_inside
 from hydralora.corpus.narrowing import search_texts
-from hydralora.corpus.preview import preview_files
-from hydralora.corpus.quality.report import check_corpus
+from jobs.home import Home
+from jobs.store.store import Store
+from tests.benchmarks.job_cost import job_cost
 from tests.benchmarks.map_cost import measure_map
 
 WORDS, PROMPT, ANSWER = 20_000, 30, 27  # different words, and words in a prompt and in an answer
@@ -49,45 +47,24 @@ def write_table(path: Path, rows: int, seed: int = 0) -> None:
             out.writerows((" ".join(row[:PROMPT]), " ".join(row[PROMPT:])) for row in drawn)
 
 
-def alone(work: Callable[..., Any], *given: Any) -> dict[str, float]:
-    """Seconds and peak memory of a call in a process of its own, imports and start left out of the seconds."""
-    reader, writer = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=_measure, args=(writer, work, given))
-    process.start()
-    writer.close()
-    found: dict[str, float] = reader.recv()
-    process.join()
-    return found
+def time_pandas(table: Path) -> dict[str, float]:
+    """What pandas takes to read the table, and no more, in a process of its own."""
+    code = (
+        "import sys, time, pandas; began = time.perf_counter(); pandas.read_csv(sys.argv[1]); "
+        "print(time.perf_counter() - began, next(l for l in open('/proc/self/status') if 'VmHWM' in l).split()[1])"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(table)], capture_output=True, text=True, check=True)
+    seconds, peak = map(float, told.stdout.split())
+    return {"seconds": round(seconds, 2), "peak_mib": round(peak / 1024)}
 
 
-def _measure(writer: Any, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
-    wall, spent = time.perf_counter(), time.process_time()
-    work(*given)
-    found = {"seconds": round(time.perf_counter() - wall, 2), "processor": round(time.process_time() - spent, 2)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**20
-    writer.send({**found, "peak_mib": round(peak)})
-
-
-def run_import(table: Path, folder: Path) -> None:
-    import_corpus([table], folder)
-
-
-def run_pandas(table: Path) -> None:
-    pd.read_csv(table)
-
-
-def run_preview(table: Path) -> None:
-    preview_files([table])
-
-
-def run_check(folder: Path, base: str) -> None:
-    check_corpus(folder, TrainConfig(), base=base)
-
-
-def run_pages(folder: Path) -> None:
+def time_pages(folder: Path) -> float:
+    """Milliseconds of a page of ten rows."""
     corpus = Corpus(folder)
+    began = time.perf_counter()
     for start in np.random.default_rng(0).integers(0, len(corpus) - 10, PAGES):
         corpus.page(int(start), 10)
+    return round(1000 * (time.perf_counter() - began) / PAGES, 2)
 
 
 def least(work: Callable[[], Any], times: int = 5) -> float:
@@ -115,28 +92,37 @@ def time_searches(folder: Path) -> dict[str, float]:
     return {**found, "memory, MiB": round((process.memory_info().rss - before) / 2**20, 1)}
 
 
-def run_cluster(folder: Path, out: Path) -> None:
-    cluster_corpus(folder, out, k=12)
+def jobs_of(name: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Kind and payload of each job that is measured; ``name`` is the file to import."""
+    files = {"files": [name], "roles": None, "options": {}}
+    check = {"corpus_id": 1, "train": TrainConfig().model_dump(mode="json")}
+    return {
+        "preview": ("preview", {**files, "base": "", "max_length": 512}),
+        "import": ("ingest", {**files, "corpus_id": 1}),
+        "check": ("check", {**check, "base": ""}),
+        "check with tokens": ("check", {**check, "base": "starter"}),
+        "cluster": ("cluster", {"corpus_id": 1, "clustering_id": 1, "k": None, "seed": 0}),
+        "cluster, k = 12": ("cluster", {"corpus_id": 1, "clustering_id": 2, "k": 12, "seed": 0}),
+    }
 
 
-def measure(rows: int) -> dict[str, Any]:
-    """Every figure for one number of rows."""
+def measure(rows: int, only: list[str]) -> dict[str, Any]:
+    """Every figure for one number of rows, or those of ``only`` (an import comes first in any case)."""
     with tempfile.TemporaryDirectory() as work:
-        table, folder = Path(work) / "rows.csv", Path(work) / "corpus"
+        home = Store(Home(Path(work) / "home")).home  # with a database, which its jobs ask for
+        table = home.uploads / "rows.csv"
         write_table(table, rows)
-        found = {
-            "mib": round(table.stat().st_size / 2**20, 1),
-            "preview": alone(run_preview, table),
-            "pandas": alone(run_pandas, table),
-            "import": alone(run_import, table, folder),
-            "check": alone(run_check, folder, ""),
-            "check with tokens": alone(run_check, folder, "starter"),
-        }
-        pages = alone(run_pages, folder)
-        found["page of ten rows, ms"] = round(1000 * pages["seconds"] / PAGES, 2)
-        found["search, processor ms"] = time_searches(folder)
-        found["cluster, k = 12"] = alone(run_cluster, folder, Path(work) / "clusters")
-        found["map"] = measure_map(Path(work) / "home", table)
+        found: dict[str, Any] = {"mib": round(table.stat().st_size / 2**20, 1)}
+        for name, (kind, payload) in jobs_of(table.name).items():
+            if not only or name in only or name == "import":
+                found[name] = job_cost(home, kind, payload)
+                print(f"{rows:,} rows, {name}: {found[name]}", file=sys.stderr, flush=True)
+        if not only or "pages" in only:
+            found["pandas"] = time_pandas(table)
+            found["page of ten rows, ms"] = time_pages(home.corpus(1))
+            found["search, processor ms"] = time_searches(home.corpus(1))
+        if not only or "map" in only:
+            found["map"] = measure_map(Path(work) / "map", table)
         return found
 
 
@@ -145,9 +131,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--only", nargs="*", default=[], help="steps by name, besides the import")
     options = parser.parse_args()
     machine = {"machine": platform.machine(), "cores": psutil.cpu_count(), "python": platform.python_version()}
-    figures = {**machine, **{f"{rows:,} rows": measure(rows) for rows in options.rows}}
+    figures = {**machine, **{f"{rows:,} rows": measure(rows, options.only) for rows in options.rows}}
     text = json.dumps(figures, indent=2)
     if options.json:
         options.json.write_text(text + "\n", "utf-8")

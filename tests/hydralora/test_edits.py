@@ -11,10 +11,12 @@ from hydralora.analysis.runs import corpus_of
 from hydralora.config import TrainConfig
 from hydralora.corpus import narrowing
 from hydralora.corpus.clusters.texts import Texts
-from hydralora.corpus.edits import Edited, name_edits, newest_edits, write_edits
+from hydralora.corpus.edits import Edited, Wording, name_edits, newest_edits, wording_of, write_edits
+from hydralora.corpus.examples import conversation_of
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
 from hydralora.corpus.split import split_examples, training_hash
+from hydralora.corpus.turns import SYSTEM, turns_of, with_turn
 from hydralora.errors import CorpusError, StoppedError
 from hydralora.progress import Progress
 from hydralora.results import AdapterFacts, TrainingSet
@@ -48,13 +50,11 @@ def test_every_way_to_read_sees_the_edited_rows_and_the_import_stays(folder: Pat
     assert corpus.take([2_299, 0, 5]) == [after[2_299], after[0], after[5]] and corpus.page(998, 3) == after[998:1_001]
     assert corpus.hashes().tolist() == [e.hash_number() for e in after]
     assert corpus.prompt_hashes().tolist() == [e.prompt_number() for e in after]
-    for read in (corpus.columns, corpus.scan):
-        texts = [text for batch in read("answer", "prompt") for text in batch.column("answer").to_pylist()]
-        assert texts == [e.answer for e in after]
+    texts = [text for batch in corpus.scan("answer", "prompt") for text in batch.column("answer").to_pylist()]
+    assert texts == [e.answer for e in after]
     assert np.flatnonzero(narrowing.search_texts(corpus, "中文")).tolist() == [1_000]
     assert not narrowing.search_texts(corpus, "question 999?").any()
-    texts = Texts.of(corpus)
-    assert texts.take(np.array([0])).to_pylist() == ["zero?\nnil"]
+    assert Texts.of(corpus).take(np.array([0])).to_pylist() == ["zero?\nnil"]
     assert list(Corpus(folder, "")) == before
 
 
@@ -107,3 +107,86 @@ def test_a_run_goes_on_and_is_measured_with_the_edits_it_began_with(base_folder:
     assert Corpus(corpus).take([0])[0].answer == "blue"
     began = train_adapter(make_config(base_folder, max_steps=1), corpus, tmp_path / "plain")
     assert began.training_hash != TrainingSet.read(run).hash
+
+
+# Conversations
+
+CALL = {"type": "function", "function": {"name": "find", "arguments": {"item": 0}}}
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    """Conversations of which every third calls a tool, with a system text."""
+    plain = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "one"}]
+    asks = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Where is it?"},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]},
+        {"role": "tool", "content": '{"shelf": 3}', "name": "find"},
+        {"role": "assistant", "content": "On shelf 3."},
+    ]
+    more = [{"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes."}]
+    rows = [{"messages": asks if i % 3 == 0 else [*plain, *more]} for i in range(9)]
+    import_corpus([write_lines(tmp_path / "rows.jsonl", rows)], tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+def test_every_turn_of_a_conversation_can_be_worded_anew_and_is_read_so(talk: Path) -> None:
+    before = list(Corpus(talk))
+    after = with_turn(with_turn(with_turn(before[3], SYSTEM, "Be kind."), 0, "Where?"), 3, "Shelf 3.")
+    edit(talk, {3: wording_of(before[3], after), 4: wording_of(before[4], with_turn(before[4], 1, "two"))})
+    corpus = Corpus(talk)
+    found = corpus.take([3])[0]
+    assert found == after == list(corpus)[3]
+    assert [(turn.role, turn.text) for turn in turns_of(found)] == [
+        ("system", "Be kind."),
+        ("user", "Where?"),
+        ("assistant", "Let me look."),
+        ("tool", '{"shelf": 3}'),
+        ("assistant", "Shelf 3."),
+    ]
+    assert corpus.hashes()[3] == found.hash_number() and corpus.prompt_hashes()[3] == found.prompt_number()
+    assert corpus.take([4])[0].history == (("user", "One?"), ("assistant", "two"))
+    assert np.flatnonzero(narrowing.search_texts(corpus, "where?")).tolist() == [3]
+    assert [corpus.take([i])[0] for i in (0, 5)] == [before[0], before[5]] and list(Corpus(talk, "")) == before
+
+
+def test_calls_of_tools_stay_with_another_text_and_are_edited_as_checked_json(talk: Path) -> None:
+    example = Corpus(talk).take([0])[0]
+    kept = with_turn(example, 1, "Looking.")
+    assert kept.details()["messages"]["1"] == {"content": "Looking.", "tool_calls": [CALL]}
+    assert kept.history[1] == ("assistant", 'Looking.\n{"name": "find", "arguments": {"item": 0}}')
+    called = with_turn(example, 1, calls='[{"name": "seek", "arguments": {"item": 7}}]')
+    told = conversation_of(called)[2]
+    assert (told["content"], told["tool_calls"][0]["function"]) == (
+        "Let me look.",
+        {"name": "seek", "arguments": {"item": 7}},
+    )
+    assert told["text"].endswith('{"name": "seek", "arguments": {"item": 7}}')
+    assert with_turn(example, 1, "Let me look.", turns_of(example)[2].calls) == example
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "calls", "words"),
+    [
+        (9, "x", None, "no turn 9 in this row. It has: system, 0, 1, 2, 3"),
+        (0, " ", None, "Turn 0 is empty"),
+        (SYSTEM, "", None, "Turn system is empty"),
+        (0, "x", '[{"name": "find", "arguments": {}}]', "calls no tool"),
+        (1, None, "[", "not valid JSON"),
+        (1, None, "{}", "holds a dict, not a JSON list"),
+        (1, None, "[]", "0 of 0 are right"),
+        (1, None, '[{"name": "find", "arguments": [1]}]', "0 of 1 are right"),
+        (1, None, '[{"name": "find", "arguments": {}}, {"arguments": {}}]', "1 of 2 are right"),
+        (1, None, "[" * 40 + "]" * 40, "nested more than"),
+        (1, None, '[{"name": "find", "arguments": {"item": NaN}}]', "NaN is no number"),
+    ],
+)
+def test_what_is_no_turn_is_refused(talk: Path, place: int, text: str | None, calls: str | None, words: str) -> None:
+    with pytest.raises(CorpusError, match=words):
+        with_turn(Corpus(talk).take([0])[0], place, text, calls)
+
+
+def test_a_layer_of_prompts_and_answers_is_called_as_it_always_was(folder: Path) -> None:
+    assert name_edits({3: ("three?", "3")}) == name_edits({3: Wording("three?", "3")}) == "13e41a9c90f5f761"
+    assert name_edits({3: Wording("three?", "3", '{"system": "x"}')}) != "13e41a9c90f5f761"

@@ -133,6 +133,27 @@ def test_flags_and_tokens_are_those_of_the_report(tmp_path: Path) -> None:
         narrowing.with_flags(found, ["nonsense"], len(corpus))
 
 
+GERMAN = "Die alte Leiter steht seit vielen Jahren hinter der blauen Tür, und niemand weiß, wem sie gehört."
+ENGLISH = "The old ladder has stood behind the blue door for many years, and nobody knows who it belongs to."
+
+
+def test_rows_of_a_language_are_those_of_the_report_and_short_ones_have_none(tmp_path: Path) -> None:
+    texts = [f"{ENGLISH} {i}" for i in range(6)] + [f"{GERMAN} {i}" for i in range(3)] + ["yes", "no"]
+    rows = [{"prompt": text, "answer": "ok"} for text in texts]
+    import_corpus([write_lines(tmp_path / "rows.jsonl", rows)], tmp_path / "corpus")
+    corpus = Corpus(tmp_path / "corpus")
+    with pytest.raises(CorpusError, match="Languages were not told yet"):
+        narrowing.with_languages(corpus, ["en"])
+    report = check_corpus(corpus.folder, TrainConfig())
+    told = narrowing.languages(corpus)
+    assert told is not None and list(told.counts().items()) == [("en", 6), ("de", 3), ("none", 2)]
+    assert told.counts(narrowing.mask_of(np.array([0, 6, 7]), 11)) == {"en": 1, "de": 2, "none": 0}
+    assert np.flatnonzero(narrowing.with_languages(corpus, ["de", "none"])).tolist() == [6, 7, 8, 9, 10]
+    assert (report.sampled, report.untold, report.languages["de"]) == (9, 2, pytest.approx(1 / 3))
+    with pytest.raises(CorpusError, match="no language 'fr'; it found: en, de, none"):
+        narrowing.with_languages(corpus, ["fr"])
+
+
 # The loop
 
 corner = st.tuples(st.integers(-20, 120), st.integers(-20, 120))

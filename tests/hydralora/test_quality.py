@@ -7,20 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from py3langid import classify
 
 from hydralora.bases.load import load_tokenizer
 from hydralora.config import TrainConfig
 from hydralora.corpus.encode import IGNORED, encode_whole
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
-from hydralora.corpus.quality.copies import _nearest, _pieces
 from hydralora.corpus.quality.findings import read_finding
+from hydralora.corpus.quality.languages import Teller
 from hydralora.corpus.quality.lengths import count_tokens
 from hydralora.corpus.quality.report import check_corpus, read_texts
+from hydralora.corpus.quality.sketches import bands_of, candidates_among, nearest, short_names, sketch
 from hydralora.corpus.selection import write_selection
 from hydralora.corpus.split import split_examples
 from hydralora.errors import CorpusError
 from hydralora.results import Finding, Quality
+from hydralora.results.quality import UNTOLD
 from tests.hydralora.conftest import write_lines
 
 THINGS = ("a ladder", "the blue lamp", "an old door", "the red boat", "a clock", "the map", "a rope", "some paint")
@@ -148,6 +151,30 @@ def test_the_mix_of_languages_is_told_with_the_rare_ones(tmp_path: Path) -> None
     assert found is not None and found.examples == [1] and found.removable == 0
 
 
+def test_languages_of_a_batch_are_those_that_py3langid_tells_one_by_one() -> None:
+    texts = [
+        "Die alte Leiter steht seit vielen Jahren hinter der blauen Tür, und niemand weiß, wem sie gehört.",
+        "WHERE IS THE OLD LADDER, AND WHO HAS HAD IT SINCE LAST YEAR?",
+        "Стара лестница стои зад синята врата от много години.",
+        "老梯子多年来一直立在蓝色的门后面，没有人知道它属于谁，也没有人去问。",
+        "Zdravo svima, kako ste danas dragi prijatelji moji",
+        "Здраво свима, како сте данас драги пријатељи моји",
+        "Cafe\u0301 noir, e\u0301te\u0301 long et journe\u0301es d'hiver a\u0300 la campagne",
+        "for (int i = 0; i < n; ++i) { sum += values[i]; } return sum;",
+        "12345 67890 12345 67890",
+    ]
+    teller = Teller()
+    told = [teller.names[number] for number in teller.tell(texts)]
+    assert told == [classify(text)[0] for text in texts] and {"de", "en", "bg", "zh", "sr"} < set(told)
+    assert teller.tell(["too short", "- - - - - - - - - - - - - -", ""]).tolist() == [UNTOLD] * 3
+
+
+def test_only_texts_with_a_band_in_common_are_candidates() -> None:
+    words = " ".join(f"word{i}" for i in range(80))
+    sketches = sketch([f"{words} one", "nothing of the kind at all", f"{words} two", "quite another text again"])
+    assert candidates_among(short_names(bands_of(sketches))).tolist() == [True, False, True, False]
+
+
 def test_what_is_left_out_already_is_not_looked_at(tmp_path: Path) -> None:
     data = rows()
     folder = keep(tmp_path, [*data, data[3]])
@@ -208,8 +235,8 @@ def test_a_report_says_what_a_run_would_train_on_where_files_have_a_split(tmp_pa
 
 def test_thousands_made_from_one_template_are_all_compared_with_one_of_them() -> None:
     words = " ".join(f"word{i}" for i in range(80))
-    nearest = _nearest([_pieces(f"Write to customer {i} and say {words}") for i in range(3_000)])
-    assert nearest[0] == -1 and (nearest[1:] == 0).all()
+    near = nearest(sketch([f"Write to customer {i} and say {words}" for i in range(3_000)]))
+    assert near[0] == -1 and (near[1:] == 0).all()
 
 
 @pytest.mark.parametrize("max_length", [20, 47, 60, 90])
@@ -218,7 +245,7 @@ def test_token_counts_agree_with_training_at_every_limit(base_folder: Path, tmp_
     texts = read_texts(Corpus(keep(tmp_path, data)), TrainConfig())
     tokenizer = load_tokenizer(str(base_folder))
     counted = count_tokens(tokenizer, texts, max_length, "all")
-    exact = np.array([len(encode_whole(tokenizer, example)["labels"]) for example in texts.examples])
+    exact = np.array([len(encode_whole(tokenizer, example)["labels"]) for example in texts.corpus])
     assert ((counted.whole > max_length) == (exact > max_length)).all()
 
 

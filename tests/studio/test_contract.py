@@ -23,7 +23,7 @@ NOT_IMPORTED_BY = {
 # Inside a folder arrows point to the left only; what stands in one group does not import each other.
 ORDER: dict[str, tuple[set[str], ...]] = {
     "hydralora": (
-        {"errors", "limits", "model_bounds"},
+        {"errors", "limits", "model_bounds", "threads"},
         {"plain", "sheets"},
         {"bounds", "checked_json"},
         {"settings", "files", "progress"},
@@ -49,7 +49,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "studio": (
         {"quick_gradio", "figures"},
         {"cards", "form", "widgets", "doctor"},
-        {"cluster_tree", "clusterings", "estimate", "exports", "selections"},
+        {"cluster_tree", "clusterings", "edits", "estimate", "exports", "selections"},
         {"pages"},
         {"web"},
         {"cli"},

@@ -147,7 +147,7 @@ def test_a_row_is_opened_saved_shown_as_edited_and_taken_back(
     before = page.draw(request)[page.stamp]
     part.save_row(request, form[part.opened], f"{EVIL}?", "best")
     assert page.draw(request, before)[page.stamp] != before
-    drawn = page.fill_selection(request, "", [], [], [], "", "", "", 0, "")
+    drawn = page.fill_selection(request, "", [], [], [], [], "", "", "", 0, "")
     html = drawn[page.selection.rows] + part.draw(corpus)[part.list]
     assert "edited" in html and "&lt;script&gt;" in html and "<script" not in html
     part.toggle(request, store.edits.all(corpus.id)[0].id)
@@ -172,7 +172,116 @@ def test_an_edit_of_another_corpus_is_not_taken_back(part: EditsPart, stored: St
     assert text(stored.store, other, 1) == ("mine?", "mine")
 
 
+# Conversations
+
+CALL = {"type": "function", "function": {"name": "find", "arguments": {"item": 0}}}
+
+
+def talk(stored: Stored) -> Corpus:
+    """Four conversations; the second turn of each calls a tool."""
+    said = [
+        {"role": "user", "content": "Where is it?"},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]},
+        {"role": "tool", "content": "shelf 3"},
+        {"role": "assistant", "content": f"On shelf 3. {EVIL}"},
+    ]
+    rows: list[Any] = [{"messages": [{**turn, "content": f"{turn['content']} {i}"} for turn in said]} for i in range(4)]
+    return stored.corpus("Talk", rows=rows)
+
+
+def test_edits_of_turns_add_up_and_each_can_be_undone(store: Store, stored: Stored) -> None:
+    corpus = talk(stored)
+    first = store.edits.add_turn(corpus.id, 2, 0, "Where?")
+    name = store.edits.name(corpus.id)
+    second = store.edits.add_turn(corpus.id, 2, 1, calls='[{"name": "seek", "arguments": {"item": 7}}]')
+    (example,) = Rows(store.home.corpus(corpus.id)).take([2])
+    assert example.history[0] == ("user", "Where?") and '"seek"' in example.history[1][1]
+    assert second.more["turns"].keys() == {"0", "1"} and "extra" in second.more and first.more.keys() == {"turns"}
+    store.edits.undo(second.id)
+    assert store.edits.name(corpus.id) == name != ""
+    (example,) = Rows(store.home.corpus(corpus.id)).take([2])
+    assert example.history[0] == ("user", "Where?") and '"find"' in example.history[1][1]
+    store.edits.undo(first.id)
+    assert (
+        store.edits.name(corpus.id) == "" and Rows(store.home.corpus(corpus.id)).take([2])[0].history[0][1] != "Where?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "calls", "words"),
+    [
+        (0, "Where is it? 2", None, "Row 2 stays as it is"),
+        (0, "x" * (limits.MAX_CHARACTERS + 1), None, "are the most. Shorten it"),
+        (7, "x", None, "Row 2: There is no turn 7"),
+        (1, None, '[{"name": 3}]', "Row 2: Each call of a tool"),
+    ],
+)
+def test_what_cannot_stand_in_a_turn_is_refused(
+    store: Store, stored: Stored, place: int, text: str | None, calls: str | None, words: str
+) -> None:
+    corpus = talk(stored)
+    with pytest.raises(UserError, match=words):
+        store.edits.add_turn(corpus.id, 2, place, text, calls)
+    assert store.edits.all(corpus.id) == []
+
+
+def test_a_broken_character_in_calls_is_replaced_and_the_layer_is_read(store: Store, stored: Stored) -> None:
+    corpus = talk(stored)
+    store.edits.add_turn(corpus.id, 2, 1, calls='[{"name": "a", "arguments": {"b": "\\ud800\\u0000"}}]')
+    assert "\ufffd" in Rows(store.home.corpus(corpus.id)).take([2])[0].extra
+
+
+def test_a_turn_is_opened_saved_and_shown_with_its_markup_escaped(
+    part: EditsPart, store: Store, stored: Stored
+) -> None:
+    corpus = talk(stored)
+    request = asking(corpus=corpus.id)
+    form = part.open_row(request, 1)
+    titles = [title for title, _ in form[part.turn].choices]
+    assert titles == ["turn 0, user", "turn 1, assistant, calls tools", "turn 2, tool", "turn 3, assistant"]
+    assert form[part.turn].value == 3 and form[part.text].value.endswith("1") and not form[part.calls].visible
+    chosen = part.open_turn(request, form[part.opened], 1)
+    assert chosen[part.text].value == "Let me look. 1" and chosen[part.calls].visible
+    part.save_row(request, form[part.opened], "", "", 1, f"Hm. {EVIL}", chosen[part.calls].value)
+    (example,) = Rows(store.home.corpus(corpus.id)).take([1])
+    assert example.details()["messages"]["1"] == {"content": f"Hm. {EVIL}", "tool_calls": [CALL]}
+    listed = part.draw(corpus)[part.list]
+    assert "turn 1; calls of tools" in listed and "<script" not in listed
+
+
+@pytest.mark.parametrize("hostile", [None, "", "0", -2, 99, True, 1.0, [1], {"a": 1}, 10**400])
+def test_a_turn_that_is_none_is_not_saved(part: EditsPart, store: Store, stored: Stored, hostile: Any) -> None:
+    request = asking(corpus=talk(stored).id)
+    with pytest.raises(UserError):
+        part.save_row(request, "1", "", "", hostile, "x", "")
+    with pytest.raises(UserError):
+        part.open_turn(request, "1", hostile)
+
+
 # Commands
+
+
+def test_a_turn_is_listed_edited_and_reverted_by_command(tmp_path: Path) -> None:
+    stored = Stored(Store(Home(tmp_path / "home")))
+    corpus, commands = talk(stored), Commands(tmp_path / "home")
+    turns = commands.json("corpora", "turns", corpus.id, 2)
+    assert [(one["place"], one["role"], bool(one["calls"])) for one in turns] == [
+        (0, "user", False),
+        (1, "assistant", True),
+        (2, "tool", False),
+        (3, "assistant", False),
+    ]
+    made = commands.json("corpora", "edit", corpus.id, 2, "--turn", 1, "--text", "Hm.")
+    assert made["more"]["turns"]["1"].startswith("Hm.")
+    assert commands.json("corpora", "turns", corpus.id, 2)[1]["text"] == "Hm."
+    assert "turn 1; calls of tools" in commands("corpora", "edits", corpus.id).stdout
+    commands.json("corpora", "revert", made["id"])
+    assert commands.json("corpora", "turns", corpus.id, 2)[1]["text"] == "Let me look. 2"
+    for words, sentence in ((("--turn", "x", "--text", "y"), "takes a number"), (("--text", "y"), "Name it with")):
+        refused = commands("corpora", "edit", corpus.id, 2, *words)
+        assert refused.returncode == 2 and sentence in refused.stderr
+    refused = commands("corpora", "edit", corpus.id, 2, "--turn", 1, "--answer", "y")
+    assert refused.returncode == 2 and "one edit at a time" in refused.stderr
 
 
 def test_a_row_is_edited_listed_and_reverted_by_command(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_corpus_is_opened_with_its_facts_and_rows(draw: Opened, stored: Stored
     corpus, page = stored.corpus(), draw(CorporaPage)
     changes = page.draw(asking(corpus=corpus.id))
     assert changes[page.watch]["of"] == f"corpora,corpus-{corpus.id}"
-    drawn = page.fill_selection(asking(corpus=corpus.id), "", [], [], [], "", "", "", 0, "")
+    drawn = page.fill_selection(asking(corpus=corpus.id), "", [], [], [], [], "", "", "", 0, "")
     assert "question 0" in drawn[page.selection.rows]
 
 

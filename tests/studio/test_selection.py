@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from hydralora.config import TrainConfig
 from hydralora.corpus.clusters.places import read_places
 from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.imports import import_corpus
+from hydralora.corpus.quality.report import check_corpus
 from hydralora.corpus.query import Query
 from hydralora.errors import UserError
 from jobs.store.records import Corpus
@@ -31,6 +33,7 @@ FIELDS: dict[str, Any] = {
     "labels": [],
     "clusters": [],
     "flags": [],
+    "languages": [],
     "least": "",
     "most": "",
     "left_out": "",
@@ -121,6 +124,25 @@ def test_a_selection_is_left_out_with_its_words_and_the_run_has_the_rest(
     assert "12 rows of 25 selected" in shown[part.count] and "12 left out already" in shown[part.count]
     run = stored.run(corpus, finished=False)
     assert run.config.train.selection == stored.store.exclusions.name(corpus.id) != ""
+
+
+def test_languages_are_a_facet_with_counts_once_the_corpus_was_checked(
+    page: CorporaPage, part: SelectionPart, stored: Stored
+) -> None:
+    texts = [
+        "Where is the old ladder of the harbour kept at night?",
+        "Wo steht die alte Leiter des Hafens in der Nacht?",
+    ]
+    corpus = stored.corpus(rows=[{"prompt": f"{texts[i % 3 == 0]} {i}", "answer": "There"} for i in range(12)])
+    facet = page.fill_selection(asking(corpus=corpus.id), *values())[part.languages]
+    assert not facet.interactive and "Check this corpus" in facet.info
+    check_corpus(stored.store.home.corpus(corpus.id), TrainConfig())
+    facet = page.fill_selection(asking(corpus=corpus.id), *values())[part.languages]
+    assert facet.choices == [("English (en): 8 rows", "en"), ("German (de): 4 rows", "de")] and facet.interactive
+    shown = part.narrow(asking(corpus=corpus.id), *values(languages=["de"]))
+    assert "4 rows of 12 selected" in shown[part.count]
+    part.leave_out(asking(corpus=corpus.id), *values(languages=["de"]))
+    assert stored.store.exclusions.all(corpus.id)[0].reason == "language de"
 
 
 def test_not_everything_is_left_out_by_a_slip(part: SelectionPart, corpus: Corpus) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hydralora.config import TrainConfig
 from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.imports import import_corpus
+from hydralora.corpus.quality.report import check_corpus
 from jobs.home import Home
 from jobs.store.store import Store
 from tests.studio.commands import Commands
@@ -47,6 +49,14 @@ def test_a_selection_is_named_listed_exported_left_out_and_forgotten(commands: C
     assert commands.json("corpora", "exclusions", 1)[0]["reason"] == "b"
     commands.json("corpora", "forget", listed["id"])
     assert commands.json("corpora", "selections", 1) == []
+
+
+def test_rows_are_selected_by_language_once_the_corpus_was_checked(commands: Commands, tmp_path: Path) -> None:
+    refused = commands("corpora", "select", 1, "--language", "en")
+    assert refused.returncode == 2 and "Languages were not told yet" in refused.stderr
+    check_corpus(Store(Home(tmp_path / "home")).home.corpus(1), TrainConfig())
+    found = commands.json("corpora", "select", 1, "--language", "none")
+    assert found["positions"] and found["languages"]["none"] == found["selected"]
 
 
 def test_rows_are_listed_for_people(commands: Commands) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +141,16 @@ class Found:
     method: Method
     options: Options
 
+    @cached_property
+    def margins(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distance, margin and next cluster of every distinct text, ``(distinct,)`` each."""
+        return margins(self.placed.points, self.groups.cluster, self.groups.centres)
+
     def result(self, choices: list[Choice], elbows: list[int], suggestion: Suggestion, seed: int) -> Clusters:
         """All that is told of the groups."""
         which, first = self.placed.texts.which, self.placed.texts.first
         groups, k = self.groups, len(self.groups.centres)
-        distance, margin, _ = margins(self.placed.points, groups.cluster, groups.centres)
+        distance, margin, _ = self.margins
         nearest = groups.nearest(self.placed.points)
         words = words_of(nearest[self.placed.sample], self.placed.rows, k, self.placed.space)
         everywhere = nearest[which]
@@ -182,7 +188,7 @@ class Found:
     def write(self, folder: Path, result: Clusters) -> None:
         """Everything of every example into a table, the terms into another, then the result beside them."""
         which, points, groups = self.placed.texts.which, self.placed.points, self.groups
-        distance, margin, other = margins(points, groups.cluster, groups.centres)
+        distance, margin, other = self.margins
         flat = _flat_map(points)
         table = pa.table(
             {

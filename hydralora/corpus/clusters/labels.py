@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from hydralora.corpus.folder import Corpus
 
@@ -20,8 +19,7 @@ def compare_labels(corpus: Corpus, cluster: np.ndarray, numbers: Sequence[int]) 
         cluster: Cluster of every example, ``(examples,)``.
         numbers: The clusters that the table lists, in order, ``(k,)``; every example is in one of them.
     """
-    column = pa.concat_arrays([batch.column(0) for batch in corpus.columns("label")]).dictionary_encode()
-    names, label = column.dictionary.to_pylist(), column.indices.to_numpy()
+    names, label = corpus.labels()
     known = np.isin(label, [place for place, name in enumerate(names) if name])
     label, cluster = label[known], cluster[known]
     different = len(np.unique(label))

@@ -17,6 +17,7 @@ from hydralora.errors import CorpusError
 
 MINI_BATCH_FROM = 50_000  # points; beyond them k-means goes through batches
 BATCH = 4_096
+SUMMED_POINTS = 50_000  # added up at once
 START_POINTS, START_POINTS_EACH = 4_000, 40  # that beginnings are tried on: at least, and for each cluster
 MOST_DENSITY_POINTS = 10_000  # that density is measured on: it needs distances between all; the rest join the nearest
 
@@ -48,7 +49,17 @@ class Groups:
         inside = number >= 0
         order = np.argsort(-np.bincount(number[inside], copies[inside]), kind="stable")
         number = np.append(np.argsort(order), -1)[number]
-        return cls(number, np.stack([points[number == index].mean(0) for index in range(len(order))]))
+        return cls(number, _means(points, number, len(order)))
+
+
+def _means(points: np.ndarray, cluster: np.ndarray, k: int) -> np.ndarray:
+    """The mean of the points of every cluster, ``(k, dimensions)``, added up a part at a time."""
+    sums = np.zeros((k, points.shape[1]))
+    for begin in range(0, len(points), SUMMED_POINTS):
+        part, own = points[begin : begin + SUMMED_POINTS], cluster[begin : begin + SUMMED_POINTS]
+        for index in np.unique(own[own >= 0]):
+            sums[index] += part[own == index].sum(0, dtype=np.float64)
+    return (sums / np.bincount(cluster[cluster >= 0], minlength=k)[:, None]).astype(points.dtype)
 
 
 def _k_means(points: np.ndarray, k: int, seed: int, options: KMeansOptions) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,8 +12,8 @@ import pyarrow.compute as pc
 
 from hydralora.corpus.clusters.words import MAX_CHARACTERS_READ
 from hydralora.corpus.folder import Corpus
+from hydralora.threads import in_order
 
-THREADS = 2
 PART_TEXTS = 8_000
 Made = TypeVar("Made")
 
@@ -32,8 +31,9 @@ class Texts:
     def of(cls, corpus: Corpus) -> Texts:
         """Texts are equal when what is read of them is: a 64-bit hash of prompt and answer."""
         # The hash of this process: only equality is asked of it, so nothing that is kept depends on its salt.
-        names = [hash(text) for texts in _batches(corpus) for text in texts.to_pylist()]
-        _, first, which = np.unique(np.array(names, dtype=np.int64), return_index=True, return_inverse=True)
+        hashes = (hash(text) for texts in _batches(corpus) for text in texts.to_pylist())
+        names = np.fromiter(hashes, np.int64, len(corpus))
+        _, first, which = np.unique(names, return_index=True, return_inverse=True)
         order = np.argsort(first)
         return cls(corpus, first[order], np.argsort(order)[which])
 
@@ -44,8 +44,7 @@ class Texts:
 
     def each(self, make: Callable[[pa.Array], Made]) -> Iterator[Made]:
         """What ``make`` makes of all distinct texts, a part at a time and in order, on two threads."""
-        with ThreadPoolExecutor(THREADS) as pool:
-            yield from pool.map(make, self._parts(self.first))
+        yield from in_order(make, self._parts(self.first))
 
     def _parts(self, examples: np.ndarray) -> Iterator[pa.Array]:
         """These examples, at least ``PART_TEXTS`` at a time: every part looks up all words anew."""
@@ -63,6 +62,6 @@ class Texts:
 
 def _batches(corpus: Corpus) -> Iterator[pa.Array]:
     """Prompt and answer as one text, for every example."""
-    for batch in corpus.columns("prompt", "answer"):
+    for batch in corpus.scan("prompt", "answer"):
         prompt, answer = (pc.utf8_slice_codeunits(column, 0, MAX_CHARACTERS_READ) for column in batch.columns)
         yield pc.utf8_slice_codeunits(pc.binary_join_element_wise(prompt, answer, "\n"), 0, MAX_CHARACTERS_READ)

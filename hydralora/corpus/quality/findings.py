@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from hydralora.corpus.quality import FOLDER
 from hydralora.errors import CorpusError
-from hydralora.results.quality import FINDINGS, TOKENS
+from hydralora.results.quality import FINDINGS, LANGUAGES, TOKENS, UNTOLD
 
 
 def write_findings(folder: Path, kinds: list[str], examples: np.ndarray, removable: np.ndarray) -> None:
@@ -23,6 +23,12 @@ def write_findings(folder: Path, kinds: list[str], examples: np.ndarray, removab
 def write_tokens(folder: Path, examples: np.ndarray, tokens: np.ndarray) -> None:
     """Tokens of each example that was looked at; both ``(rows,)``."""
     pq.write_table(pa.table({"example": examples, "tokens": tokens.astype(np.int32)}), folder / TOKENS)
+
+
+def write_languages(folder: Path, examples: np.ndarray, languages: np.ndarray, names: list[str]) -> None:
+    """The language of each example that was looked at, by its number in ``names``; null for ``UNTOLD``."""
+    told = pa.DictionaryArray.from_arrays(pa.array(languages, mask=languages == UNTOLD), pa.array(names, pa.string()))
+    pq.write_table(pa.table({"example": examples, "language": told}), folder / LANGUAGES)
 
 
 def read_finding(corpus_folder: Path, kind: str, *, removable: bool = False) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -13,9 +15,9 @@ from hydralora.corpus.encode import encode_whole, is_left_out, prompt_tokens
 from hydralora.corpus.examples import Example
 from hydralora.corpus.quality.table import Found, Texts
 from hydralora.results.quality import TokenLengths
+from hydralora.threads import in_order
 
 CALIBRATION = 64  # examples that are encoded exactly, spread over the corpus
-PIECE = 4_096  # texts tokenized at once
 MARGIN = 2  # tokens beyond the largest error of the calibration that still count as near
 POWERS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -45,12 +47,11 @@ def count_tokens(
     Raises:
         BaseModelError: When the template refuses a conversation.
     """
-    estimate = _estimate(tokenizer, texts.examples, learn, step)
-    is_talk = np.array([bool(example.history or example.extra) for example in texts.examples])
+    estimate, parts, is_talk = _estimate(tokenizer, texts, learn, step)
     groups = [np.flatnonzero(is_talk), np.flatnonzero(~is_talk)]
-    near = [_fit(tokenizer, texts, group, estimate, max_length, learn) for group in groups]
+    near = [_fit(tokenizer, texts, group, parts, estimate, max_length, learn) for group in groups]
     step(0.7)
-    places = np.concatenate(near)
+    places = np.sort(np.concatenate(near))
     counted = _encode(tokenizer, texts, places, learn)
     estimate.whole[places], estimate.prompt[places] = counted.whole, counted.prompt
     return Lengths(np.rint(estimate.whole).astype(np.int64), np.rint(estimate.prompt).astype(np.int64))
@@ -60,6 +61,7 @@ def _fit(
     tokenizer: PreTrainedTokenizerBase,
     texts: Texts,
     group: np.ndarray,
+    parts: np.ndarray,
     estimate: Lengths,
     max_length: int,
     learn: Learn,
@@ -71,8 +73,7 @@ def _fit(
     is_sample[np.unique(np.linspace(0, len(group) - 1, min(len(group), CALIBRATION)).astype(int))] = True
     places, is_near = group[is_sample], is_sample.copy()
     exact = _encode(tokenizer, texts, places, learn)
-    parts = np.array([len(texts.examples[place].parts()) for place in group])
-    matrix = np.column_stack([np.ones(len(group)), parts])
+    matrix = np.column_stack([np.ones(len(group)), parts[group]])
     for known, values in ((exact.whole, estimate.whole), (exact.prompt, estimate.prompt)):
         values[group] += matrix @ np.linalg.lstsq(matrix[is_sample], known - values[places], rcond=None)[0]
         error = np.abs(values[places] - known).max()
@@ -81,18 +82,25 @@ def _fit(
 
 
 def _estimate(
-    tokenizer: PreTrainedTokenizerBase, examples: list[Example], learn: Learn, step: Callable[[float], None]
-) -> Lengths:
-    whole, prompt = np.zeros(len(examples)), np.zeros(len(examples))
-    for start in range(0, len(examples), PIECE):
-        piece = examples[start : start + PIECE]
-        counts = iter(_counts(tokenizer, [part for example in piece for part in example.parts()]))
-        for place, example in enumerate(piece, start):
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, learn: Learn, step: Callable[[float], None]
+) -> tuple[Lengths, np.ndarray, np.ndarray]:
+    """Tokens of the parts of each example, how many parts it has, and whether it is a conversation; ``(examples,)``."""
+    count = len(texts)
+    whole, prompt, parts = np.zeros(count), np.zeros(count), np.zeros(count, np.int32)
+    is_talk = np.zeros(count, bool)
+    tokenizer.backend_tokenizer.encode_special_tokens = True  # as plain text
+    for begin, examples, found in in_order(partial(_counts_of, tokenizer), texts.parts()):
+        counts = iter(found)
+        for place, example in enumerate(examples, begin):
             tokens = [next(counts) for _ in example.parts()]
-            whole[place] = sum(tokens)
+            whole[place], parts[place], is_talk[place] = (
+                sum(tokens),
+                len(tokens),
+                bool(example.history or example.extra),
+            )
             prompt[place] = sum(tokens[: _parts_before(example, learn)]) if example.prompt else 0
-        step(0.6 * (start + len(piece)) / len(examples))
-    return Lengths(whole, prompt)
+        step(0.6 * (begin + len(examples)) / count)
+    return Lengths(whole, prompt), parts, is_talk
 
 
 def _parts_before(example: Example, learn: Learn) -> int:
@@ -103,16 +111,22 @@ def _parts_before(example: Example, learn: Learn) -> int:
     return 2 + 2 * len(roles)
 
 
-def _counts(tokenizer: PreTrainedTokenizerBase, parts: list[str]) -> list[int]:
-    """Tokens of each text alone, as ``encode_text`` gives them; ids are not even copied out of the tokenizer."""
-    tokenizer.backend_tokenizer.encode_special_tokens = True  # as plain text
-    return [len(found) for found in tokenizer.backend_tokenizer.encode_batch_fast(parts, add_special_tokens=False)]
+def _counts_of(
+    tokenizer: PreTrainedTokenizerBase, part: tuple[int, list[Example]]
+) -> tuple[int, list[Example], list[int]]:
+    """Tokens of each text of some examples alone, as ``encode_text`` gives them; ids are not even copied out of the
+    tokenizer."""
+    begin, examples = part
+    parts = [text for example in examples for text in example.parts()]
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+    return begin, examples, [len(tokens) for tokens in encoded]
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Texts, places: np.ndarray, learn: Learn) -> Lengths:
+    """Tokens of the examples at these places, ascending, encoded as in training; ``(places,)`` both."""
     whole, prompt = np.zeros(len(places)), np.zeros(len(places))
-    for number, place in enumerate(places):
-        encoded = encode_whole(tokenizer, texts.examples[place], learn)
+    for number, example in enumerate(chain.from_iterable(texts.some(places))):
+        encoded = encode_whole(tokenizer, example, learn)
         whole[number], prompt[number] = len(encoded["labels"]), prompt_tokens(encoded)
     return Lengths(whole, prompt)
 

@@ -1,28 +1,41 @@
-"""The quality report of a corpus: every check, one after the other, and what each finds kept beside it."""
+"""The quality report of a corpus: every check, one after the other, and what each finds kept beside it.
+
+Every text is looked at once, a batch at a time; what is kept of it are some 150 bytes. What counts tokens brings torch
+with it, so it is loaded only where a base is named.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hydralora.bases.load import load_tokenizer, positions_of
 from hydralora.config import TrainConfig
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.quality import DECIDING, FOLDER
 from hydralora.corpus.quality.copies import find_contradictions, find_copies, find_leaks, find_near_copies, find_shared
 from hydralora.corpus.quality.elsewhere import find_elsewhere
-from hydralora.corpus.quality.findings import write_findings, write_tokens
-from hydralora.corpus.quality.lengths import Lengths, count_tokens, find_too_long, summary
+from hydralora.corpus.quality.findings import write_findings, write_languages, write_tokens
 from hydralora.corpus.quality.table import Found, Texts
-from hydralora.corpus.quality.texts import find_blank, find_marks, find_outliers, find_short, tell_languages
+from hydralora.corpus.quality.texts import (
+    count_languages,
+    find_blank,
+    find_marks,
+    find_outliers,
+    find_rare_languages,
+    find_short,
+)
 from hydralora.corpus.selection import read_excluded
 from hydralora.corpus.split import split_examples
 from hydralora.errors import CorpusError
 from hydralora.files import written_aside
 from hydralora.progress import SILENT, Progress
-from hydralora.results.quality import Quality
+from hydralora.results.quality import Quality, TokenLengths
+
+if TYPE_CHECKING:
+    from hydralora.corpus.quality.lengths import Lengths
 
 CHECKS: tuple[tuple[str, Callable[[Texts], list[Found]]], ...] = (
     ("Looking for prompts that leak", find_shared),
@@ -57,19 +70,19 @@ def check_corpus(
         StoppedError: When asked to stop; nothing is kept.
     """
     corpus, asked = Corpus(corpus_folder, train.edits), train
-    if base:
-        train = train.model_copy(update={"max_length": min(train.max_length, positions_of(base))})
     progress.report(0.0, "Reading the examples")
     texts = read_texts(corpus, train)
-    lengths, found = _measure(texts, train, base, progress.part(0.1, 0.5, ""))
+    texts.look(lambda share: progress.step(0.5 * share, "Reading the examples", "The check"))
+    train, lengths, found, told = _measure(texts, train, base, progress.part(0.5, 0.85, ""))
     for number, (words, check) in enumerate(CHECKS):
-        progress.step(0.5 + 0.35 * number / len(CHECKS), words, "The check")
+        progress.step(0.85 + 0.1 * number / len(CHECKS), words, "The check")
         found += check(texts)
-    progress.step(0.85, "Looking into the other corpora", "The check")
+    progress.step(0.95, "Looking into the other corpora", "The check")
     found += find_elsewhere(texts, others or {})
-    progress.step(0.9, "Telling languages", "The check")
-    languages, sampled, rare = tell_languages(texts, train.seed)
-    kept = [one for one in [*found, *rare] if len(one.places)]
+    found += find_rare_languages(texts)
+    kept = [one for one in found if len(one.places)]
+    languages = count_languages(texts)
+    sampled = sum(languages.values())
     result = Quality(
         sentence=_sentence(texts, kept),
         examples=len(texts),
@@ -77,9 +90,10 @@ def check_corpus(
         held_out=int(texts.is_held_out.sum()),
         base=base,
         max_length=train.max_length,
-        lengths=summary(lengths) if lengths else None,
-        languages=languages,
+        lengths=told,
+        languages={name: count / sampled for name, count in languages.items()},
         sampled=sampled,
+        untold=len(texts) - sampled,
         findings=[one.finding(texts) for one in kept],
         settings={name: getattr(asked, name) for name in DECIDING},
         corpus_hash=corpus.manifest.content_hash,
@@ -91,7 +105,7 @@ def check_corpus(
 
 
 def read_texts(corpus: Corpus, train: TrainConfig) -> Texts:
-    """The examples that are not left out.
+    """The examples that are not left out; ``Texts.look`` reads them.
 
     Raises:
         CorpusError: When there is none.
@@ -101,7 +115,7 @@ def read_texts(corpus: Corpus, train: TrainConfig) -> Texts:
         raise CorpusError("Every example is left out. Take some of them back.")
     split = split_examples(corpus, train)
     return Texts(
-        examples=corpus.take(positions.tolist()),
+        corpus=corpus,
         positions=positions,
         hashes=corpus.hashes()[positions],
         prompts=corpus.prompt_hashes()[positions],
@@ -110,13 +124,24 @@ def read_texts(corpus: Corpus, train: TrainConfig) -> Texts:
     )
 
 
-def _measure(texts: Texts, train: TrainConfig, base: str, progress: Progress) -> tuple[Lengths | None, list[Found]]:
+def _measure(
+    texts: Texts, train: TrainConfig, base: str, progress: Progress
+) -> tuple[TrainConfig, Lengths | None, list[Found], TokenLengths | None]:
+    """Tokens, where a base is named: the settings within what it takes, tokens, what is too long, and a summary."""
     if not base:
-        return None, []
-    tokenizer = load_tokenizer(base)
-    step = lambda share: progress.step(share, "Counting tokens", "The check")  # noqa: E731
-    lengths = count_tokens(tokenizer, texts, train.max_length, train.learn, step)
-    return lengths, find_too_long(lengths, train.max_length)
+        return train, None, [], None
+    from hydralora.bases.load import load_tokenizer, positions_of
+    from hydralora.corpus.quality.lengths import count_tokens, find_too_long, summary
+
+    train = train.model_copy(update={"max_length": min(train.max_length, positions_of(base))})
+    lengths = count_tokens(
+        load_tokenizer(base),
+        texts,
+        train.max_length,
+        train.learn,
+        lambda share: progress.step(share, "Counting tokens", "The check"),
+    )
+    return train, lengths, find_too_long(lengths, train.max_length), summary(lengths)
 
 
 def _sentence(texts: Texts, found: list[Found]) -> str:
@@ -138,4 +163,5 @@ def _write(folder: Path, result: Quality, texts: Texts, found: list[Found], leng
         write_findings(aside, kinds, texts.positions[everywhere], np.concatenate([np.zeros(0, bool), *removable]))
         if lengths is not None:
             write_tokens(aside, texts.positions, lengths.whole)
+        write_languages(aside, texts.positions, texts.facts.languages, texts.facts.names)
         result.write(aside)

@@ -89,14 +89,13 @@ def _turns_of_message(message: Any, column: str, tally: Tally) -> list[Turn]:
     if role == "call":
         role, calls, content = (
             "assistant",
-            [*calls, *_calls(parsed(content))],
-            "" if _calls(parsed(content)) else content,
+            [*calls, *calls_of(parsed(content))],
+            "" if calls_of(parsed(content)) else content,
         )
     turn = Turn(role, content)
     if calls:
-        written = "\n".join(json.dumps(call["function"], ensure_ascii=False) for call in calls)
         turn.more = {"content": content, "tool_calls": calls}
-        turn.content = f"{content}\n{written}".strip()
+        turn.content = with_calls(content, calls)
     _add_details(turn, message)
     return [turn]
 
@@ -118,14 +117,14 @@ def _add_details(turn: Turn, message: dict[str, Any]) -> None:
 
 def _content(message: dict[str, Any], tally: Tally) -> tuple[str, list[dict[str, Any]]]:
     """The text of a message, and the calls of tools beside it."""
-    calls = _calls(parsed(message.get("tool_calls"))) or _calls(message.get("function_call"))
+    calls = calls_of(parsed(message.get("tool_calls"))) or calls_of(message.get("function_call"))
     content = next((message[key] for key in CONTENT_KEYS if message.get(key) is not None), None)
     if not isinstance(content, list):
         return text_of(content, tally), calls
     texts = []
     for part in content:  # as multi-modal chats write them; only texts and calls can be learnt
         if isinstance(part, dict) and (part.get("functionCall") or part.get("type") == "tool_call"):
-            calls += _calls(parsed(part.get("functionCall", part.get("value"))))
+            calls += calls_of(parsed(part.get("functionCall", part.get("value"))))
             continue
         text = part if isinstance(part, str) else _text_of_part(part)
         tally.other_parts += text is None
@@ -140,7 +139,13 @@ def _text_of_part(part: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _calls(value: Any) -> list[dict[str, Any]]:
+def with_calls(text: str, calls: list[dict[str, Any]]) -> str:
+    """The text of a message with its calls of tools written behind it, for a template that knows none."""
+    written = "\n".join(json.dumps(call["function"], ensure_ascii=False) for call in calls)
+    return f"{text}\n{written}".strip()
+
+
+def calls_of(value: Any) -> list[dict[str, Any]]:
     """Calls of tools in the form that chat templates read; arguments written as text become objects."""
     calls = []
     for item in value if isinstance(value, list) else [value]:

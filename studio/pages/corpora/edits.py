@@ -7,13 +7,16 @@ from typing import Any
 import gradio as gr
 
 from hydralora.bounds import LONGEST_MESSAGE
+from hydralora.corpus.examples import Example
 from hydralora.corpus.folder import Corpus as Rows
+from hydralora.corpus.turns import Turn, is_conversation, turn_at, turns_of
 from hydralora.errors import UserError
 from jobs.store.edits import Edit
 from jobs.store.records import Corpus
 from studio import cards
 from studio.cards import Markup
-from studio.pages.common import address_id, chosen_id, chosen_text
+from studio.edits import changed_words, turn_title
+from studio.pages.common import TICK, address_id, chosen_id, chosen_text
 from studio.pages.page import Changes, Part
 
 SHOWN = 200  # newest edits that are listed
@@ -34,6 +37,11 @@ class EditsPart(Part):
                 self.open = gr.Button("Open this row", scale=0, min_width=150, elem_id="open-row")
             self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
             self.answer = gr.Textbox(label="Answer", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
+            self.turn = gr.Dropdown([], label="Turn of the conversation", visible=False, elem_id="edit-turn")
+            self.text = gr.Textbox(label="Text", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
+            self.calls = gr.Textbox(
+                label="Calls of tools, a JSON list", lines=4, max_lines=16, max_length=LONGEST_MESSAGE, visible=False
+            )
             self.save = gr.Button("Save the edit", visible=False, elem_id="save-edit")
             self.list = gr.HTML()
             with gr.Row(visible=False) as self.undoing:
@@ -45,13 +53,19 @@ class EditsPart(Part):
         """Connect its events; each that changes something empties ``stamp``, whereupon the page looks anew."""
         self.stamp = stamp
         self.on_click(self.open, self.open_row, self.position, self.form)
-        self.on_click(self.save, self.save_row, [self.opened, self.prompt, self.answer], [*self.form, stamp])
+        self.turn.input(self.open_turn, [self.opened, self.turn], [self.text, self.calls], **TICK)
+        self.on_click(self.save, self.save_row, [self.opened, *self.fields], [*self.form, stamp])
         self.on_click(self.undo, self.toggle, self.edit, stamp)
 
     @property
+    def fields(self) -> list[Any]:
+        """What is written of one row: prompt and answer, or a turn of a conversation."""
+        return [self.prompt, self.answer, self.turn, self.text, self.calls]
+
+    @property
     def form(self) -> list[Any]:
-        """The fields of one row."""
-        return [self.prompt, self.answer, self.save, self.opened]
+        """All that belongs to one row."""
+        return [*self.fields, self.save, self.opened]
 
     @property
     def drawn(self) -> list[Any]:
@@ -79,27 +93,48 @@ class EditsPart(Part):
 
     def open_row(self, request: gr.Request, position: Any) -> Changes:
         """Put a row into the form, as it is now."""
-        corpus_id, wanted = self._corpus(request), chosen_id(position)
+        wanted = chosen_id(position)
         if wanted is None:
             raise UserError("A row is named by its number, from 0.")
-        (example,) = Rows(self.store.home.corpus(corpus_id)).take([wanted])
-        if max(len(example.prompt), len(example.answer)) > LONGEST_MESSAGE:
-            raise UserError(f"Row {wanted} has more than {LONGEST_MESSAGE:,} characters, too many for a form.")
+        example = self._example(request, wanted)
+        opened = {self.save: gr.Button(f"Save row {wanted}", visible=True), self.opened: str(wanted)}
+        if is_conversation(example):
+            turns = turns_of(example)
+            choices = [(turn_title(turn), turn.place) for turn in turns]
+            chooser = gr.Dropdown(choices=choices, value=turns[-1].place, visible=True)
+            return {**self._hidden(), self.turn: chooser, **self._turn(turns[-1]), **opened}
+        _refuse_long(example.prompt, example.answer)
         return {
+            **self._hidden(),
             self.prompt: gr.Textbox(example.prompt, visible=bool(example.prompt)),
             self.answer: gr.Textbox(example.answer, visible=True, label="Answer" if example.prompt else "Text"),
-            self.save: gr.Button(f"Save row {wanted}", visible=True),
-            self.opened: str(wanted),
+            **opened,
         }
 
-    def save_row(self, request: gr.Request, opened: Any, prompt: Any, answer: Any) -> Changes:
+    def open_turn(self, request: gr.Request, opened: Any, turn: Any) -> Changes:
+        """Put another turn of the row into the form."""
+        return self._turn(turn_at(self._example(request, _number(opened)), _place(turn)))
+
+    def save_row(
+        self,
+        request: gr.Request,
+        opened: Any,
+        prompt: Any,
+        answer: Any,
+        turn: Any = None,
+        text: Any = "",
+        calls: Any = "",
+    ) -> Changes:
         """Keep what stands in the form as an edit of its row."""
-        number = chosen_text(opened)
-        if not (number.isascii() and number.isdecimal() and len(number) < 16):
-            raise UserError("Open a row first.")
-        self.store.edits.add(self._corpus(request), int(number), chosen_text(prompt), chosen_text(answer))
-        closed = {self.prompt: gr.Textbox("", visible=False), self.answer: gr.Textbox("", visible=False)}
-        return {**closed, self.save: gr.Button(visible=False), self.opened: "", self.stamp: ""}
+        corpus_id, number = self._corpus(request), _number(opened)
+        example = self._example(request, number)
+        if is_conversation(example):
+            place = _place(turn)
+            written = chosen_text(calls) if turn_at(example, place).calls else None
+            self.store.edits.add_turn(corpus_id, number, place, chosen_text(text), written)
+        else:
+            self.store.edits.add(corpus_id, number, chosen_text(prompt), chosen_text(answer))
+        return {**self._hidden(), self.save: gr.Button(visible=False), self.opened: "", self.stamp: ""}
 
     def toggle(self, request: gr.Request, edit: Any) -> Changes:
         """Take an edit back, or make it again."""
@@ -110,8 +145,54 @@ class EditsPart(Part):
         (self.store.edits.redo if known[wanted].undone_at else self.store.edits.undo)(wanted)
         return {self.stamp: ""}
 
+    def _hidden(self) -> Changes:
+        """Every field of a row, empty."""
+        texts = (self.prompt, self.answer, self.text, self.calls)
+        return {self.turn: gr.Dropdown([], value=None, visible=False)} | {
+            field: gr.Textbox("", visible=False) for field in texts
+        }
+
+    def _turn(self, turn: Turn) -> Changes:
+        _refuse_long(turn.text, turn.calls)
+        return {
+            self.text: gr.Textbox(turn.text, label=f"Text of {turn_title(turn)}", visible=True),
+            self.calls: gr.Textbox(turn.calls, visible=bool(turn.calls)),
+        }
+
+    def _example(self, request: gr.Request, position: int) -> Example:
+        """A row as it is now."""
+        return Rows(self.store.home.corpus(self._corpus(request))).take([position])[0]
+
     def _corpus(self, request: gr.Request) -> int:
         return self.store.corpora.ready(address_id(request, "corpus") or 0).id
+
+
+def _number(opened: Any) -> int:
+    """The row that stands in the form.
+
+    Raises:
+        UserError: When there is none.
+    """
+    number = chosen_text(opened)
+    if not (number.isascii() and number.isdecimal() and len(number) < 16):
+        raise UserError("Open a row first.")
+    return int(number)
+
+
+def _place(turn: Any) -> int:
+    """The turn that was chosen.
+
+    Raises:
+        UserError: When there is none.
+    """
+    if not isinstance(turn, int) or isinstance(turn, bool):
+        raise UserError("Choose a turn of the conversation.")
+    return turn
+
+
+def _refuse_long(*texts: str) -> None:
+    if max(map(len, texts)) > LONGEST_MESSAGE:
+        raise UserError(f"This text has more than {LONGEST_MESSAGE:,} characters, too many for a form. Use a command.")
 
 
 def _title(edit: Edit) -> str:
@@ -127,6 +208,7 @@ def edits_table(found: list[Edit]) -> Markup:
             one.position,
             cards.long_text(one.prompt, 300),
             cards.long_text(one.answer, 300),
+            changed_words(one),
             "taken back" if one.undone_at else "edited",
             cards.moment(one.created_at),
         ]
@@ -134,4 +216,4 @@ def edits_table(found: list[Edit]) -> Markup:
     ]
     now = len({one.position for one in found if not one.undone_at})
     caption = f"{now:,} {'row is' if now == 1 else 'rows are'} edited; listed are the newest edits, {SHOWN} at most"
-    return cards.table(["Row", "Prompt", "Answer or text", "State", "When"], rows, caption=caption, numbers=[0])
+    return cards.table(["Row", "Prompt", "Answer or text", "Also", "State", "When"], rows, caption=caption, numbers=[0])

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from hydralora.corpus.folder import Corpus as Rows
-from hydralora.corpus.narrowing import findings_of, tokens
+from hydralora.corpus.narrowing import findings_of, languages, tokens
 from hydralora.corpus.query import LONGEST_SEARCH, Query
 from hydralora.errors import UserError
 from jobs.store.membership import Membership
@@ -18,11 +18,11 @@ from jobs.store.status import JobStatus
 from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, set_address
 from studio.pages.corpora.selection_views import count_line, export_links, last_page, map_of, page_of_rows
 from studio.pages.page import Changes, Part
-from studio.selections import flagged, saved_title
+from studio.selections import NO_LANGUAGES, flagged, language_title, saved_title
 from studio.widgets import CorpusMap
 
 LIVE: dict[str, Any] = {**TICK, "trigger_mode": "always_last"}  # of what is typed, the newest counts
-SAVED = 7  # place of the named selection among the fields
+SAVED = 8  # place of the named selection among the fields
 SPREAD = "Place the rows by UMAP"
 STATES = [("left out or not", ""), ("not left out", "no"), ("left out", "yes")]
 
@@ -61,6 +61,7 @@ class SelectionPart(Part):
             self.labels = gr.Dropdown([], label="Label", **choose)
             self.clusters = gr.Dropdown([], label="Cluster", elem_id="facet-clusters", **choose)
             self.flags = gr.Dropdown([], label="Problem", elem_id="facet-flags", **choose)
+            self.languages = gr.Dropdown([], label="Language", elem_id="facet-languages", **choose)
         with gr.Row():
             self.least = gr.Textbox(
                 label="Characters from", placeholder="any", max_lines=1, max_length=7, min_width=110
@@ -89,7 +90,7 @@ class SelectionPart(Part):
     @property
     def fields(self) -> list[Any]:
         """What a query is read from, in the order that handlers take them."""
-        texts = [self.search, self.labels, self.clusters, self.flags]
+        texts = [self.search, self.labels, self.clusters, self.flags, self.languages]
         return [*texts, self.least, self.most, self.left_out, self.saved, self.picked]
 
     @property
@@ -100,7 +101,7 @@ class SelectionPart(Part):
     @property
     def drawn(self) -> list[Any]:
         """What ``draw`` fills."""
-        chosen = [self.labels, self.clusters, self.flags, self.least, self.saved]
+        chosen = [self.labels, self.clusters, self.flags, self.languages, self.least, self.saved]
         return [*self.found, *chosen, self.spread, self.spreading]
 
     def connect_to(self, stamp: gr.Textbox) -> None:
@@ -108,7 +109,7 @@ class SelectionPart(Part):
         self.stamp = stamp
         for field in (self.search, self.least, self.most):  # what is pasted is no input to Gradio
             field.change(self.narrow, self.fields, self.found, **LIVE)
-        for chooser in (self.labels, self.clusters, self.flags, self.left_out, self.saved):
+        for chooser in (self.labels, self.clusters, self.flags, self.languages, self.left_out, self.saved):
             chooser.input(self.narrow, self.fields, self.found, **LIVE)
         self.saved.change(None, self.saved, None, js=f"(id) => ({set_address('selection')})(id || null)")
         self.map.select(self.pick, self.fields, [self.picked, *self.found], **TICK)
@@ -144,6 +145,7 @@ class SelectionPart(Part):
             self.labels: _choices(list(rows.manifest.labels)),
             self.clusters: _choices(names),
             self.flags: _choices(flags),
+            self.languages: _language_choices(rows),
             self.least: gr.Textbox(label=f"{unit} from"),
             self.saved: gr.Dropdown(
                 choices=[("any", 0), *((saved_title(one), one.id) for one in saved)],
@@ -195,7 +197,7 @@ class SelectionPart(Part):
 
     def clear_all(self, request: gr.Request) -> Changes:
         """Select every row again."""
-        empty: Changes = {field: [] for field in (self.labels, self.clusters, self.flags)}
+        empty: Changes = {field: [] for field in (self.labels, self.clusters, self.flags, self.languages)}
         empty |= dict.fromkeys((self.search, self.least, self.most, self.left_out, self.picked), "")
         empty[self.saved] = 0
         return {**empty, **self._show(self._corpus(request), Query())}
@@ -258,13 +260,14 @@ class SelectionPart(Part):
         Raises:
             UserError: When a browser sent something else than the fields can hold.
         """
-        search, labels, clusters, flags, least, most, left_out, saved, picked = values
+        search, labels, clusters, flags, languages, least, most, left_out, saved, picked = values
         unit = "tokens" if tokens(Rows(self.store.home.corpus(corpus_id))) is not None else "length"
         asked = {
             "search": chosen_text(search),
             "labels": labels or [],
             "clusters": clusters or [],
             "flags": flags or [],
+            "languages": languages or [],
             f"min_{unit}": chosen_text(least).strip() or None,
             f"max_{unit}": chosen_text(most).strip() or None,
             "left_out": left_out or "",
@@ -280,6 +283,15 @@ class SelectionPart(Part):
 def _choices(found: list[Any]) -> gr.Dropdown:
     """A list to choose from; there is none to see where it is empty."""
     return gr.Dropdown(choices=found, visible=bool(found))
+
+
+def _language_choices(rows: Rows) -> gr.Dropdown:
+    """The languages with their counts; why there is none where no report has told any."""
+    told = languages(rows)
+    if told is None:
+        return gr.Dropdown(choices=[], visible=True, interactive=False, info=NO_LANGUAGES)
+    titles = [(language_title(code, count), code) for code, count in told.counts().items()]
+    return gr.Dropdown(choices=titles, visible=True, interactive=True, info="")
 
 
 def _picked(text: str) -> dict[str, Any]:
