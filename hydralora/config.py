@@ -78,8 +78,8 @@ class TrainConfig(Settings):
         ge=0.0,
         le=1.0,
         title="Power of cluster sizes",
-        description="How often a cluster is drawn: in proportion to its size to this power. 1 draws every example "
-        "alike, 0 every cluster alike, with repetition of the examples of small ones",
+        description="How often a cluster is drawn: by its size to this power. 1 draws every example alike, 0 every "
+        "cluster, repeating examples of small ones",
     )
     warmup_fraction: float = Field(0.05, ge=0.0, le=1.0, description="Share of the steps before the peak is reached")
     scheduler: Literal["cosine", "linear", "constant"] = Field(
@@ -140,7 +140,6 @@ class TrainConfig(Settings):
         title="Questions answered",
         description="So many held-out questions, always the same, are answered at each measurement, and the share of "
         "right answers is drawn; 0 answers none",
-        json_schema_extra=unit("questions"),
     )
     patience: int = Field(
         0,

@@ -38,7 +38,7 @@ CURVES: dict[str, Curve] = {
     ),
     "answers": Curve(
         "Right answers",
-        {"eval_exact_match": "right of the held-out questions asked"},
+        {"eval_exact_match": "right"},
         "share",
         "Share of the same few held-out questions that are answered exactly right; where few are asked, a "
         "small step means nothing.",

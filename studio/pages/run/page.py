@@ -70,8 +70,8 @@ class RunPage(Page):
                 self.charts["gates"] = FigurePanel(height=300, elem_id="chart-gates")
                 self.layer = gr.Dropdown([ALL_LAYERS], value="", label="Layer", min_width=200)
         others = [view for view in CURVES if view not in self.charts]
-        words = [CURVES[view].title for view in others]
-        with gr.Accordion(f"{', '.join(words[:-1])} and {words[-1].lower()}", open=False), gr.Row():
+        words = ", ".join(CURVES[view].title for view in others[:-1]).capitalize()
+        with gr.Accordion(f"{words} and {CURVES[others[-1]].title.lower()}", open=False), gr.Row():
             for view in others:
                 with gr.Column(min_width=320):
                     self.charts[view] = FigurePanel(height=260)

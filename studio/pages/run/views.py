@@ -145,7 +145,7 @@ def run_state(run: Run, training_set: TrainingSet | None) -> Markup:
     if summary and summary.overfitting:
         pieces.append(cards.note("warn", *summary.overfitting))
     if summary and summary.note:
-        pieces.append(cards.note("info", "Otherwise than set.", summary.note))
+        pieces.append(cards.note("info", "What the settings alone do not say.", summary.note))
     known = summary or training_set
     pieces += [cards.note("warn", count, why) for count, why in (known.losses if known else [])]
     return cards.join(*pieces)
