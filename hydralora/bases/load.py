@@ -72,7 +72,22 @@ def load_base(
         check_size(base, source)
         model = AutoModelForCausalLM.from_pretrained(source.name, use_safetensors=True, **number_format, **source.how)
     model.requires_grad_(False)
-    return model if "device_map" in number_format else model.to(device), tokenizer
+    if dtype not in QUANTISED:
+        return model.to(device), tokenizer
+    _try_quantised(model, base, dtype)
+    return model, tokenizer
+
+
+@torch.inference_mode()
+def _try_quantised(model: PreTrainedModel, base: str, dtype: str) -> None:
+    """Read one token: some processors cannot compute with some widths of layers, which shows at the first pass only."""
+    try:
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
+    except RuntimeError as error:
+        raise BaseModelError(
+            f"`dtype` is {dtype}, and base model '{shown_base(base)}' cannot be computed in it on this machine "
+            f"({first_line(error).rstrip('.')}). Take float32, bfloat16 or another one."
+        ) from error
 
 
 def _number_format(dtype: str, device: str) -> dict[str, Any]:

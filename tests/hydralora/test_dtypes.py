@@ -90,3 +90,18 @@ def test_a_missing_package_is_a_sentence(quantised: str, wide_base: Path, monkey
     monkeypatch.setattr("hydralora.bases.load.find_spec", lambda name: None)
     with pytest.raises(BaseModelError, match=f"`dtype` is {quantised}, which needs the package bitsandbytes"):
         load_base(str(wide_base), dtype=quantised)
+
+
+def test_a_type_that_this_machine_cannot_compute_in_is_a_sentence(
+    wide_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+
+    def cannot(*_: Any, **__: Any) -> None:  # as bitsandbytes fails with narrow layers on some processors
+        raise RuntimeError("shape '[160, 2]' is invalid for input of size 400")
+
+    monkeypatch.setattr(bitsandbytes.nn.Linear4bit, "forward", cannot)
+    with pytest.raises(
+        BaseModelError, match=r"`dtype` is nf4, .* cannot be computed in it on this machine .*\[160, 2\]"
+    ):
+        load_base(str(wide_base), dtype="nf4")
