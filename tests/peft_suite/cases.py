@@ -10,17 +10,13 @@ from hydralora.methods import METHODS
 
 Case = tuple[str, str, type[HydraLoraConfig], dict[str, Any]]
 
-# Name of a row of the report: method, and its options.
+# Name of a row of the report: method, and its options. Every routed method as it comes, and variants of the layer.
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hydralora": ("hydralora", {}),
+    **{method.name: (method.name, {}) for method in METHODS.values() if method.tuner == "HYDRALORA"},
     "hydralora, Ax": ("hydralora", {"router_input": "Ax"}),
-    "lora_split, mean": ("lora_split", {"combine": "mean"}),
     "lora_split, sum": ("lora_split", {"combine": "sum"}),
     "lora_split, router": ("lora_split", {"combine": "router"}),
     "lora_split, hard": ("lora_split", {"combine": "hard"}),
-    "r_lora": ("r_lora", {"lora_dropout": 0.0}),
-    "lora_moe": ("lora_moe", {}),
-    "lope": ("lope", {}),
     "top-k": ("hydralora", {"top_k": 2, "temperature": 0.5}),
     "uniform": ("hydralora", {"gate": "uniform"}),
     "losses": ("lora_moe", {"balance_weight": 0.1, "balance_loss": "switch", "z_weight": 0.1}),
@@ -29,9 +25,9 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def settings_of(row: str) -> dict[str, Any]:
-    """What ``HydraLoraConfig`` is given for a row; the targets are the test's."""
+    """What ``HydraLoraConfig`` is given for a row; the targets are the test's, and nothing is dropped at random."""
     method, options = ROWS[row]
-    values = METHODS[method].options.model_validate(options).layer_values() | METHODS[method].fixed
+    values = METHODS[method].options.model_validate({"lora_dropout": 0.0, **options}).layer_values() | METHODS[method].fixed
     return {name: value for name, value in values.items() if name != "target_modules"}
 
 

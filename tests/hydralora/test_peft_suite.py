@@ -1,0 +1,39 @@
+"""docs/peft.md says what PEFT's own tests said, and every routed method is among them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hydralora.methods import METHODS
+from tests.peft_suite.__main__ import prepare
+from tests.peft_suite.cases import LEFT_OUT, LISTED, ROWS, settings_of
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXT, REPORT = (DOCS / "peft.md").read_text("utf-8"), json.loads((DOCS / "peft.json").read_text("utf-8"))
+OUTCOMES = ("passed", "listed", "skipped", "failed")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_table_holds_the_counts_of_every_row(row):
+    line = next(line for line in TEXT.splitlines() if line.startswith(f"| {row} |"))
+    counts = REPORT["counts"][row]
+    assert [cell.strip() for cell in line.split("|")[3:-1]] == [f"{counts.get(name, 0):,}" for name in OUTCOMES]
+
+
+def test_nothing_fails_that_is_not_listed_and_every_reason_is_told():
+    assert REPORT["failed"] == [] and set(REPORT["listed"]) <= {why for _, _, why, _ in LISTED}
+    assert all(f"- {number:,}: {why}." in TEXT for why, number in REPORT["listed"].items())
+    assert "fetches files from the hub" in TEXT and {why.split()[0] for _, why in LEFT_OUT} == {"fetches", "PeftMixedModel"}
+
+
+def test_every_routed_method_of_the_layer_has_a_row():
+    assert {method for method, _ in ROWS.values()} == {m.name for m in METHODS.values() if m.tuner == "HYDRALORA"}
+    assert len({json.dumps(settings_of(row), sort_keys=True) for row in ROWS}) == len(ROWS)
+
+
+def test_a_folder_without_tests_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(SystemExit, match="no tests of PEFT in .* Give the folder of a checkout of it by --source"):
+        prepare(tmp_path, tmp_path / "build")
