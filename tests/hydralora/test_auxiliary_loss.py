@@ -235,7 +235,7 @@ def test_a_copy_of_a_model_keeps_its_losses_to_itself(ids):
 def test_several_passes_at_once_are_refused(ids):
     model = adapt(5.0)
     replica = model.get_base_model()._replicate_for_data_parallel()  # what it makes for each device
-    with pytest.raises(AdapterError, match="`nn.DataParallel` runs several passes of one model at once"):
+    with pytest.raises(AdapterError, match=r"`nn\.DataParallel` runs several passes of one model at once"):
         replica(input_ids=ids, labels=ids)
     assert loss(model, ids) == loss(adapt(5.0), ids)
 

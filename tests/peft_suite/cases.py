@@ -27,7 +27,8 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 def settings_of(row: str) -> dict[str, Any]:
     """What ``HydraLoraConfig`` is given for a row; the targets are the test's, and nothing is dropped at random."""
     method, options = ROWS[row]
-    values = METHODS[method].options.model_validate({"lora_dropout": 0.0, **options}).layer_values() | METHODS[method].fixed
+    chosen = METHODS[method].options.model_validate({"lora_dropout": 0.0, **options})
+    values = chosen.layer_values() | METHODS[method].fixed
     return {name: value for name, value in values.items() if name != "target_modules"}
 
 
