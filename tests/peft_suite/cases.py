@@ -109,6 +109,21 @@ ANY_METHOD = (
 )
 
 
+OUTCOMES = ("passed", "listed", "skipped", "failed")
+
+
+def table_row(row: str, counts: dict[str, int]) -> str:
+    """A row of the table in ``docs/peft.md``."""
+    method, options = ROWS[row]
+    what = ", ".join([f"`{method}`", *(f"`{name}` {value}" for name, value in options.items())])
+    return f"| {row} | {what} | " + " | ".join(f"{counts.get(name, 0):,}" for name in OUTCOMES) + " |"
+
+
+def listed_line(why: str, number: int) -> str:
+    """A line of the list under it."""
+    return f"- {number:,}: {why}."
+
+
 def reason_of(name: str, row: str) -> tuple[str, bool] | None:
     """Why the test ``name`` is expected to fail for a row and whether it must, None where it is not."""
     found = (listed for listed in LISTED if row in listed[1] and re.fullmatch(listed[0], name))
