@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench bench-clusters bench-data bench-gpu bench-inspect bench-pages matrix starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-clusters bench-data bench-gpu bench-inspect bench-pages matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -47,6 +47,10 @@ bench-pages: $(VENV)/.test-ready
 matrix: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.matrix --json build/matrix.json $(ARGS)
+
+peft-suite: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.peft_suite --json build/peft.json $(ARGS)
 
 starter: $(VENV)/.run-ready
 	$(BIN)/python -m data.recipes.starter $(ARGS)

@@ -171,7 +171,7 @@ def adapter_config(
         check_rank(model, values["target_modules"], max(values[name] for name in RANKS if name in values))
     if tuner == "ADALORA":
         values |= pruning_schedule(steps)
-    return CONFIGS[tuner](**values, **METHODS[method].fixed, task_type=task_type(model))
+    return CONFIGS[tuner](**{**values, **METHODS[method].fixed}, task_type=task_type(model))
 
 
 def task_type(model: nn.Module) -> str:

@@ -240,12 +240,16 @@ class HydraLoraLinear(nn.Module, Merges):
         equal = torch.full((*x.shape[:-1], count), 1.0 / count, device=x.device)
         if self.choice is None:
             return equal
-        if x.dim() < 3 or x.shape[0] != len(self.choice):
+        shape = self.now.shape(self.name) if x.dim() == 2 else tuple(x.shape[:2])  # some models flatten their tokens
+        if shape is None or shape[0] != len(self.choice) or x.shape[:-1].numel() % len(self.choice):
             raise AdapterError(
                 f"Layer '{self.name}': heads were chosen for {len(self.choice)} examples, but the input has shape "
                 f"{tuple(x.shape)}. Choose one head for each example of the batch, or none."
             )
-        choice = self.choice.to(x.device).view(-1, *[1] * (x.dim() - 1))  # (batch, 1, 1)
+        choice = self.choice.to(x.device)
+        if x.dim() == 2:
+            choice = choice.repeat_interleave(len(x) // len(choice))
+        choice = choice.view(-1, *[1] * (x.dim() - 1))  # (batch, 1, 1)
         return torch.where(choice < 0, equal, (torch.arange(count, device=x.device) == choice).float())
 
     def _pooled(self, hidden: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class HydraLoraModel(BaseTuner):
     ) -> None:
         now = watch(self.model)
         now.may_pool = now.may_pool or config.router_input == "pooled"
+        now.may_lose = now.may_lose or config.losses.any
         if isinstance(target, HydraLoraLinear):
             target.update_layer(adapter_name, config)
             return

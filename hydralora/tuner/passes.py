@@ -44,6 +44,7 @@ class Pass:
         self.told: Tensor | None = None  # what is no padding in the pass to come, which is given no mask
         self.is_seq2seq = False
         self.may_pool = False  # some adapter has a router that pools over tokens
+        self.may_lose = False  # some adapter has auxiliary losses
         self.mixed: list[str] | None = None  # an adapter for each example, of `mixed_batch`
         self.beams = 1
         self.recording = False  # routers keep what they decide
@@ -55,7 +56,7 @@ class Pass:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a model begins with no pass."""
-        return {**Pass().__dict__, "may_pool": self.may_pool}
+        return {**Pass().__dict__, "may_pool": self.may_pool, "may_lose": self.may_lose}
 
     def begin(self, given: dict[str, Any], is_seq2seq: bool, recording: bool) -> None:
         """Forget the last pass. ``given`` holds shapes by the names of ``SIZED``, tensors by those of ``KEPT``."""
@@ -175,6 +176,11 @@ class Watch:
         given = {name: passed[name] for name in KEPT if passed.get(name) is not None}
         given |= {name: passed[name].shape for name in SIZED if isinstance(passed.get(name), Tensor)}
         self.outer.append((self.now.given, self.now.is_seq2seq))
+        if getattr(model, "_is_replica", False) and (self.now.may_pool or self.now.may_lose):
+            raise AdapterError(
+                "`nn.DataParallel` runs several passes of one model at once, and a pooled router or a loss of routers "
+                "needs one at a time. Start one process for each device (`torchrun`), or show one device only."
+            )
         if self.now.owed is not None:
             _say_lost()
         self.now.begin(given, is_seq2seq(model), model.training and torch.is_grad_enabled())
@@ -196,7 +202,7 @@ class Watch:
             return output
         if lost:
             raise AdapterError(
-                "The balance loss has no gradient under re-entrant gradient checkpointing. "
+                "The losses of routers have no gradient under re-entrant gradient checkpointing. "
                 "Use `gradient_checkpointing_kwargs={'use_reentrant': False}`."
             )
         passed = {**dict(zip(self.names, args, strict=False)), **kwargs}

@@ -16,6 +16,7 @@ from hydralora.analysis.plain_lora import export_lora, uniform_gates
 from hydralora.config import parse_config
 from hydralora.errors import AdapterError
 from hydralora.training.train import train_adapter
+from hydralora.tuner.gates import choose_heads
 from tests.hydralora.conftest import randomise
 from tests.hydralora.test_train import Recorder
 
@@ -178,6 +179,23 @@ def test_default_training_goes_through_where_a_model_flattens_its_tokens(tokeniz
     train_adapter(parse_config({"base": str(tmp_path / "base"), "train": train}), easy_corpus, tmp_path, on_step=steps)
     gates = steps.values[2]["gates"]
     assert len(gates) == 12 and all(sum(row) == pytest.approx(1.0, abs=1e-4) for row in gates.values())
+
+
+@pytest.mark.parametrize("options", [{"router_input": "pooled"}, {"combine": "hard"}], ids=str)
+def test_what_belongs_to_an_example_stays_with_it_where_a_model_flattens_its_tokens(options, tokens):
+    config = HydraLoraConfig(r=2, num_experts=3, target_modules=["fc1"], task_type="CAUSAL_LM", **options)
+    model = randomise(get_peft_model(make_model("OPT"), config), scale=0.5)
+    heads = torch.tensor([2, 0])
+    choose_heads(model, heads)
+    together = logits(model, tokens)
+    alone = []
+    for row in range(2):
+        choose_heads(model, heads[row : row + 1])
+        alone.append(logits(model, tokens[row : row + 1]))
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    choose_heads(model, heads.flip(0))
+    if "combine" in options:
+        assert not torch.allclose(logits(model, tokens), together, atol=1e-3)
 
 
 def make_t5() -> Any:

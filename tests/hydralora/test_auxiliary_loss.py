@@ -15,6 +15,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from hydralora import HydraLoraConfig, find_targets
+from hydralora.errors import AdapterError
 from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.trainer import AdapterTrainer
 from hydralora.tuner.losses import balance_loss
@@ -229,6 +230,14 @@ def test_a_copy_of_a_model_keeps_its_losses_to_itself(ids):
     assert loss(twin, ids) == loss(model, ids)
     twin(input_ids=ids)
     assert model.base_model.auxiliary_loss() is None and twin.base_model.auxiliary_loss() is not None
+
+
+def test_several_passes_at_once_are_refused(ids):
+    model = adapt(5.0)
+    replica = model.get_base_model()._replicate_for_data_parallel()  # what it makes for each device
+    with pytest.raises(AdapterError, match=r"`nn\.DataParallel` runs several passes of one model at once"):
+        replica(input_ids=ids, labels=ids)
+    assert loss(model, ids) == loss(adapt(5.0), ids)
 
 
 def test_a_frozen_router_still_passes_the_loss_on(ids):

@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from hydralora import METHODS, GateCapture, add_adapter, count_parameters
 from hydralora.errors import AdapterError
+from hydralora.methods import HydraOptions, export_ways
 from tests.hydralora.conftest import randomise
 
 SMALL = {
@@ -207,3 +208,51 @@ def test_adalora_prunes_down_to_its_target(tiny, ids):
         optimizer.zero_grad()
     kept = [weight.count_nonzero().item() for n, weight in model.named_parameters() if "lora_E" in n]
     assert sum(kept) == 2 * len(kept)
+
+
+ROUTING = {
+    "gate": "softmax",
+    "temperature": 0.5,
+    "top_k": 2,
+    "balance_weight": 0.1,
+    "balance_loss": "switch",
+    "z_weight": 0.01,
+}
+
+
+@pytest.mark.parametrize("method", ["hydralora", "lora_moe"])
+def test_options_of_the_routing_reach_every_layer_and_come_back(method, tiny, load_tiny, ids, tmp_path):
+    model = randomise(add_adapter(tiny, method, {"r": 2, **ROUTING})).eval()
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(load_tiny(), tmp_path).eval()
+    for layer in again.base_model.routed_layers():
+        assert {name: getattr(layer.options["default"], name) for name in ROUTING} == ROUTING
+    with GateCapture(again) as capture, torch.inference_mode():
+        logits = again(input_ids=ids).logits
+        assert torch.equal((capture.take() > 0).sum(-1).unique(), torch.tensor([2], device=ids.device))
+        assert torch.equal(model(input_ids=ids).logits, logits)
+
+
+def test_uniform_gates_leave_no_router_and_merge(tiny, ids):
+    model = randomise(add_adapter(tiny, "hydralora", {"r": 2, "gate": "uniform"})).eval()
+    assert not any("router" in name for name, _ in model.named_parameters()) and GateCapture(model).names == []
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        torch.testing.assert_close(model.merge_and_unload()(input_ids=ids).logits, before, rtol=1e-4, atol=1e-4)
+    assert export_ways("hydralora", HydraOptions(gate="uniform")) == ["merged", "uniform"]
+
+
+WRONG_ROUTING = [
+    ("hydralora", {"top_k": 5}, "`top_k` must be at most `num_experts`, 4, got 5"),
+    ("hydralora", {"top_k": -1}, "top_k"),
+    ("hydralora", {"temperature": 0.0}, "temperature"),
+    ("lora_moe", {"gate": "hard"}, "gate"),
+    ("lora_moe", {"balance_loss": "none"}, "balance_loss"),
+    ("lope", {"top_k": 2}, "`top_k` must be 0 here, got 2: a token may choose the silent head alone"),
+]
+
+
+@pytest.mark.parametrize(("method", "options", "sentence"), WRONG_ROUTING, ids=str)
+def test_a_wrong_option_of_the_routing_is_refused_by_name(method, options, sentence, tiny):
+    with pytest.raises(AdapterError, match=sentence):
+        add_adapter(tiny, method, options)

@@ -80,7 +80,7 @@ def test_the_gate_of_shared_experts_is_refused_by_name_too():
 @pytest.mark.parametrize("name", MIXTURES)
 def test_stacked_experts_are_refused_with_what_takes_them(name):
     config = HydraLoraConfig(r=1, target_modules=[EXPERTS[name]])
-    with pytest.raises(AdapterError, match=r"experts stacked into one parameter, not linear layers. Name"):
+    with pytest.raises(AdapterError, match=r"experts stacked into one parameter, not linear layers\. Name"):
         get_peft_model(make(name), config)
 
 

@@ -197,6 +197,11 @@ def test_a_rank_wider_than_a_layer_is_taken_as_peft_takes_it(tiny):
 
 
 WRONG = [
+    ({"top_k": 5}, "`top_k` must be at most `num_experts`, 4, got 5."),
+    ({"top_k": 1, "head_mask": [0]}, "`top_k` and `head_mask` do not go together"),
+    ({"temperature": 0.0}, "`temperature` must be a number from 0.001 to 1,000.0, got 0.0."),
+    ({"z_weight": -1.0}, "`z_weight` must be a number from 0.0"),
+    ({"balance_loss": "none"}, "`balance_loss` must be one of square, switch, got 'none'."),
     ({"r": 0}, "`r` must be a whole number from 1 to 65,536, got 0."),
     ({"num_experts": 0}, "`num_experts` must be a whole number from 1 to 1,024, got 0."),
     ({"lora_dropout": 1.0}, r"`lora_dropout` must be in \[0, 1\), got 1.0."),

@@ -12,6 +12,7 @@ import tarfile
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.peft_suite.cases import listed_line, table_row
 from tests.peft_suite.plugin import LISTS, PACKAGE
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -64,8 +65,8 @@ def main() -> None:
     report = arguments.json.resolve()
     status = run(prepare(arguments.source or fetch(BUILD), BUILD), report, [o for o in options if o != "--"])
     found = json.loads(report.read_text("utf-8"))
-    for row, counts in found["counts"].items():
-        print(f"{row:20} {', '.join(f'{number} {outcome}' for outcome, number in sorted(counts.items()))}")
+    print(*(table_row(row, counts) for row, counts in found["counts"].items()), sep="\n")
+    print(*(listed_line(why, number) for why, number in found["listed"].items()), sep="\n")
     if found["failed"]:
         print(*found["failed"][:50], sep="\n")
     raise SystemExit(status)

@@ -10,17 +10,13 @@ from hydralora.methods import METHODS
 
 Case = tuple[str, str, type[HydraLoraConfig], dict[str, Any]]
 
-# Name of a row of the report: method, and its options.
+# Name of a row of the report: method, and its options. Every routed method as it comes, and variants of the layer.
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hydralora": ("hydralora", {}),
+    **{method.name: (method.name, {}) for method in METHODS.values() if method.tuner == "HYDRALORA"},
     "hydralora, Ax": ("hydralora", {"router_input": "Ax"}),
-    "lora_split, mean": ("lora_split", {"combine": "mean"}),
     "lora_split, sum": ("lora_split", {"combine": "sum"}),
     "lora_split, router": ("lora_split", {"combine": "router"}),
     "lora_split, hard": ("lora_split", {"combine": "hard"}),
-    "r_lora": ("r_lora", {"lora_dropout": 0.0}),
-    "lora_moe": ("lora_moe", {}),
-    "lope": ("lope", {}),
     "top-k": ("hydralora", {"top_k": 2, "temperature": 0.5}),
     "uniform": ("hydralora", {"gate": "uniform"}),
     "losses": ("lora_moe", {"balance_weight": 0.1, "balance_loss": "switch", "z_weight": 0.1}),
@@ -29,9 +25,10 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def settings_of(row: str) -> dict[str, Any]:
-    """What ``HydraLoraConfig`` is given for a row; the targets are the test's."""
+    """What ``HydraLoraConfig`` is given for a row; the targets are the test's, and nothing is dropped at random."""
     method, options = ROWS[row]
-    values = METHODS[method].options.model_validate(options).layer_values() | METHODS[method].fixed
+    chosen = METHODS[method].options.model_validate({"lora_dropout": 0.0, **options})
+    values = chosen.layer_values() | METHODS[method].fixed
     return {name: value for name, value in values.items() if name != "target_modules"}
 
 
@@ -110,6 +107,21 @@ ANY_METHOD = (
     "TestNamingConflictWarning",
     "TestLoadPeftKeyMapping",
 )
+
+
+OUTCOMES = ("passed", "listed", "skipped", "failed")
+
+
+def table_row(row: str, counts: dict[str, int]) -> str:
+    """A row of the table in ``docs/peft.md``."""
+    method, options = ROWS[row]
+    what = ", ".join([f"`{method}`", *(f"`{name}` {value}" for name, value in options.items())])
+    return f"| {row} | {what} | " + " | ".join(f"{counts.get(name, 0):,}" for name in OUTCOMES) + " |"
+
+
+def listed_line(why: str, number: int) -> str:
+    """A line of the list under it."""
+    return f"- {number:,}: {why}."
 
 
 def reason_of(name: str, row: str) -> tuple[str, bool] | None:
