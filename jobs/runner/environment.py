@@ -93,6 +93,8 @@ def forget_hub_token() -> None:
 
 
 def _goes_on(kind: str, name: str, value: str) -> bool:
+    if kind_of(kind).uses_index and (name.startswith("PIP_") or name.upper() in PROXIES):
+        return True
     if kind_of(kind).uses_hub and (name in HUB_NAMES or name.upper() in PROXIES or name == "HF_ENDPOINT"):
         return True
     if SECRET_NAME.search(name) or SECRET_VALUE.search(value):

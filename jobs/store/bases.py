@@ -142,10 +142,8 @@ class Bases:
             UserError: When the folder is no base, lies within the studio's own folder, or the name is taken or none.
         """
         place = _real(folder)
-        if name and (not NAME.fullmatch(name) or name == "starter"):
-            raise UserError(
-                f"`{name[:MOST_SHOWN]}` cannot name a base. Use a-z, 0-9, dots, _ and -; 'starter' is taken."
-            )
+        if name:
+            _check_name(name)
         self._refuse_own(place)
         if not copy:
             check_folder(place, str(folder))
@@ -159,6 +157,32 @@ class Bases:
             where = self._copy(place, chosen) if copy else place
             base = Base(chosen, str(where), COPY if copy else origin)
             bases[:] = [other for other in bases if other.folder != base.folder] + [base]
+        return base
+
+    def free_name(self, wanted: str, *, exact: bool = False) -> str:
+        """A name for a base to come: one like ``wanted`` that nobody has, or exactly that.
+
+        Raises:
+            UserError: When exactly that is no name, or taken.
+        """
+        taken = {base.name for base in self.all()}
+        if not exact:
+            return _free_name(wanted, taken)
+        _check_name(wanted)
+        if wanted in taken:
+            raise UserError(f"There is a base called '{wanted}' already. Choose another name.")
+        return wanted
+
+    def keep(self, folder: Path) -> Base:
+        """Bring a folder that a job has made among the studio's own onto the list, under its own name.
+
+        Raises:
+            UserError: When it is no base.
+        """
+        check_folder(folder, folder.name)
+        with self._changing() as bases:
+            base = Base(folder.name, str(folder), COPY)
+            bases[:] = [other for other in bases if base.name != other.name] + [base]
         return base
 
     def remove(self, name: str) -> Base:
@@ -240,6 +264,11 @@ class Bases:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return place
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name) or name == "starter":
+        raise UserError(f"`{name[:MOST_SHOWN]}` cannot name a base. Use a-z, 0-9, dots, _ and -; 'starter' is taken.")
 
 
 def _real(folder: Path) -> Path:

