@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import secrets
 import time
@@ -177,8 +178,15 @@ def _kept_key(path: Path) -> bytes:
 
 
 def address_of(scope: Scope) -> str:
-    """The network address that a request came from."""
-    return str((scope.get("client") or ("unknown",))[0])
+    """The network address that a request came from; of IPv6 its /64, as whoever has one address there has all."""
+    peer = str((scope.get("client") or ("unknown",))[0])
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:  # a Unix socket
+        return peer
+    if address.version == 4 or address.is_loopback:
+        return peer
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
 class DoorMiddleware:

@@ -20,7 +20,7 @@ from hydralora.errors import UserError
 from jobs.home import Home
 from studio.cli import serve as command_line
 from studio.web.address import Address, running_address
-from studio.web.door import FREE_TRIES, PAUSE_SECONDS, Door, Tries
+from studio.web.door import FREE_TRIES, PAUSE_SECONDS, Door, Tries, address_of
 from studio.web.server import create_app
 from tests.security.conftest import ADDRESS, Served, visit
 
@@ -253,6 +253,20 @@ def test_without_a_token_whoever_is_on_this_machine_comes_in(tmp_path: Path) -> 
     first = client.get("/ui/health")
     assert first.status_code == 200 and "set-cookie" in first.headers
     assert "set-cookie" not in client.get("/ui/health").headers  # the same visitor now
+
+
+@pytest.mark.parametrize(
+    ("peers", "count"),
+    [
+        (["2001:db8::1", "2001:db8::2", "2001:db8::ffff:1"], 1),
+        (["2001:db8::1", "2001:db8:0:1::1"], 2),
+        (["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"], 2),
+        (["fe80::1%eth0", "fe80::2%eth1"], 1),
+        (["::1", "127.0.0.1", "unix"], 3),
+    ],
+)
+def test_wrong_tries_are_counted_for_whoever_has_many_addresses(peers: list[str], count: int) -> None:
+    assert len({address_of({"client": (peer, 1)}) for peer in peers}) == count
 
 
 @pytest.mark.parametrize("name", ["*", "", "a*b", "*.*", "http://a", "a/b", "a b", "a:80", "\ud800", "x" * 300, "[::1"])
