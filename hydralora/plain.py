@@ -35,9 +35,8 @@ def one_line(text: str) -> str:
 
 def hide_place(folder: Path) -> None:
     """From now on ``without_paths`` knows this folder, which may have blanks in its name, wherever it stands."""
-    for place in {str(folder), os.path.realpath(folder)}:
-        if place != os.sep and os.path.isabs(place):
-            _hidden.add(place)
+    if folder.is_absolute():
+        _hidden.update({str(folder), os.path.realpath(folder)} - {os.sep})
 
 
 def without_paths(text: str) -> str:

@@ -13,7 +13,6 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -79,7 +78,7 @@ class Guard:
             await send(message)
 
         origin = header(scope, "origin")
-        if scope["method"] not in ("GET", "HEAD") and origin and urlsplit(origin).netloc != header(scope, "host"):
+        if scope["method"] not in ("GET", "HEAD") and origin and origin.partition("://")[2] != header(scope, "host"):
             await Refused(403, "Requests from other sites are refused.").answer(with_headers)
             return
         await self.app(scope, receive, with_headers)
@@ -96,8 +95,8 @@ def create_app(
         door: Who may come in; without one, whoever has the token in ``app.state.door.secret``.
     """
     door = door or Door(secrets.token_urlsafe(24), home.server / "cookie.key")
-    for place in (Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()), Path(__file__).parents[2]):
-        hide_place(place)
+    for place in (os.path.expanduser("~"), sys.prefix, tempfile.gettempdir(), Path(__file__).parents[2]):
+        hide_place(Path(place))
     store, uploads = Store(home), Uploads(_uploads_folder(home))
     blocks = build_pages(store, has_sign_out=not door.is_open)
     blocks.has_launched = True  # Gradio looks at no path of a payload before this is set, and a mount never sets it

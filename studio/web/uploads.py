@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import shutil
 import threading
 import time
@@ -15,9 +16,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from jobs.http import PIECE_SECONDS, App, Message, Receive, Refused, Scope, Send, declared_length
+from jobs.http import PIECE_SECONDS, App, Message, Receive, Refused, Scope, Send, declared_length, header
 
 UPLOAD = "/gradio_api/upload"
 MOST_FILE = 2 * 2**30  # bytes of one file
@@ -26,6 +28,8 @@ MOST_FILES = 10_000  # remembered with their visitor
 SPARE_DISK = 2**30  # bytes left free: the database must be able to write
 KEPT_SECONDS = 3_600.0  # after this an upload that nobody imported is deleted
 SWEEP_SECONDS = 300.0
+BOUNDARY = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,68}[\x21-\x7e])?")  # RFC 2046, 5.1.1
+UNREAD = "This upload could not be taken in; send files as a form does. The studio's log holds the details."
 MOST_REPLY = 2**20  # bytes of Gradio's answer to an upload, a list of paths
 
 log = logging.getLogger(__name__)
@@ -126,6 +130,25 @@ def is_upload(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/") == UPLOAD
 
 
+def check_form(content_type: str) -> None:
+    """Refuse what cannot be a form with files, before its parts are looked at.
+
+    Raises:
+        Refused: When its kind, its boundary or its encoding is none.
+    """
+    try:
+        kind, options = parse_options_header(content_type)
+    except (ValueError, LookupError):
+        kind, options = b"", {}
+    charset = options.get(b"charset", b"utf-8").lower()
+    if (
+        kind != b"multipart/form-data"
+        or not BOUNDARY.fullmatch(options.get(b"boundary", b""))
+        or charset not in (b"utf-8", b"utf8")
+    ):
+        raise Refused(400, "This is no form with files. Send it as multipart/form-data in UTF-8.")
+
+
 class UploadMiddleware:
     """Bounds uploads by what they declare and by what they send, and remembers who sent what."""
 
@@ -140,6 +163,7 @@ class UploadMiddleware:
             length = declared_length(scope)
             if length is None:
                 raise Refused(411, "An upload has to say its length (Content-Length).")
+            check_form(header(scope, "content-type"))
             await run_in_threadpool(self.uploads.reserve, length)
         except Refused as refusal:
             await refusal.answer(send)
@@ -181,6 +205,9 @@ class _Stream:
         async def watched(message: Message) -> None:
             if self.refusal is not None:
                 return  # whatever the application makes of it, the refusal is what is answered
+            if message.get("status", 0) >= 500:
+                self.refusal = Refused(400, UNREAD)  # such as a text where a file is meant, which Gradio fails on
+                return
             self._watch(message)
             await send(message)
 
@@ -188,6 +215,11 @@ class _Stream:
             await self.app(scope, bounded, watched)
         except Refused:
             pass
+        except Exception:  # Gradio's, which has answered before it raises
+            log.exception("an upload could not be taken in")
+            if self.status:
+                raise
+            self.refusal = self.refusal or Refused(400, UNREAD)
         if self.refusal is not None:
             await self.refusal.answer(send)
             return

@@ -122,6 +122,32 @@ def test_an_upload_that_does_not_say_its_length_is_refused(visitor: TestClient) 
     assert visitor.post("/gradio_api/upload", content=pieces(2**20), headers=headers).status_code == 411
 
 
+FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.csv"\r\n\r\nq,a\r\n--x--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("", FORM),
+        ("multipart/form-data", FORM),
+        ("multipart/form-data; boundary=" + "b" * 5_000, FORM),
+        ("multipart/form-data; boundary=\xff", FORM),
+        ("multipart/form-data; boundary=x; charset=zzz", FORM),
+        ("application/json", b"{}"),
+        ("multipart/form-data; boundary=x", FORM.replace(b'; filename="a.csv"', b"")),
+        ("multipart/form-data; boundary=x", FORM.replace(b'filename="a.csv"', b"filename*=zzz''x")),
+        ("multipart/form-data; boundary=x", FORM.replace(b"a.csv", b"..")),
+        ("multipart/form-data; boundary=x", FORM.replace(b"a.csv", b"a" * 70_000)),
+        ("multipart/form-data; boundary=x", b"--x\r\n" * 5_000),
+    ],
+)
+def test_an_upload_that_is_no_form_is_refused_and_breaks_nothing(visitor: TestClient, kind: str, body: bytes) -> None:
+    headers = {"Content-Type": kind.encode("latin-1")}
+    reply = visitor.post("/gradio_api/upload", content=body, headers=headers)
+    assert reply.status_code in (400, 413) and "Traceback" not in reply.text
+    assert visitor.post("/gradio_api/upload", files={"files": ("a.csv", b"q,a")}).status_code == 200
+
+
 def test_a_full_folder_refuses_the_next_upload_in_a_sentence(visitor: TestClient, studio: FastAPI) -> None:
     room, studio.state.uploads.most_total = studio.state.uploads.most_total, 1_000
     try:
@@ -153,7 +179,8 @@ def test_a_body_that_is_longer_than_it_says_is_cut_off(tmp_path: Path) -> None:
 
     from studio.web.uploads import UPLOAD, UploadMiddleware
 
-    scope = {"type": "http", "method": "POST", "path": UPLOAD, "headers": [(b"content-length", b"250")], "state": {}}
+    headers = [(b"content-length", b"250"), (b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"type": "http", "method": "POST", "path": UPLOAD, "headers": headers, "state": {}}
     asyncio.run(UploadMiddleware(application, Uploads(tmp_path))(scope, receive, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 413
 

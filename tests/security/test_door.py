@@ -20,7 +20,7 @@ from hydralora.errors import UserError
 from jobs.home import Home
 from studio.cli import serve as command_line
 from studio.web.address import Address, running_address
-from studio.web.door import FREE_TRIES, PAUSE_SECONDS, Door, Tries
+from studio.web.door import FREE_TRIES, PAUSE_SECONDS, Door, DoorMiddleware, Tries, address_of, cookie_value
 from studio.web.server import create_app
 from tests.security.conftest import ADDRESS, Served, visit
 
@@ -146,6 +146,41 @@ def test_a_forged_cookie_opens_nothing(studio: FastAPI, stranger: TestClient, ch
     assert stranger.get("/ui/health", headers={"Cookie": f"{door.cookie}={forged}"}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "cookie",
+    ['a="' + '\\"' * 30_000 + '"', 'a="' + "\\101" * 15_000, ";" * 60_000, "a=b;" * 15_000, "=", "a", '"', "\xff"],
+)
+def test_the_cookies_of_a_stranger_are_not_unquoted(studio: FastAPI, stranger: TestClient, cookie: str) -> None:
+    for name in ("other", studio.state.door.cookie):
+        headers = {"Cookie": f"{name}={cookie}".encode("latin-1")}
+        assert stranger.get("/ui/health", headers=headers).status_code == 401
+    scope = {"headers": [(b"cookie", f"b=c; name={cookie}".encode("latin-1"))]}
+    assert cookie_value(scope, "name") == cookie.partition(";")[0]  # as it was sent: taking quotes off takes seconds
+
+
+def test_a_cookie_is_found_among_others_and_goes_no_further_inside(studio: FastAPI, visitor: TestClient) -> None:
+    mine = f"{studio.state.door.cookie}={visitor.cookies[studio.state.door.cookie]}"
+    fresh = TestClient(studio, base_url=ADDRESS)
+    assert fresh.get("/ui/health", headers={"Cookie": f'a="b;c"; {mine} ;d=e'}).status_code == 200
+
+    async def inside(scope: Any, receive: Any, send: Any) -> None:
+        assert all(name != b"cookie" for name, _ in scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    behind = TestClient(DoorMiddleware(inside, studio.state.door), base_url=ADDRESS)
+    assert behind.get("/", headers={"Cookie": mine}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[", "http://[::1", "http://a]b", "x", "null", "//", "http://127.0.0.1@evil", "\xff"]
+)
+def test_an_odd_origin_is_another_site(visitor: TestClient, stranger: TestClient, origin: str) -> None:
+    for client in (visitor, stranger):
+        reply = client.post("/ui/chat/conversations", headers={"Origin": origin.encode("latin-1")})
+        assert (reply.status_code, reply.json()) == (403, {"detail": "Requests from other sites are refused."})
+
+
 def test_an_old_cookie_opens_nothing(studio: FastAPI, stranger: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     door = studio.state.door
     old = door.sign("somebody")
@@ -253,6 +288,20 @@ def test_without_a_token_whoever_is_on_this_machine_comes_in(tmp_path: Path) -> 
     first = client.get("/ui/health")
     assert first.status_code == 200 and "set-cookie" in first.headers
     assert "set-cookie" not in client.get("/ui/health").headers  # the same visitor now
+
+
+@pytest.mark.parametrize(
+    ("peers", "count"),
+    [
+        (["2001:db8::1", "2001:db8::2", "2001:db8::ffff:1"], 1),
+        (["2001:db8::1", "2001:db8:0:1::1"], 2),
+        (["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"], 2),
+        (["fe80::1%eth0", "fe80::2%eth1"], 1),
+        (["::1", "127.0.0.1", "unix"], 3),
+    ],
+)
+def test_wrong_tries_are_counted_for_whoever_has_many_addresses(peers: list[str], count: int) -> None:
+    assert len({address_of({"client": (peer, 1)}) for peer in peers}) == count
 
 
 @pytest.mark.parametrize("name", ["*", "", "a*b", "*.*", "http://a", "a/b", "a b", "a:80", "\ud800", "x" * 300, "[::1"])

@@ -52,6 +52,12 @@ def test_a_known_folder_is_hidden_wherever_it_stands(tmp_path: Path) -> None:
     assert str(tmp_path.name) in without_paths(f"x{place}x")  # a longer word is another thing
 
 
+@pytest.mark.parametrize("place", ["~", "", ".", "/", "relative"])
+def test_a_place_that_is_none_hides_nothing(place: str) -> None:  # as the home of an account that has none
+    hide_place(Path(place))
+    assert without_paths("a / b ~ c . relative/x") == "a / b ~ c . relative/x"
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A studio whose every job has failed on a path, with a base of its own in a folder elsewhere."""

@@ -8,7 +8,6 @@ import os
 import subprocess
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 import pytest
@@ -17,6 +16,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from jobs.home import Home
+from jobs.http import Refused
 from jobs.store.store import Store
 from studio.web.door import Visitor
 from studio.web.payloads import MOST_DEPTH, PayloadGuard, file_data, parse_payload
@@ -153,10 +153,13 @@ def test_a_visitor_sees_the_own_upload(visitor: TestClient) -> None:
     assert visitor.get(f"/gradio_api/file={path}").content == CSV + b"seen,again\n"
 
 
-def test_a_path_is_looked_up_as_it_is_opened(visitor: TestClient) -> None:
-    path = upload(visitor, "seen.csv", CSV + b"quoted,twice\n")
-    assert visitor.get(f"/gradio_api/file={quote(path)}").status_code == 200
-    assert visitor.get(f"/gradio_api/file={quote(path.replace('seen', '%73een'))}").status_code == 404
+def test_a_path_is_looked_up_as_it_is_opened(studio: FastAPI, visitor: TestClient) -> None:
+    path = upload(visitor, "seen.csv", CSV + b"decoded,twice\n")
+    guard = PayloadGuard(None, blocks_of(studio), studio.state.uploads)  # type: ignore[arg-type]
+    session = next(iter(visitor.cookies.values())).split(".")[0]
+    guard._check_read(f"/gradio_api/file={path}", session)
+    with pytest.raises(Refused, match="no such file"):
+        guard._check_read(f"/gradio_api/file={path.replace('seen', '%73een')}", session)
 
 
 def test_an_upload_that_was_changed_into_a_link_is_not_followed(visitor: TestClient, secret: Path) -> None:
