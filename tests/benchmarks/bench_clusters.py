@@ -29,7 +29,7 @@ from sklearn.preprocessing import normalize
 
 from hydralora.corpus.clusters.choice import compare_choices, suggest_experts
 from hydralora.corpus.clusters.clustering import CHOICE_TEXTS, K_MAX, cluster_corpus
-from hydralora.corpus.clusters.vectors import fit_space
+from hydralora.corpus.clusters.vectors import fit_spaces
 from hydralora.corpus.imports import import_corpus
 from tests.benchmarks.labelled import PUBLIC, Row, made, sample
 
@@ -63,8 +63,8 @@ GOALS = {
 
 def suggest(texts: list[str], seed: int) -> dict[str, Any]:
     """What is suggested for these texts, with the measures that decide."""
-    space, rows = fit_space(pa.array(texts), seed)
-    points = space.points(rows[:CHOICE_TEXTS])
+    space = fit_spaces(pa.array(texts), seed).choosing
+    points = space.points(space.rows(pa.array(texts[:CHOICE_TEXTS])))
     choices, elbows = compare_choices(points, K_MAX, seed, lambda k: None)
     found = suggest_experts(choices)
     told = str(found.k) if found.is_clear else f"{found.k} ({found.low}-{found.high})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from hydralora.corpus.clusters.clustering import cluster_corpus
 from hydralora.corpus.clusters.naming import class_weights, telling_terms
 from hydralora.corpus.clusters.templates import find_templates
-from hydralora.corpus.clusters.why import explain_row
+from hydralora.corpus.clusters.weights import counted
+from hydralora.corpus.clusters.why import LENGTH, TERMS, explain_row
 from hydralora.corpus.clusters.words import Vocabulary, split_words
 from hydralora.corpus.imports import import_corpus
 from hydralora.errors import CorpusError
@@ -180,6 +182,25 @@ def test_a_row_between_two_kinds_is_borderline(trades):
     why = explain_row(corpus, clusters, 180)
     assert 180 in found.borderline[why.cluster] and 180 not in found.typical[why.cluster]
     assert why.margin < 0.5 * explain_row(corpus, clusters, found.typical[why.cluster][0]).margin
+
+
+def test_a_tenth_of_a_word_weighs_less_than_the_first_and_less_in_a_long_text() -> None:
+    counts, usual = np.array([1.0, 2.0, 10.0]), 40.0
+    weights = counted(counts, 40.0, usual)
+    assert weights == pytest.approx([1 / 2.2, 2 / 3.2, 10 / 11.2])
+    assert (counted(counts, 80.0, usual) < weights).all() and (counted(counts, 20.0, usual) > weights).all()
+    assert counted(counts, 40.0, None) == pytest.approx(1 + np.log(counts))
+
+
+def test_rows_of_clusters_that_keep_no_length_of_texts_are_still_explained(trades, tmp_path):
+    corpus, clusters, _ = trades
+    earlier = tmp_path / "earlier"
+    shutil.copytree(clusters, earlier)
+    table = pq.read_table(earlier / TERMS)
+    assert float(table.schema.metadata[LENGTH]) > 1
+    pq.write_table(table.replace_schema_metadata(None), earlier / TERMS)
+    before, now = explain_row(corpus, earlier, 0), explain_row(corpus, clusters, 0)
+    assert {term.term for term in before.terms} == {term.term for term in now.terms} and before.other == now.other
 
 
 def test_where_there_is_one_cluster_no_other_is_named(tmp_path):

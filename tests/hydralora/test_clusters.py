@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from hydralora.corpus.clusters.choice import Choice, compare_choices, find_elbow, single_threads, suggest_experts
 from hydralora.corpus.clusters.clustering import cluster_corpus
-from hydralora.corpus.clusters.vectors import fit_space
+from hydralora.corpus.clusters.vectors import fit_spaces
 from hydralora.corpus.imports import import_corpus
 from hydralora.errors import CorpusError, StoppedError
 from hydralora.progress import Progress
@@ -183,7 +183,7 @@ def test_texts_of_stop_words_alone_are_compared_by_them(tmp_path):
 
 
 def test_words_of_other_scripts_count():
-    space, rows = fit_space(pa.array(["кот сидит дома", "собака бежит", "猫 家", "ねこ いえ"]), seed=0)
+    space, rows, _ = fit_spaces(pa.array(["кот сидит дома", "собака бежит", "猫 家", "ねこ いえ"]), seed=0)
     assert {"кот", "猫", "ねこ"} <= set(space.terms()) and rows.shape[0] == 4
 
 

@@ -21,7 +21,7 @@ from hydralora.corpus.clusters.methods import Groups, group_points
 from hydralora.corpus.clusters.naming import margins, shown_rows, telling_terms
 from hydralora.corpus.clusters.options import EmbeddingsOptions, Method, Options, checked_method
 from hydralora.corpus.clusters.texts import Texts
-from hydralora.corpus.clusters.vectors import DIMENSIONS, MAX_DIMENSIONS, Space, fit_space
+from hydralora.corpus.clusters.vectors import DIMENSIONS, MAX_DIMENSIONS, Space, fit_spaces
 from hydralora.corpus.clusters.why import write_terms
 from hydralora.corpus.folder import Corpus
 from hydralora.errors import CorpusError
@@ -38,14 +38,22 @@ CHOICE_TEXTS = 4_000  # distinct texts on which every candidate k is tried
 @dataclass(frozen=True)
 class Placed:
     """Distinct texts with their points: places of the sample ``(sample,)`` with its TF-IDF rows, all points
-    ``(distinct, dimensions)``."""
+    ``(distinct, dimensions)``, and the space in which numbers of clusters are tried."""
 
     texts: Texts
     space: Space
+    choosing: Space
     sample: np.ndarray
     rows: csr_matrix
     points: np.ndarray
     has_terms: bool = True  # whether the points are sums over the terms
+
+    def tried(self, places: np.ndarray) -> np.ndarray:
+        """Points of unit length of some distinct texts, given as sorted places, on which numbers of clusters are tried,
+        ``(places, dimensions)``: the same for every k that is asked for."""
+        if not self.has_terms:
+            return np.asarray(normalize(self.points[places, :DIMENSIONS]))
+        return self.choosing.points(self.choosing.rows(self.texts.take(places)))
 
 
 def cluster_corpus(
@@ -83,7 +91,7 @@ def cluster_corpus(
     placed = place_texts(texts, seed, k, step)
     if isinstance(asked, EmbeddingsOptions):
         placed = embed_texts(placed, asked.model, DIMENSIONS, step)
-    choices, elbows = _choose(placed.points, seed, k_max, step)
+    choices, elbows = _choose(placed, seed, k_max, step)
     suggestion = suggest_experts(choices)
     step(0.8, f"Grouping {len(texts.first):,} distinct texts")
     groups = group_points(placed.points, np.bincount(texts.which), way, asked, k or suggestion.k, seed)
@@ -100,15 +108,15 @@ def place_texts(texts: Texts, seed: int, k: int | None, step: Callable[[float, s
     dimensions = min(max(DIMENSIONS, 2 * (k or 0)), MAX_DIMENSIONS)
     sample = draw(len(texts.first), FIT_TEXTS * dimensions, seed)
     step(0.1, f"Counting words of {len(sample):,} distinct texts")
-    space, rows = fit_space(texts.take(sample), seed, dimensions)
+    space, rows, choosing = fit_spaces(texts.take(sample), seed, dimensions)
     if len(sample) == len(texts.first):
-        return Placed(texts, space, sample, rows, space.points(rows))
+        return Placed(texts, space, choosing, sample, rows, space.points(rows))
     step(0.3, f"Placing {len(texts.first):,} distinct texts")
     points, end = np.empty((len(texts.first), space.directions.shape[1]), dtype=np.float32), 0
     for part in texts.each(lambda part: space.points(space.rows(part))):
         points[end : end + len(part)] = part
         end += len(part)
-    return Placed(texts, space, sample, rows, points)
+    return Placed(texts, space, choosing, sample, rows, points)
 
 
 def draw(count: int, most: int, seed: int) -> np.ndarray:
@@ -119,10 +127,9 @@ def draw(count: int, most: int, seed: int) -> np.ndarray:
 
 
 def _choose(
-    points: np.ndarray, seed: int, k_max: int, step: Callable[[float, str], None]
+    placed: Placed, seed: int, k_max: int, step: Callable[[float, str], None]
 ) -> tuple[list[Choice], list[int]]:
-    tried = points[draw(len(points), CHOICE_TEXTS, seed), :DIMENSIONS]
-    tried = normalize(tried)  # the same for every k that is asked for
+    tried = placed.tried(draw(len(placed.points), CHOICE_TEXTS, seed))
     return compare_choices(tried, k_max, seed, lambda k: step(0.4 + 0.4 * k / k_max, f"Trying {k} clusters"))
 
 

@@ -15,7 +15,6 @@ from hydralora.corpus.clusters.methods import Groups, group_points
 from hydralora.corpus.clusters.naming import margins, shown_rows
 from hydralora.corpus.clusters.options import KMEANS
 from hydralora.corpus.clusters.texts import Texts
-from hydralora.corpus.clusters.vectors import DIMENSIONS
 from hydralora.corpus.folder import Corpus
 from hydralora.errors import CorpusError
 from hydralora.progress import SILENT, Progress
@@ -62,7 +61,7 @@ def split_cluster(
             f"Cluster {cluster_name(number)} holds {texts_inside}, too few for {k or 2} parts. "
             "Choose fewer parts, or leave it whole."
         )
-    k = k or _suggested(placed.points[inside], before.seed, step)
+    k = k or _suggested(placed, inside, before.seed, step)
     step(0.85, f"Splitting {cluster_name(number)} into {k}")
     copies = np.bincount(texts.which)[inside]
     groups = group_points(placed.points[inside], copies, KMEANS, KMEANS.options(), k, before.seed)
@@ -72,9 +71,9 @@ def split_cluster(
     return after.result, after.write(corpus_folder, aside)
 
 
-def _suggested(points: np.ndarray, seed: int, step: Callable[[float, str], None]) -> int:
-    """The number of parts that points ``(texts, dimensions)`` suggest, two at least."""
-    tried = points[draw(len(points), CHOICE_TEXTS, seed), :DIMENSIONS]
+def _suggested(placed: Placed, inside: np.ndarray, seed: int, step: Callable[[float, str], None]) -> int:
+    """The number of parts that the distinct texts ``inside`` ``(texts,)`` suggest, two at least."""
+    tried = placed.tried(inside[draw(len(inside), CHOICE_TEXTS, seed)])
     most = min(K_MAX, len(tried))
     choices, _ = compare_choices(tried, most, seed, lambda k: step(0.4 + 0.4 * k / most, f"Trying {k} parts"))
     return max(2, suggest_experts(choices).k)

@@ -1,14 +1,17 @@
 """Texts as points: TF-IDF without template text, reduced by a singular value decomposition (LSA).
 
 Fitted on a sample, then applied to any number of rows in chunks: a row costs its words, and nothing of the corpus
-is held but the points. Small words of any language need no list: a term weighs
-``(1 + log(count)) * log((1 + texts) / (1 + texts with it))``, nothing where it stands in every text. What else was
+is held but the points. Small words of any language need no list: a term weighs ``f(count)`` times
+``log((1 + texts) / (1 + texts with it))``, nothing where it stands in every text. Texts are grouped with the ``f`` of
+BM25 (Robertson and Zaragoza 2009, https://doi.org/10.1561/1500000019, section 3.5), which a long text does not fill by
+one word; numbers of clusters are tried with ``1 + log(count)``, on which the rule for them was chosen. What else was
 tried: ``docs/clusters.md``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +21,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from hydralora.corpus.clusters.templates import Templates, find_templates, presence
+from hydralora.corpus.clusters.weights import counted
 from hydralora.corpus.clusters.words import Tokens, Vocabulary, split_words
 from hydralora.errors import CorpusError
 
@@ -35,7 +39,8 @@ class Space:
     """How texts become points: terms with their weights, and the directions ``(terms, dimensions)``.
 
     A term is a word (``singles``: the numbers of words) or two neighbouring characters of a script without spaces
-    (``pairs``: sorted names of runs of two).
+    (``pairs``: sorted names of runs of two). ``length`` is how many terms a text of the sample has on average; None
+    where the counts of terms are weighed by their logarithm, without a look at lengths.
     """
 
     vocabulary: Vocabulary
@@ -45,6 +50,7 @@ class Space:
     pairs: np.ndarray
     weights: np.ndarray
     directions: np.ndarray
+    length: float | None
 
     def rows(self, texts: pa.Array) -> csr_matrix:
         """TF-IDF rows of unit length, ``(texts, terms)``."""
@@ -64,7 +70,8 @@ class Space:
 
     def _weighted(self, tokens: Tokens) -> csr_matrix:
         counts = count_terms(tokens, self.unspaced, self.singles, self.pairs)
-        counts.data = 1 + np.log(counts.data)
+        lengths = np.repeat(np.asarray(counts.sum(1)).ravel(), np.diff(counts.indptr))
+        counts.data = counted(counts.data, lengths, self.length)
         counts.data *= self.weights[counts.indices]
         return normalize(counts, copy=False)
 
@@ -90,8 +97,17 @@ def _pairs(tokens: Tokens, unspaced: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return places[both], names[both]
 
 
-def fit_space(texts: pa.Array, seed: int, dimensions: int = DIMENSIONS) -> tuple[Space, csr_matrix]:
-    """Learn terms, template text and directions from a sample of distinct texts; with its rows.
+class Fitted(NamedTuple):
+    """What a sample of distinct texts teaches: the space that texts are grouped in, the rows ``(sample, terms)`` of the
+    sample there, and the space in which numbers of clusters are tried."""
+
+    space: Space
+    rows: csr_matrix
+    choosing: Space
+
+
+def fit_spaces(texts: pa.Array, seed: int, dimensions: int = DIMENSIONS) -> Fitted:
+    """Learn terms, template text and directions from a sample of distinct texts.
 
     Raises:
         CorpusError: When there is no word in any text.
@@ -103,8 +119,13 @@ def fit_space(texts: pa.Array, seed: int, dimensions: int = DIMENSIONS) -> tuple
     tokens = vocabulary.tokens(doc, words, len(texts))
     templates = find_templates(_first_texts(tokens), seed)
     tokens = tokens.without(templates.mask(tokens))
-    space, rows = _fit_terms(vocabulary, templates, tokens)
-    return _with_directions(space, rows, seed, dimensions), rows
+    space = _fit_terms(vocabulary, templates, tokens)
+    rows, choosing = space._weighted(tokens), replace(space, length=None)
+    return Fitted(
+        _with_directions(space, rows, seed, dimensions),
+        rows,
+        _with_directions(choosing, choosing._weighted(tokens), seed, DIMENSIONS),
+    )
 
 
 def _first_texts(tokens: Tokens) -> Tokens:
@@ -113,7 +134,7 @@ def _first_texts(tokens: Tokens) -> Tokens:
     return Tokens(tokens.doc[first], tokens.ids[first], texts, tokens.known)
 
 
-def _fit_terms(vocabulary: Vocabulary, templates: Templates, tokens: Tokens) -> tuple[Space, csr_matrix]:
+def _fit_terms(vocabulary: Vocabulary, templates: Templates, tokens: Tokens) -> Space:
     """The terms that tell texts apart; where none does, every word counts alike."""
     unspaced = vocabulary.unspaced()
     pairs = np.unique(_pairs(tokens, unspaced)[1]) if unspaced.any() else np.zeros(0, dtype=np.int64)
@@ -128,7 +149,7 @@ def _fit_terms(vocabulary: Vocabulary, templates: Templates, tokens: Tokens) -> 
         telling = np.ones_like(telling)
     usable = np.sort(usable[np.argsort(-total[usable], kind="stable")[:MAX_TERMS]])
     is_pair = usable >= len(singles)
-    space = Space(
+    return Space(
         vocabulary,
         templates,
         unspaced,
@@ -136,8 +157,8 @@ def _fit_terms(vocabulary: Vocabulary, templates: Templates, tokens: Tokens) -> 
         pairs[usable[is_pair] - len(singles)],
         telling[usable].astype(np.float32),
         np.zeros((0, 0), dtype=np.float32),
+        float(total[usable].sum() / tokens.texts),
     )
-    return space, space._weighted(tokens)
 
 
 def _with_directions(space: Space, rows: csr_matrix, seed: int, dimensions: int) -> Space:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hydralora.corpus.clusters.weights import counted
 from hydralora.corpus.clusters.words import split_words
 from hydralora.corpus.folder import Corpus
 from hydralora.errors import CorpusError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hydralora.corpus.clusters.vectors import Space
 
 TERMS = "terms.parquet"  # beside the assignments
+LENGTH = b"length"  # in its metadata, as ``Space.length``; files of earlier versions have none
 MOST_TERMS = 12
 
 
@@ -59,7 +61,9 @@ def write_terms(folder: Path, space: Space, centres: np.ndarray) -> None:
     """Keep every term with its weight and what it says for every cluster, ``(terms, clusters)``."""
     says = (space.directions @ centres.T).astype(np.float32)
     columns = {"term": space.terms(), "weight": space.weights}
-    pq.write_table(pa.table(columns | {str(i): says[:, i] for i in range(len(centres))}), folder / TERMS)
+    table = pa.table(columns | {str(i): says[:, i] for i in range(len(centres))})
+    told = {} if space.length is None else {LENGTH: repr(space.length).encode()}
+    pq.write_table(table.replace_schema_metadata(told), folder / TERMS)
 
 
 def explain_row(corpus_folder: Path, clusters_folder: Path, example: int) -> Why:
@@ -108,7 +112,8 @@ def _terms_of(text: str, table: pa.Table, column: list[str]) -> tuple[list[str],
     counts = Counter([*words, *pairs])
     places = [place for place, term in enumerate(column) if term in counts]
     kept = table.take(pa.array(places, pa.int64()))
-    weight = kept["weight"].to_numpy() * (1 + np.log([counts[column[place]] for place in places]))
+    own, usual = np.array([counts[column[place]] for place in places]), (table.schema.metadata or {}).get(LENGTH)
+    weight = kept["weight"].to_numpy() * counted(own, float(own.sum()), None if usual is None else float(usual))
     weight = weight / max(np.linalg.norm(weight), 1e-12)
     return [column[place] for place in places], {
         int(name): kept[name].to_numpy() * weight for name in table.column_names[2:]
