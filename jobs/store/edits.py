@@ -121,6 +121,12 @@ class Edits:
         with self._rows.reading() as session:
             return [_copy(row) for row in session.scalars(query)] if is_id(corpus_id) else []
 
+    def states(self, corpus_id: int) -> list[tuple[int, float | None]]:
+        """Every edit by its id, with when it was undone, newest first; no text is read."""
+        query = select(EditRow.id, EditRow.undone_at).where(EditRow.corpus_id == corpus_id).order_by(EditRow.id.desc())
+        with self._rows.reading() as session:
+            return [(key, undone_at) for key, undone_at in session.execute(query)] if is_id(corpus_id) else []
+
     def current(self, corpus_id: int) -> dict[int, Wording]:
         """What every row says that is edited now, by position."""
         with self._rows.reading() as session:

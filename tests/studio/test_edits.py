@@ -156,6 +156,18 @@ def test_a_row_is_opened_saved_shown_as_edited_and_taken_back(
     assert text(store, corpus, 3)[1] == "best"
 
 
+def test_a_page_tells_one_look_from_another_by_ids_and_not_by_texts(
+    part: EditsPart, store: Store, corpus: Corpus
+) -> None:
+    seen = [part.state_of(corpus.id)]
+    made = [store.edits.add(corpus.id, i, f"question {i}?", "x" * 100_000) for i in range(2)]
+    seen.append(part.state_of(corpus.id))
+    store.edits.undo(made[0].id)
+    seen.append(part.state_of(corpus.id))
+    assert seen[0] == [] and seen[1] == [(made[1].id, None), (made[0].id, None)] and seen[2] != seen[1]
+    assert store.edits.states(10**30) == [] and all(len(repr(state)) < 200 for state in seen)
+
+
 @pytest.mark.parametrize("hostile", [None, "", "x", "-1", "9" * 40, "٣", {"path": "/etc/passwd"}])
 def test_a_row_that_was_not_opened_is_not_saved(part: EditsPart, store: Store, corpus: Corpus, hostile: Any) -> None:
     with pytest.raises(UserError):

@@ -87,7 +87,7 @@ class EditsPart(Part):
 
     def state_of(self, corpus_id: int) -> object:
         """What tells one look from another."""
-        return [(one.id, one.undone_at) for one in self.store.edits.all(corpus_id)]
+        return self.store.edits.states(corpus_id)
 
     # Handlers
 
