@@ -24,6 +24,7 @@ from jobs.home import Home
 
 GIB = 2**30
 HOUR = 3600
+DAY, MONTH = 24 * HOUR, 30 * 24 * HOUR
 Lane = Literal["light", "heavy", "server", "network"]
 
 
@@ -37,9 +38,21 @@ class Limits:
     file: int | None = None
 
 
-def unlimited(memory: int) -> Limits:
-    """For kinds that load models, whose need is not known, or that train for as long as they were asked to."""
-    return Limits()
+def for_models(wall: int | None) -> Callable[[int], Limits]:
+    """For kinds that load models, whose need is not known: all memory of the machine, and so many seconds.
+
+    A process that asks for more ends with a sentence, before the system begins to end others. With a GPU there is no
+    limit of memory: its driver maps far more than it uses.
+    """
+    return lambda memory: Limits(None if has_gpu() else memory, wall=wall)
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is in this machine; nothing heavy is loaded to find out."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+only_memory = for_models(wall=None)  # for what works until nobody asks any more
 
 
 def nothing(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -95,7 +108,7 @@ class Kind:
     uses_hub: bool = False
     uses_index: bool = False
     ends: bool = True
-    limits: Callable[[int], Limits] = field(default=unlimited, repr=False)
+    limits: Callable[[int], Limits] = field(default=only_memory, repr=False)
     leftovers: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
     writer: str | None = None
     spent: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
@@ -318,6 +331,7 @@ for _kind in (
         needs_torch=True,
         uses_hub=True,
         writer="jobs.store.runs.write_training",
+        limits=for_models(wall=MONTH),
     ),
     Kind(
         "speed",
@@ -327,6 +341,7 @@ for _kind in (
         needs_torch=True,
         uses_hub=True,
         writer="jobs.store.speeds.write_measurement",
+        limits=for_models(wall=HOUR),
     ),
     Kind(
         "answers",
@@ -338,6 +353,7 @@ for _kind in (
         on_corpus=True,
         needs_torch=True,
         uses_hub=True,
+        limits=for_models(wall=DAY),
     ),
     Kind(
         "routing",
@@ -350,6 +366,7 @@ for _kind in (
         on_corpus=True,
         needs_torch=True,
         uses_hub=True,
+        limits=for_models(wall=DAY),
     ),
     Kind(
         "weights",
@@ -373,6 +390,7 @@ for _kind in (
         priority=-1,  # it takes long, so it waits behind the quick ones
         needs_torch=True,
         uses_hub=True,
+        limits=for_models(wall=DAY),
     ),
     Kind(
         "map",
@@ -404,6 +422,7 @@ for _kind in (
         needs_torch=True,
         uses_hub=True,
         leftovers=_half_an_export,
+        limits=for_models(wall=DAY),
     ),
     Kind(
         "serve",

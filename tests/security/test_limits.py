@@ -176,13 +176,20 @@ def test_a_limit_out_of_bounds_is_refused(text: str) -> None:
 def test_limits_scale_with_the_memory_and_can_be_taken_away_or_given() -> None:
     assert [KINDS["ingest"].limits(n * GIB).memory for n in (4, 16, 512)] == [2 * GIB, 4 * GIB, 8 * GIB]
     assert limits_of("ingest", {"HYDRA_STUDIO_LIMIT_INGEST_MEMORY_GIB": "none"}).memory is None
-    assert limits_of("train", {"HYDRA_STUDIO_LIMIT_TRAIN_WALL_MINUTES": "90"}) == Limits(wall=5400)
+    assert limits_of("train", {"HYDRA_STUDIO_LIMIT_TRAIN_WALL_MINUTES": "90"}).wall == 5400
 
 
-def test_every_kind_of_job_that_loads_no_base_model_has_a_limit_of_memory_and_time() -> None:
-    unlimited = {
-        name for name, kind in KINDS.items() if {kind.limits(8 * GIB).memory, kind.limits(8 * GIB).wall} & {None}
-    }
+def test_every_kind_of_job_has_a_limit_of_memory_and_all_that_end_one_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.kinds.has_gpu", lambda: False)
+    limits = {name: kind.limits(8 * GIB) for name, kind in KINDS.items()}
+    assert {name for name, found in limits.items() if found.memory is None} == set()
+    assert {name for name, found in limits.items() if found.wall is None} == {"serve"}
+    assert max(found.memory or 0 for found in limits.values()) == 8 * GIB  # all there is
+
+
+def test_a_gpu_takes_the_limit_of_memory_from_the_kinds_that_load_models_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.kinds.has_gpu", lambda: True)
+    unlimited = {name for name, kind in KINDS.items() if kind.limits(8 * GIB).memory is None}
     assert unlimited == {"train", "speed", "answers", "routing", "experts", "export", "serve"}
     assert all(KINDS[name].uses_hub for name in unlimited)
 
