@@ -29,7 +29,8 @@ class ByFile(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    """Called once where tests are handed out."""
+    """Called once where tests are handed out: in their order, so that those of browsers, which take longest, begin."""
+    config.option.loadscopereorder = False
     return ByFile(config, log)
 
 

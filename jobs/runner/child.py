@@ -28,7 +28,7 @@ from hydralora.progress import Progress
 from hydralora.results import Part
 from jobs.home import Home
 from jobs.kinds import kind_of
-from jobs.runner.limits import Limits, loosen_memory, sentence
+from jobs.runner.limits import Limits, loosen_memory, machine_memory, sentence
 from jobs.runner.logs import begin_log
 
 log = logging.getLogger("jobs.runner.child")  # under its own name also where it runs as a program
@@ -85,7 +85,8 @@ def explain(error: BaseException, kind: str = "", limits: Limits | None = None) 
     if isinstance(error, UserError):
         return {"error_kind": "user", "error": text}
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _says(text, NO_MEMORY):
-        if limits.memory is not None and not _says(text, ("cuda",)):
+        is_limited = limits.memory is not None and limits.memory < machine_memory()  # else the machine has no more
+        if is_limited and not _says(text, ("cuda",)):
             return {"error_kind": "limit", "error": sentence(kind, "memory", limits)}
         return {
             "error_kind": "memory",

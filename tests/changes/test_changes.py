@@ -139,7 +139,7 @@ def test_a_training_setting(scratch: Scratch) -> None:
         '    adam_beta2: float = Field(0.999, gt=0.0, lt=1.0, description="Decay of the squared gradients")\n',
     )
     scratch.put(
-        "hydralora/training/train.py",
+        "hydralora/training/arguments.py",
         "        weight_decay=train.weight_decay,\n",
         "        adam_beta2=train.adam_beta2,\n",
     )
@@ -149,12 +149,12 @@ def test_a_training_setting(scratch: Scratch) -> None:
         + """
 from studio.pages.new_run.page import NewRunPage
 from hydralora.config import parse_config
-from hydralora.training import train as training
+from hydralora.training.arguments import training_arguments
 page, corpus = draw(NewRunPage), stored.corpus()
 assert page.inputs["adam_beta2"].value == 0.999
 values = {name: component.value for name, component in page.inputs.items()} | {"adam_beta2": 0.5}
 run = store.runs.get(int(page.begin(corpus.id, "", "starter", "hydralora", *values.values())[page.opened]))
-arguments = training._arguments(run.config, store.home.root, False, 32)
+arguments = training_arguments(run.config, store.home.root, False, 32)
 words = ("runs", "start", "--corpus", corpus.id, "--set", "train.adam_beta2=0.75", "--json")
 by_command = store.runs.get(json.loads(command(*words))["run_id"])
 print(arguments.adam_beta2, by_command.config.train.adam_beta2)

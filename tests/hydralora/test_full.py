@@ -16,7 +16,8 @@ from hydralora import add_adapter, count_parameters
 from hydralora.adapters.full import full_config
 from hydralora.errors import AdapterError
 from hydralora.generate import ChatModel, GenerationSettings
-from hydralora.training.train import learning_rate_for, train_adapter
+from hydralora.training.arguments import learning_rate_for
+from hydralora.training.train import train_adapter
 from tests.hydralora.conftest import DEVICE, randomise
 from tests.hydralora.test_train import make_config
 

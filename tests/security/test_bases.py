@@ -21,7 +21,7 @@ from hydralora.bases.load import load_base
 from hydralora.config import parse_config
 from hydralora.errors import UserError
 from hydralora.files import CONFIG, WEIGHTS
-from jobs.chat.server import Server
+from jobs.chat.server import Load, Server
 from jobs.home import Home
 from jobs.runner.child import Job
 from jobs.store.bases import BASES_VARIABLE, HUB_VARIABLE, Bases
@@ -66,7 +66,7 @@ def ways(store: Store, tmp_path: Path) -> dict[str, Callable[[str], Any]]:
     return {
         "run": lambda base: store.runs.start(corpus, {"base": base}),
         "import": lambda base: store.runs.import_adapter(files, base=base),
-        "chat": lambda base: Server(store.home).load(base),
+        "chat": lambda base: Server(store.home).load(Load(base=base)),
     }
 
 
@@ -214,7 +214,7 @@ def test_runs_of_an_older_home_keep_their_base(home: Home, folder: Path) -> None
     old.bases.path.unlink()  # as a home was before there was a list
     new = Store(home)
     assert [base.folder for base in new.bases.all()] == [str(folder)]
-    assert Server(home).load(str(folder)).base_name == str(folder)
+    assert Server(home).load(Load(base=str(folder))).base_name == str(folder)
     assert known_base(job_in(home, "train", {}), str(folder)) == str(folder)
 
 
