@@ -47,5 +47,6 @@ def convert_base(store: Store, file: Path, name: str = "") -> Job:
     """
     place = file.expanduser().resolve()
     check_gguf(place)
-    chosen = store.bases.free_name(name or place.stem, exact=bool(name))
+    waiting = {job.payload["name"] for job in store.queue.jobs(kind=KIND) if not job.is_finished}
+    chosen = store.bases.free_name(name or place.stem, waiting, exact=bool(name))
     return store.queue.submit(KIND, {"file": str(place), "name": chosen}, max_attempts=1)

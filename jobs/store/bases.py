@@ -159,13 +159,13 @@ class Bases:
             bases[:] = [other for other in bases if other.folder != base.folder] + [base]
         return base
 
-    def free_name(self, wanted: str, *, exact: bool = False) -> str:
-        """A name for a base to come: one like ``wanted`` that nobody has, or exactly that.
+    def free_name(self, wanted: str, promised: Iterable[str] = (), *, exact: bool = False) -> str:
+        """A name for a base to come: one like ``wanted`` that nobody has or was ``promised``, or exactly that.
 
         Raises:
             UserError: When exactly that is no name, or taken.
         """
-        taken = {base.name for base in self.all()}
+        taken = {base.name for base in self.all()} | set(promised)
         if not exact:
             return _free_name(wanted, taken)
         _check_name(wanted)
@@ -177,12 +177,14 @@ class Bases:
         """Bring a folder that a job has made among the studio's own onto the list, under its own name.
 
         Raises:
-            UserError: When it is no base.
+            UserError: When it is no base, or its name was taken meanwhile by another folder, which stays.
         """
         check_folder(folder, folder.name)
+        base = Base(folder.name, str(folder), COPY)
         with self._changing() as bases:
-            base = Base(folder.name, str(folder), COPY)
-            bases[:] = [other for other in bases if base.name != other.name] + [base]
+            if any(other.name == base.name and other.folder != base.folder for other in bases):
+                raise UserError(f"There is a base called '{base.name}' already. Choose another name.")
+            bases[:] = [other for other in bases if other.name != base.name] + [base]
         return base
 
     def remove(self, name: str) -> Base:

@@ -75,6 +75,23 @@ def test_names_are_checked_before_anything_is_queued(idle: Store, file: Path) ->
     assert idle.queue.jobs() == []
 
 
+def test_two_files_of_one_name_that_wait_become_two_bases(idle: Store, file: Path) -> None:
+    names = [convert_base(idle, file).payload["name"] for _ in range(2)]
+    assert names == ["tiny-model", "tiny-model-2"]
+    with pytest.raises(UserError, match="a base called 'tiny-model' already"):
+        convert_base(idle, file, "tiny-model")
+
+
+def test_a_base_that_took_the_name_meanwhile_stays(idle: Store, tmp_path: Path) -> None:
+    made, elsewhere = idle.home.bases / "tiny", tmp_path / "elsewhere"
+    for folder in (made, elsewhere):
+        make_llama(300).save_pretrained(folder)
+    idle.bases.add(elsewhere, name="tiny")
+    with pytest.raises(UserError, match="a base called 'tiny' already"):
+        idle.bases.keep(made)
+    assert [base.folder for base in idle.bases.all()] == [str(elsewhere)]
+
+
 def test_one_fetch_at_a_time_and_none_of_what_is_there(idle: Store) -> None:
     first = get_base(idle, SMOLLM2.name)
     assert get_base(idle, SMOLLM2.title).id == first.id

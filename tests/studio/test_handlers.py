@@ -130,3 +130,23 @@ def test_what_only_waits_can_be_cancelled(draw: Opened, stored: Stored) -> None:
 def test_the_overview_counts_what_there_is(draw: Opened, stored: Stored) -> None:
     run, page = stored.run(stored.corpus(), "Counted"), draw(OverviewPage)
     assert f"/run?run={run.id}" in page.draw()[page.runs]
+
+
+def test_a_base_is_offered_until_it_is_asked_for(draw: Opened, stored: Stored) -> None:
+    page = draw(NewRunPage)
+    assert page.draw_bases()[page.offer.get].visible and "93 MB" in page.draw_bases()[page.offer.note]
+    page.offer.start()
+    job = stored.store.queue.jobs(kind="base")[0]
+    assert job.payload == {"packaged": "smollm2-135m-instruct", "name": "smollm2-135m-instruct"}
+    assert not page.draw_bases()[page.offer.get].visible and "Waiting" in page.draw_bases()[page.offer.note]
+
+
+def test_no_base_is_offered_where_nothing_may_be_fetched(
+    draw: Opened, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_STUDIO_HUB", "0")
+    page, before = draw(NewRunPage), stored.store.queue.jobs(kind="base")
+    assert not page.draw_bases()[page.offer.get].visible and page.draw_bases()[page.offer.note] == ""
+    with pytest.raises(UserError, match="fetched by command only"):
+        page.offer.start()
+    assert stored.store.queue.jobs(kind="base") == before
