@@ -291,7 +291,7 @@ def _language_choices(rows: Rows) -> gr.Dropdown:
     if told is None:
         return gr.Dropdown(choices=[], visible=True, interactive=False, info=NO_LANGUAGES)
     titles = [(language_title(code, count), code) for code, count in told.counts().items()]
-    return gr.Dropdown(choices=titles, visible=True, interactive=True, info="")
+    return gr.Dropdown(choices=titles, visible=True, interactive=True, info=None)
 
 
 def _picked(text: str) -> dict[str, Any]:
