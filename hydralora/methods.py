@@ -96,6 +96,15 @@ class HeadOptions(LoraOptions):
 class RoutingOptions(HeadOptions):
     """How the router's logits become gates, and the losses that act on it."""
 
+    training_only = ("tasks",)
+    dropout_place: Literal["input", "input_per_head", "heads"] = Field(
+        "input",
+        title="Dropout mask",
+        description="One mask of the input for all heads, one for each as the authors draw, or one of each head's A x",
+    )
+    router_scope: Literal["layer", "block"] = Field(
+        "layer", title="Routers", description="One for each layer, or one for all adapted layers of a block"
+    )
     gate: Literal["softmax", "uniform"] = Field(
         "softmax", title="Gates", description="uniform gives every head an equal share, a control without a router"
     )
@@ -111,9 +120,30 @@ class RoutingOptions(HeadOptions):
         le=10.0,
         description="Load-balancing loss, towards equal use of the experts; 0 is off, as published",
     )
-    balance_loss: Literal["square", "switch"] = Field(
-        "square", description="Of mean gates, or the Switch Transformer's of first choices"
+    balance_loss: Literal["square", "switch", "groups"] = Field(
+        "square",
+        description="Of mean gates, the Switch Transformer's of first choices, or LoRAMoE's by groups of tasks",
     )
+    balance_groups: int = Field(
+        2, ge=2, le=MOST_EXPERTS, description="Groups of experts and of tasks, for the balance by groups"
+    )
+    balance_delta: float = Field(
+        0.1, ge=0.0, le=1.0, description="How much more an expert is to do for the tasks of its own group"
+    )
+    task_groups: list[Annotated[int, Field(ge=0, lt=MOST_EXPERTS)]] | None = Field(
+        None,
+        max_length=MOST_EXPERTS,
+        description="Group of every task in turn; empty deals them out",
+        json_schema_extra={"placeholder": "group of each task: 0, 1, 1"},
+    )
+    task_weight: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        title="Supervised router",
+        description="Weight of the router's cross-entropy against the example's task; 0 is off, as published",
+    )
+    tasks: TaskSource = Field("cluster", description="What counts as a task, for the losses that ask for it")
     z_weight: float = Field(
         0.0, ge=0.0, le=10.0, title="Router z-loss", description="Keeps the router's logits small; 0 is off"
     )
@@ -124,9 +154,30 @@ class RoutingOptions(HeadOptions):
             raise ValueError(f"`top_k` must be at most `num_experts`, {self.num_experts}, got {self.top_k}")
         return self
 
+    @model_validator(mode="after")
+    def _check_groups(self) -> RoutingOptions:
+        if self.balances_groups and self.balance_groups > self.num_experts:
+            raise ValueError(
+                f"`balance_groups` must be at most `num_experts`, {self.num_experts}, got {self.balance_groups}"
+            )
+        wrong = [group for group in self.task_groups or [] if group >= self.balance_groups]
+        if self.balances_groups and wrong:
+            raise ValueError(f"`task_groups` must hold numbers from 0 to {self.balance_groups - 1}, got {wrong[0]}")
+        return self
+
+    @property
+    def balances_groups(self) -> bool:
+        """Whether experts are balanced by groups of tasks."""
+        return self.balance_loss == "groups" and self.balance_weight > 0
+
     @property
     def combined_by(self) -> Combine | None:
         return "mean" if self.gate == "uniform" else "router"
+
+    @property
+    def task_source(self) -> TaskSource | None:
+        asked = self.task_weight > 0 or self.balances_groups
+        return self.tasks if asked and self.combined_by == "router" and self.num_experts > 1 else None
 
 
 class HydraOptions(RoutingOptions):
@@ -137,7 +188,10 @@ class HydraOptions(RoutingOptions):
         description="What the router reads: the layer's input, the narrow A x, or A x averaged over the tokens so far",
     )
     router_init: Literal["kaiming", "normal", "zero"] = Field("kaiming", description="Starting weights of the router")
-    head_init: Literal["zero", "centred"] = Field("zero", description="Starting weights of the heads")
+    head_init: Literal["zero", "centred", "offset"] = Field(
+        "zero",
+        description="Starting weights of the heads: zero, or random with their mean taken off, or their sum (offset)",
+    )
 
 
 class SplitOptions(HeadOptions):
@@ -165,6 +219,14 @@ class RandomHeadOptions(HeadOptions):
     lora_dropout: float = Field(
         0.1, ge=0.0, lt=1.0, title="Dropout", description="Share of A x dropped, anew for each head"
     )
+    head_init: Literal["centred", "offset", "zero"] = Field(
+        "centred",
+        title="Start",
+        description="centred takes their mean off the heads; offset, as published, off the layer",
+    )
+    router_init: Literal["zero", "normal", "kaiming"] = Field(
+        "zero", description="Starting weights of the router; with zero the start is exactly the base"
+    )
     head_init_gamma: Scale = Field(64.0, description="The larger, the smaller the starting weights")
     use_rslora: bool = Field(True, title="rsLoRA", description="Scale by lora_alpha / sqrt(r), as its script does")
 
@@ -176,7 +238,7 @@ class MixtureOptions(RoutingOptions):
 class PoisonOptions(HydraOptions):
     """LoPE: the last head takes the noise."""
 
-    training_only = ("noise", "stage_one")
+    training_only = ("tasks", "noise", "stage_one")
     noise: float = Field(0.05, ge=0.0, le=0.5, description="Share of words or characters, and of the embeddings' size")
     stage_one: float = Field(
         0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns"
@@ -186,6 +248,10 @@ class PoisonOptions(HydraOptions):
     def _check_every_head_is_asked(self) -> PoisonOptions:
         if self.top_k:
             raise ValueError(f"`top_k` must be 0 here, got {self.top_k}: a token may choose the silent head alone")
+        if self.task_weight or self.balance_loss == "groups":
+            raise ValueError(
+                "`task_weight` and `balance_loss` groups ask for tasks, which this method does not train by"
+            )
         return self
 
     def layer_values(self) -> dict[str, Any]:
@@ -319,17 +385,19 @@ _LIST = (
         title="HydraLoRA",
         options=HydraOptions,
         tuner="HYDRALORA",
+        trainer="hydralora.training.guided.GuidedTrainer",
         routed=True,
         summary="One shared A, several expert heads B, and a router that scores the heads for every token.",
         formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A x,  g(x) = softmax(W_g x)",
         source=f"Tian et al. 2024, eq. 2-4, {HYDRA_PAPER}; {HYDRA_CODE}",
         reconstruction="The paper's W_g is r wide, its code reads the raw input; `router_input` chooses "
-        "(x by default). One dropout mask for all heads; the authors' loop draws one for each.",
+        "(x by default). The equations have no scale, so their preset takes alpha = r. One dropout mask for all heads; "
+        "the authors' loop draws one for each, which `dropout_place` input_per_head does, as their script's preset.",
         presets={
             "paper equations": {
                 "r": 8,
                 "num_experts": 3,
-                "lora_alpha": 16.0,
+                "lora_alpha": 8.0,
                 "router_input": "Ax",
                 "router_init": "kaiming",
             },
@@ -338,6 +406,7 @@ _LIST = (
                 "num_experts": 4,
                 "lora_alpha": 32.0,
                 "lora_dropout": 0.05,
+                "dropout_place": "input_per_head",
                 "router_input": "x",
                 "target_modules": ["gate_proj", "up_proj", "down_proj"],
             },
@@ -384,15 +453,16 @@ _LIST = (
         title="R-LoRA",
         options=RandomHeadOptions,
         tuner="HYDRALORA",
-        fixed={"head_init": "centred", "router_init": "zero", "dropout_place": "heads"},
+        fixed={"dropout_place": "heads"},
         routed=True,
         summary="HydraLoRA whose heads start at different random places and are dropped separately.",
         formula="y = W0 x + (alpha / sqrt(r)) sum_i g_i(x) B_i drop_i(A x)",
         source="Liu et al. 2025, https://arxiv.org/abs/2502.15455; "
         "https://github.com/jinda-liu/R-LoRA/blob/fd7d442/peft/tuners/lora.py",
-        reconstruction="Heads are centred (minus their mean) and the router starts at zero, so the start "
-        "is exactly the base and the base weight stays untouched; the released code subtracts an "
-        "offset from W0 that it never saves, and rescales heads in a loop by mistake.",
+        reconstruction="By default heads are centred (minus their mean) and the router starts at zero, so the start "
+        "is exactly the base. Published is an offset, s mean_i(B_i) A taken off W0: `head_init` offset keeps it in the "
+        "adapter and its file, so that W0 stays untouched. The released code never saves it, and rescales heads in a "
+        "loop by mistake; its router starts at kaiming, where the start is not exactly the base.",
         presets={
             "released script": {
                 "r": 4,
@@ -402,7 +472,13 @@ _LIST = (
                 "use_rslora": True,
                 "target_modules": ["gate_proj", "up_proj", "down_proj"],
             },
-            "paper formula": {"r": 8, "num_experts": 3, "head_init_gamma": 64.0, "use_rslora": True},
+            "paper formula": {
+                "r": 8,
+                "num_experts": 3,
+                "head_init": "offset",
+                "head_init_gamma": 64.0,
+                "use_rslora": True,
+            },
         },
     ),
     Method(
@@ -411,11 +487,23 @@ _LIST = (
         options=MixtureOptions,
         tuner="HYDRALORA",
         fixed={"shared_a": False},
+        trainer="hydralora.training.guided.GuidedTrainer",
         routed=True,
         summary="Every expert is a whole LoRA with its own A and B; a router scores them for every token.",
         formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A_i x,  g(x) = softmax(W_g x)",
         source="Dou et al. 2023, https://arxiv.org/abs/2312.09979",
-        reconstruction="The balance loss over groups of task types is left out; a plain one is available.",
+        reconstruction="Their localized balance over groups of task types is `balance_loss` groups, off by default; "
+        "which tasks and experts are a group is dealt out in turn where `task_groups` does not say.",
+        presets={
+            "released script": {
+                "r": 4,
+                "num_experts": 8,
+                "lora_alpha": 32.0,
+                "lora_dropout": 0.05,
+                "dropout_place": "input_per_head",
+                "target_modules": ["gate_proj", "down_proj", "up_proj"],
+            },
+        },
     ),
     Method(
         name="lope",

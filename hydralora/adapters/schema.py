@@ -85,6 +85,10 @@ class AdapterSchema(BaseModel):
     head_mask: list[Count] | None = Field(None, max_length=MOST_HEADS_OF_ADAPTER)
     head_init_gamma: Alpha | None = None
     balance_weight: Alpha | None = None
+    balance_delta: Share | None = None
+    balance_groups: Count | None = None
+    task_groups: list[Count] | None = Field(None, max_length=MOST_NAMES)
+    task_weight: Alpha | None = None
     z_weight: Alpha | None = None
     temperature: Alpha | None = None
     top_k: Count | None = None

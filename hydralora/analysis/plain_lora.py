@@ -1,7 +1,8 @@
 """A routed adapter with constant gates as a plain LoRA, which PEFT alone loads.
 
 With one A, ``B = s sum_i g_i B_i`` of the same rank; with an A for each head, the heads side by side,
-``B = s [g_1 B_1 | ... | g_N B_N]``, rank N r. The scaling is folded into B, so ``lora_alpha = r``.
+``B = s [g_1 B_1 | ... | g_N B_N]``, rank N r. The start that R-LoRA's offset takes off stands beside them. The scaling
+is folded into B, so ``lora_alpha = r``.
 """
 
 from __future__ import annotations
@@ -66,12 +67,19 @@ def export_lora(model: Any, folder: Path, gates: Gates) -> None:
 
 @torch.no_grad()
 def plain_factors(layer: HydraLoraLinear, name: str, gates: list[float]) -> tuple[Tensor, Tensor]:
-    """A ``(r', in)`` and B ``(out, r')`` with ``B A = s sum_i gates_i B_i A_i``; r' is r, or N r where A's differ."""
+    """A ``(r', in)`` and B ``(out, r')`` with ``B A = s sum_i gates_i B_i A_i``; r' is r, or N r where A's differ.
+
+    Twice as much where the start of an adapter (``head_init`` offset) is taken off.
+    """
     count, rank, scale = layer.num_experts[name], layer.r[name], layer.scaling[name]
     a, b = layer.hydralora_A[name].weight.detach(), layer.hydralora_B[name].weight.detach()
     share = torch.tensor(gates, dtype=torch.float64, device=b.device) * scale
     heads = b.double().view(-1, count, rank) * share[:, None]  # (out, N, r)
     plain = heads.sum(1) if layer.options[name].shared_a else heads.flatten(1)
+    if name in layer.hydralora_start:  # what was taken off at the start stays taken off
+        start = layer.hydralora_start[name]
+        a = torch.cat((a, start.first_a.to(a)))
+        plain = torch.cat((plain, -scale * start.first_b.double()), 1)
     return a, plain.to(b.dtype)
 
 

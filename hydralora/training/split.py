@@ -51,6 +51,11 @@ class SplitTrainer(AdapterTrainer):
                 f"Hard LoRA-Split needs one head for each of the {len(tasks)} tasks ({', '.join(tasks[:8])}), but "
                 f"`num_experts` is {heads}. Set it to {len(tasks)}, or choose another k."
             )
+        return cls.with_heads(plan)
+
+    @classmethod
+    def with_heads(cls, plan: Plan) -> tuple[Any, Any]:
+        """The rows and a collator that name the task of each."""
         return _with_heads(plan.rows, plan.groups or []), HeadCollator(plan.tokenizer.pad_token_id)
 
     @classmethod

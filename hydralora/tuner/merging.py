@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from hydralora.errors import AdapterError
 class Merges(BaseTunerLayer):
     """The part of a routed layer that PEFT's ``merge`` and ``unmerge`` ask for."""
 
+    fixed_gates: Callable[[str], list[float] | None]
     name: str
     r: dict[str, int]
     num_experts: dict[str, int]
@@ -22,14 +24,7 @@ class Merges(BaseTunerLayer):
     options: dict[str, Any]
     hydralora_A: Any
     hydralora_B: Any
-    hydralora_router: Any
-
-    def fixed_gates(self, name: str) -> list[float] | None:
-        """The N gate weights where they do not depend on the input, else None."""
-        config, count = self.options[name], self.num_experts[name]
-        if name in self.hydralora_router or (config.combine == "hard" and count > 1):
-            return None
-        return [1.0 if config.combine == "sum" or count == 1 else 1.0 / count] * count
+    hydralora_start: Any
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.
@@ -52,7 +47,11 @@ class Merges(BaseTunerLayer):
         a, b = self.hydralora_A[adapter].weight, self.hydralora_B[adapter].weight
         weights = torch.tensor(gates, dtype=b.dtype, device=b.device).repeat_interleave(rank)
         stacked = a.repeat(count, 1) if self.options[adapter].shared_a else a
-        return self.scaling[adapter] * ((b * weights) @ stacked)
+        delta = (b * weights) @ stacked
+        if adapter in self.hydralora_start:
+            start = self.hydralora_start[adapter]
+            delta = delta - (start.first_b @ start.first_a).to(delta)
+        return self.scaling[adapter] * delta
 
     def _delta_for_base(self, name: str) -> Tensor:
         delta = self.get_delta_weight(name)

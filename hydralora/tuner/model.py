@@ -14,7 +14,7 @@ from hydralora.errors import AdapterError
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.layer import HydraLoraLinear
 from hydralora.tuner.mixed import mixed_batch
-from hydralora.tuner.passes import pools, watch
+from hydralora.tuner.passes import is_seq2seq, pools, watch
 from hydralora.tuner.register import register_when_ready
 from hydralora.tuner.targets import check_target, is_base_router
 
@@ -46,6 +46,11 @@ class HydraLoraModel(BaseTuner):
             config.target_modules = {name for name in names if not is_base_router(self.model, name)}
         return config
 
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Put an adapter into ``model``; a name that was there before begins anew."""
+        watch(model).routers.forget(adapter_name)
+        return super().inject_adapter(model, adapter_name, *args, **kwargs)
+
     def _create_and_replace(
         self,
         config: HydraLoraConfig,
@@ -59,6 +64,7 @@ class HydraLoraModel(BaseTuner):
         now = watch(self.model)
         now.may_pool = now.may_pool or config.router_input == "pooled"
         now.may_lose = now.may_lose or config.losses.any
+        now.is_seq2seq = is_seq2seq(self.model)
         if isinstance(target, HydraLoraLinear):
             target.update_layer(adapter_name, config)
             return
@@ -109,7 +115,7 @@ class HydraLoraModel(BaseTuner):
         )
 
     def routed_layers(self) -> list[HydraLoraLinear]:
-        """Every adapted layer, in model order."""
+        """Every adapted linear layer, in model order."""
         return [module for module in self.model.modules() if isinstance(module, HydraLoraLinear)]
 
     @contextmanager

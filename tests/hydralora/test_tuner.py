@@ -201,7 +201,7 @@ WRONG = [
     ({"top_k": 1, "head_mask": [0]}, "`top_k` and `head_mask` do not go together"),
     ({"temperature": 0.0}, "`temperature` must be a number from 0.001 to 1,000.0, got 0.0."),
     ({"z_weight": -1.0}, "`z_weight` must be a number from 0.0"),
-    ({"balance_loss": "none"}, "`balance_loss` must be one of square, switch, got 'none'."),
+    ({"balance_loss": "none"}, "`balance_loss` must be one of square, switch, groups, got 'none'."),
     ({"r": 0}, "`r` must be a whole number from 1 to 65,536, got 0."),
     ({"num_experts": 0}, "`num_experts` must be a whole number from 1 to 1,024, got 0."),
     ({"lora_dropout": 1.0}, r"`lora_dropout` must be in \[0, 1\), got 1.0."),
