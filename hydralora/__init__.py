@@ -23,6 +23,7 @@ _WHERE = {
     "find_targets": "hydralora.adapters.build",
     "GateCapture": "hydralora.tuner.gates",
     "override_experts": "hydralora.tuner.gates",
+    "choose_heads": "hydralora.tuner.gates",
     "train_adapter": "hydralora.training.train",
     "ChatModel": "hydralora.generate",
 }

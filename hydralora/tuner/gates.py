@@ -61,18 +61,15 @@ def choose_heads(model: nn.Module, heads: Tensor | None) -> None:
         AdapterError: When a layer knows fewer tasks.
     """
     layers = [module for module in model.modules() if isinstance(module, RoutedLayer)]
-    limits = {
-        layer.options[name].most_tasks: layer
-        for layer in layers
-        for name in layer.active_adapters
-        if name in layer.options
-    }
-    known = [limit for limit in limits if limit is not None]
-    if heads is not None and len(heads) and known and int(heads.max()) >= min(known):
-        raise AdapterError(
-            f"Layer '{limits[min(known)].name}' knows {min(known)} tasks, 0 to {min(known) - 1}, but an example is of "
-            f"task {int(heads.max())}. Raise `num_experts` (or name its group in `task_groups`), or use fewer tasks."
-        )
+    most = int(heads.max()) if heads is not None and len(heads) else -1
+    for layer in layers if most >= 0 else []:
+        for name in layer.active_adapters:
+            known = layer.options[name].most_tasks if name in layer.options else None
+            if known is not None and most >= known:
+                raise AdapterError(
+                    f"Layer '{layer.name}' knows {known} tasks, 0 to {known - 1}, but an example is of task {most}. "
+                    "Raise `num_experts` (or name its group in `task_groups`), or use fewer tasks."
+                )
     for layer in layers:
         layer.choice = heads
 
