@@ -130,13 +130,15 @@ class HydraLoraLinear(RoutedLayer, Merges):
     @torch.no_grad()
     def _keep_start(self, name: str) -> None:
         """Keep what the heads amount to now, at equal gates, so that it can be taken off."""
-        if name not in self.hydralora_start or not self.options[name].init_weights:
+        if name not in self.hydralora_start:
             return
         config, start, count = self.options[name], self.hydralora_start[name], self.num_experts[name]
+        start.to(device=self.get_base_layer().weight.device, dtype=torch.float32)
         b = self.hydralora_B[name].weight.float()  # (out, N r)
+        if b.is_meta or not config.init_weights:
+            return  # what is kept comes from a file, or heads are not to begin at the base
         share = (self.fixed_gates(name) or [1.0 / count])[0]
         b = share * b if not config.shared_a else share * b.view(len(b), count, -1).sum(1)
-        start.to(device=b.device, dtype=torch.float32)
         start.first_a.copy_(self.hydralora_A[name].weight)
         start.first_b.copy_(b)
 

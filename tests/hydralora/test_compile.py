@@ -28,6 +28,9 @@ KINDS = [
     {"head_mask": [1]},
     {"head_mask": [1], "head_compensation": "cosine"},
     {"lora_dropout": 0.2, "dropout_place": "heads"},
+    {"lora_dropout": 0.2, "dropout_place": "input_per_head"},
+    {"head_init": "offset"},
+    {"router_scope": "block"},
 ]
 
 

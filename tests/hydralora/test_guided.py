@@ -98,7 +98,7 @@ def test_padding_and_examples_without_a_task_count_for_nothing(settings, ids):
 
 @pytest.mark.parametrize("scope", ["layer", "block"])
 def test_a_supervised_router_learns_which_head_is_which_task(scope, ids):
-    model = adapt(task_weight=1.0, router_scope=scope)
+    model = adapt(task_weight=20.0, router_scope=scope)
     optimizer = torch.optim.Adam([w for n, w in model.named_parameters() if "router" in n], lr=0.1)
     for _ in range(200):
         loss(model, ids, TASKS).backward()
