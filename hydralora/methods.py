@@ -96,7 +96,7 @@ class HeadOptions(LoraOptions):
 class RoutingOptions(HeadOptions):
     """How the router's logits become gates, and the losses that act on it."""
 
-    training_only = ("tasks",)
+    training_only: ClassVar[tuple[str, ...]] = ("tasks",)
     dropout_place: Literal["input", "input_per_head", "heads"] = Field(
         "input",
         title="Dropout mask",

@@ -40,6 +40,7 @@ UNSAFE = ("auto_mapping", "megatron_config", "megatron_core")
 # Fields that change the base itself, or need more than the adapter's own files.
 REFUSED = (
     "layer_replication",
+    "target_parameters",
     "arrow_config",
     "kasa_config",
     "use_bdlora",

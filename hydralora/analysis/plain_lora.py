@@ -34,6 +34,11 @@ def export_lora(model: Any, folder: Path, gates: Gates) -> None:
     if not layers:
         raise AdapterError("This adapter has no heads to average. Use its own files, or export it `merged`.")
     name = model.active_adapters[0]
+    if model.peft_config[name].target_parameters:
+        raise AdapterError(
+            "This adapter also has heads beside stacked experts (`target_parameters`), which are not written into a "
+            "plain LoRA. Use its own files, or export it `merged` where its gates are fixed."
+        )
     if model.peft_config[name].modules_to_save:
         raise AdapterError("This adapter also trains whole layers (`modules_to_save`), which a plain LoRA cannot hold.")
     if model.peft_config[name].trainable_token_indices:

@@ -88,6 +88,8 @@ class HydraLoraConfig(PeftConfig):
         task_weight: Weight of a router's cross-entropy against the example's task, ``-mean(log g_t)``: head t is to
             take task t. Tasks are those of ``choose_heads``; examples without one count for nothing. 0 is off.
         z_weight: Weight of the router z-loss ``mean(log(sum_i exp(logit_i))^2)`` (Zoph et al. 2022, eq. 5); 0 is off.
+        target_parameters: Experts that are stacked into parameters, by the ends of their names such as
+            ``mlp.experts.gate_up_proj`` and ``mlp.experts.down_proj``; see ``HydraLoraExperts``.
         head_mask: Heads that take no part at inference (LoPE's poisoning expert).
         head_compensation: Who gets the gate of a masked head D: ``share``, the others in
             proportion to their own gates, or ``cosine``,
@@ -128,7 +130,7 @@ class HydraLoraConfig(PeftConfig):
     trainable_token_indices: list[int] | dict[str, list[int]] | None = field(
         default=None, metadata={"help": "Rows of the embeddings that are trained too"}
     )
-    target_parameters: list[str] | None = field(default=None, metadata={"help": "Refused; PEFT's LoRA takes it"})
+    target_parameters: list[str] | None = field(default=None, metadata={"help": "Stacked experts to adapt"})
     layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Block numbers"})
     layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the blocks"})
     rank_pattern: dict[str, int] = field(default_factory=dict, metadata={"help": "Rank by layer name"})
@@ -148,11 +150,6 @@ class HydraLoraConfig(PeftConfig):
         self._check_values()
 
     def _check_layers(self) -> None:
-        if self.target_parameters:
-            raise AdapterError(
-                f"`target_parameters` names {shown(self.target_parameters)}, but heads sit beside linear layers, not "
-                "beside experts stacked into a parameter. Name linear `target_modules`, or use PEFT's LoRA for those."
-            )
         if isinstance(self.target_modules, str):
             for name in ("layers_to_transform", "layers_pattern"):
                 if getattr(self, name) is not None:

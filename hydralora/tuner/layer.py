@@ -73,6 +73,7 @@ class HydraLoraLinear(RoutedLayer, Merges):
         **kwargs: Any,
     ) -> None:
         super().__init__(base_layer, name, now)
+        self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
         self.plans: dict[str, fused.Plan | None] = {}  # what `fused` computes of an adapter, if it can
         self.hydralora_A = nn.ModuleDict()
@@ -194,6 +195,20 @@ class HydraLoraLinear(RoutedLayer, Merges):
         rows = [a] * count if self.options[name].shared_a else a.chunk(count)
         dropout = self.hydralora_dropout[name]
         return torch.stack([functional.linear(dropout(x), own) for own in rows], -2)
+
+    def _head_cosines(self, hidden: Tensor, name: str) -> Tensor:
+        """``cos(B_i h_i, B_j h_j)`` ``(..., N, N)`` by the Gram matrix of the heads, never ``(..., N, out)``."""
+        count, rank = self.num_experts[name], self.r[name]
+        stacked = self.hydralora_B[name].weight.to(hidden.dtype)
+        gram = (stacked.T @ stacked).view(count, rank, count, rank)
+        h = (
+            hidden.unflatten(-1, (count, rank))
+            if not self.options[name].shared_a
+            else hidden.unsqueeze(-2).expand(*hidden.shape[:-1], count, rank)
+        )
+        products = torch.einsum("...ir,irjs,...js->...ij", h, gram, h)
+        length = products.diagonal(dim1=-2, dim2=-1).clamp(min=1e-20).sqrt()
+        return products / (length.unsqueeze(-1) * length.unsqueeze(-2))
 
     def __repr__(self) -> str:
         return f"hydralora.{super().__repr__()}"

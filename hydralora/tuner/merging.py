@@ -16,7 +16,7 @@ from hydralora.errors import AdapterError
 class Merges(BaseTunerLayer):
     """The part of a routed layer that PEFT's ``merge`` and ``unmerge`` ask for."""
 
-    fixed_gates: Callable[[str], list[float] | None]
+    check_fixed: Callable[[str], list[float]]
     name: str
     r: dict[str, int]
     num_experts: dict[str, int]
@@ -32,17 +32,7 @@ class Merges(BaseTunerLayer):
         Raises:
             AdapterError: When a router decides per token, or an example's task; no single matrix equals that.
         """
-        gates = self.fixed_gates(adapter)
-        if gates is None and self.options[adapter].combine == "hard":
-            raise AdapterError(
-                f"Layer '{self.name}' takes the head of an example's task, so no single weight equals it and it "
-                "cannot be merged. Export one plain LoRA for each task instead."
-            )
-        if gates is None:
-            raise AdapterError(
-                f"Layer '{self.name}' is routed per token, so no single weight equals it and it cannot "
-                "be merged. Export a plain-LoRA approximation instead; its gap is measured."
-            )
+        gates = self.check_fixed(adapter)
         count, rank = self.num_experts[adapter], self.r[adapter]
         a, b = self.hydralora_A[adapter].weight, self.hydralora_B[adapter].weight
         weights = torch.tensor(gates, dtype=b.dtype, device=b.device).repeat_interleave(rank)
@@ -69,6 +59,15 @@ class Merges(BaseTunerLayer):
                 f"Layer '{self.name}': the base weight is quantised ({weight.dtype}), so nothing can be added to it "
                 "exactly. Load the base unquantised, and merge there."
             )
+
+    def check_merges(self, name: str) -> None:
+        """Refuse what cannot be merged, before any weight is touched.
+
+        Raises:
+            AdapterError: When the base is quantised, or a router decides per token.
+        """
+        self.check_base_merges()
+        self.get_delta_weight(name)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the fixed updates of the adapters to the base weight.

@@ -25,7 +25,6 @@ class RoutedLayer(nn.Module, BaseTunerLayer):
         self.now = now or Pass()  # what the layers of a model share about the pass that is going on
         self.base_layer = base_layer
         self.name = name
-        self.r: dict[str, int] = {}
         self.num_experts: dict[str, int] = {}
         self.options: dict[str, HydraLoraConfig] = {}
         self.blocks: dict[str, str] = {}  # whose router an adapter has here, where layers of a block share one
@@ -83,6 +82,25 @@ class RoutedLayer(nn.Module, BaseTunerLayer):
         if config.routes or (config.combine == "hard" and count > 1):
             return None
         return [1.0 if config.combine == "sum" or count == 1 else 1.0 / count] * count
+
+    def check_fixed(self, name: str) -> list[float]:
+        """The N gate weights of an adapter whose gates are fixed.
+
+        Raises:
+            AdapterError: When a router decides per token, or an example's task; no single matrix equals that.
+        """
+        gates = self.fixed_gates(name)
+        if gates is None and self.options[name].combine == "hard":
+            raise AdapterError(
+                f"Layer '{self.name}' takes the head of an example's task, so no single weight equals it and it "
+                "cannot be merged. Export one plain LoRA for each task instead."
+            )
+        if gates is None:
+            raise AdapterError(
+                f"Layer '{self.name}' is routed per token, so no single weight equals it and it cannot "
+                "be merged. Export a plain-LoRA approximation instead; its gap is measured."
+            )
+        return gates
 
     def _make_router(self, name: str, config: HydraLoraConfig, width: int) -> None:
         """The router of an adapter, ``width`` wide, where it has one and no earlier layer of its block has it."""
@@ -217,17 +235,3 @@ class RoutedLayer(nn.Module, BaseTunerLayer):
             similarity = cosine[..., head].masked_fill(keep == 0, float("-inf"))
             kept = kept + gates[..., head : head + 1] * similarity.softmax(-1)
         return kept
-
-    def _head_cosines(self, hidden: Tensor, name: str) -> Tensor:
-        """``cos(B_i h_i, B_j h_j)`` ``(..., N, N)`` by the Gram matrix of the heads, never ``(..., N, out)``."""
-        count, rank = self.num_experts[name], self.r[name]
-        stacked = self.hydralora_B[name].weight.to(hidden.dtype)
-        gram = (stacked.T @ stacked).view(count, rank, count, rank)
-        h = (
-            hidden.unflatten(-1, (count, rank))
-            if not self.options[name].shared_a
-            else hidden.unsqueeze(-2).expand(*hidden.shape[:-1], count, rank)
-        )
-        products = torch.einsum("...ir,irjs,...js->...ij", h, gram, h)
-        length = products.diagonal(dim1=-2, dim2=-1).clamp(min=1e-20).sqrt()
-        return products / (length.unsqueeze(-1) * length.unsqueeze(-2))
