@@ -24,6 +24,9 @@ _WHERE = {
     "GateCapture": "hydralora.tuner.gates",
     "override_experts": "hydralora.tuner.gates",
     "choose_heads": "hydralora.tuner.gates",
+    "swap_adapter": "hydralora.tuner.swap",
+    "scale_adapters": "hydralora.tuner.swap",
+    "lora_fa_optimizer": "hydralora.tuner.swap",
     "train_adapter": "hydralora.training.train",
     "ChatModel": "hydralora.generate",
 }
