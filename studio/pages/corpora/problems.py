@@ -269,7 +269,8 @@ def shortenings_table(known: list[Shortening]) -> Markup:
         for one in known
     ]
     caption = "Examples were shortened; the import stays as it was"
-    return cards.table(["Examples", "To tokens", "Not possible", "State", "When"], rows, caption=caption, numbers=[0])
+    head = ["Examples", "To tokens", "Not possible", "State", "When"]
+    return cards.table(head, rows, caption=caption, numbers=[0, 1, 2])
 
 
 def downloads(corpus_id: int) -> Markup:
