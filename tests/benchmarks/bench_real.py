@@ -29,8 +29,8 @@ from hydralora.corpus.split import split_examples
 from hydralora.training.train import train_adapter
 
 TARGETS = ["gate_proj", "up_proj", "down_proj"]
-# LoRA of rank 11 has 2,090,880 trainable parameters in the 90 layers; HydraLoRA of rank 4 with four heads 2,073,600, and
-# 322,560 more in its router, which the papers leave out.
+# LoRA of rank 11 has 2,090,880 trainable parameters in the 90 layers; HydraLoRA of rank 4 with four heads 2,073,600,
+# and 322,560 more in its router, which the papers leave out.
 VARIANTS: dict[str, dict[str, Any]] = {
     "hydralora": {"method": "hydralora", "adapter": {"r": 4, "num_experts": 4, "alpha": 16.0, "targets": TARGETS}},
     "lora": {"method": "lora", "adapter": {"r": 11, "alpha": 44.0, "targets": TARGETS}},
@@ -48,7 +48,7 @@ TASKS = (
 
 
 def _messages(data: Path) -> Iterator[dict[str, str]]:
-    """Messages with ``ham`` or ``spam``; the question says so, as somebody would who asks a model that knows English."""
+    """Messages with ``ham`` or ``spam``, asked as somebody would who asks a model that knows English."""
     lines = (data / "sms_spam" / "sms.tsv").read_text("utf-8").splitlines()
     for line in lines:
         label, _, text = line.partition("\t")
