@@ -96,7 +96,6 @@ class HeadOptions(LoraOptions):
 class RoutingOptions(HeadOptions):
     """How the router's logits become gates, and the losses that act on it."""
 
-    training_only: ClassVar[tuple[str, ...]] = ("tasks",)
     dropout_place: Literal["input", "input_per_head", "heads"] = Field(
         "input",
         title="Dropout mask",
@@ -124,6 +123,25 @@ class RoutingOptions(HeadOptions):
         "square",
         description="Of mean gates, the Switch Transformer's of first choices, or LoRAMoE's by groups of tasks",
     )
+    z_weight: float = Field(
+        0.0, ge=0.0, le=10.0, title="Router z-loss", description="Keeps the router's logits small; 0 is off"
+    )
+
+    @model_validator(mode="after")
+    def _check_heads_per_token(self) -> RoutingOptions:
+        if self.top_k > self.num_experts:
+            raise ValueError(f"`top_k` must be at most `num_experts`, {self.num_experts}, got {self.top_k}")
+        return self
+
+    @property
+    def combined_by(self) -> Combine | None:
+        return "mean" if self.gate == "uniform" else "router"
+
+
+class TaskOptions(RoutingOptions):
+    """A router that may learn from the task of each example."""
+
+    training_only: ClassVar[tuple[str, ...]] = ("tasks",)
     balance_groups: int = Field(
         2, ge=2, le=MOST_EXPERTS, description="Groups of experts and of tasks, for the balance by groups"
     )
@@ -144,18 +162,9 @@ class RoutingOptions(HeadOptions):
         description="Weight of the router's cross-entropy against the example's task; 0 is off, as published",
     )
     tasks: TaskSource = Field("cluster", description="What counts as a task, for the losses that ask for it")
-    z_weight: float = Field(
-        0.0, ge=0.0, le=10.0, title="Router z-loss", description="Keeps the router's logits small; 0 is off"
-    )
 
     @model_validator(mode="after")
-    def _check_heads_per_token(self) -> RoutingOptions:
-        if self.top_k > self.num_experts:
-            raise ValueError(f"`top_k` must be at most `num_experts`, {self.num_experts}, got {self.top_k}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_groups(self) -> RoutingOptions:
+    def _check_groups(self) -> TaskOptions:
         if self.balances_groups and self.balance_groups > self.num_experts:
             raise ValueError(
                 f"`balance_groups` must be at most `num_experts`, {self.num_experts}, got {self.balance_groups}"
@@ -171,16 +180,12 @@ class RoutingOptions(HeadOptions):
         return self.balance_loss == "groups" and self.balance_weight > 0
 
     @property
-    def combined_by(self) -> Combine | None:
-        return "mean" if self.gate == "uniform" else "router"
-
-    @property
     def task_source(self) -> TaskSource | None:
         asked = self.task_weight > 0 or self.balances_groups
         return self.tasks if asked and self.combined_by == "router" and self.num_experts > 1 else None
 
 
-class HydraOptions(RoutingOptions):
+class SharedOptions(RoutingOptions):
     """The routed layer with one shared A."""
 
     router_input: Literal["x", "Ax", "pooled"] = Field(
@@ -192,6 +197,10 @@ class HydraOptions(RoutingOptions):
         "zero",
         description="Starting weights of the heads: zero, or random with their mean taken off, or their sum (offset)",
     )
+
+
+class HydraOptions(SharedOptions, TaskOptions):
+    """HydraLoRA."""
 
 
 class SplitOptions(HeadOptions):
@@ -231,14 +240,14 @@ class RandomHeadOptions(HeadOptions):
     use_rslora: bool = Field(True, title="rsLoRA", description="Scale by lora_alpha / sqrt(r), as its script does")
 
 
-class MixtureOptions(RoutingOptions):
+class MixtureOptions(TaskOptions):
     """One A and one B for each expert, and a router."""
 
 
-class PoisonOptions(HydraOptions):
+class PoisonOptions(SharedOptions):
     """LoPE: the last head takes the noise."""
 
-    training_only = ("tasks", "noise", "stage_one")
+    training_only = ("noise", "stage_one")
     noise: float = Field(0.05, ge=0.0, le=0.5, description="Share of words or characters, and of the embeddings' size")
     stage_one: float = Field(
         0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns"
@@ -248,10 +257,8 @@ class PoisonOptions(HydraOptions):
     def _check_every_head_is_asked(self) -> PoisonOptions:
         if self.top_k:
             raise ValueError(f"`top_k` must be 0 here, got {self.top_k}: a token may choose the silent head alone")
-        if self.task_weight or self.balance_loss == "groups":
-            raise ValueError(
-                "`task_weight` and `balance_loss` groups ask for tasks, which this method does not train by"
-            )
+        if self.balance_loss == "groups":
+            raise ValueError("`balance_loss` must be square or switch here, got 'groups', which asks for tasks")
         return self
 
     def layer_values(self) -> dict[str, Any]:

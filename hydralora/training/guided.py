@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hydralora.errors import TrainingError
-from hydralora.methods import RoutingOptions
+from hydralora.methods import TaskOptions
 from hydralora.training.split import SplitTrainer
 from hydralora.training.trainer import Plan
 
@@ -30,7 +30,7 @@ class GuidedTrainer(SplitTrainer):
         if plan.tasks is None:
             return super().feed(plan, arguments)
         options, tasks = plan.config.adapter, plan.tasks.names
-        assert isinstance(options, RoutingOptions)
+        assert isinstance(options, TaskOptions)
         if plan.config.train.packing:
             raise TrainingError(
                 "`packing` puts examples of several tasks into one row, and a loss of the router asks for the task of "
