@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from starlette.datastructures import QueryParams
 
-from hydralora.bases.check import check_base
+from hydralora.analysis.base_check import check_base
 from hydralora.bases.folder import STARTER
 from hydralora.config import parse_config
 from hydralora.errors import UserError
