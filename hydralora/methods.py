@@ -469,10 +469,12 @@ _LIST = (
         routed=True,
         summary="HydraLoRA in which one head learns from noise first, so that the others need not; it is "
         "silent in use.",
-        formula="y = W0 x + (alpha / r) sum_{i != D} w_i B_i A x,  w_i = g_i + g_D softmax_i(cos(B_i A x, B_D A x))",
+        formula="y = W0 x + (alpha / r) sum_{i != D} w_i B_i A x,  "
+        "w_i = g_i + beta g_D softmax_{i in K}(cos(B_i A x, B_D A x))",
         source="Ye et al. 2025, https://arxiv.org/abs/2505.23868 (no code released)",
-        reconstruction="The formula that compensates the silent head was lost in print; ours adds its gate to the "
-        "others by similarity. Noise on embeddings is relative to their size. The first stage's share of the "
+        reconstruction="The formula that compensates the silent head was lost in print; ours adds `compensation_beta` "
+        "of its gate to the K heads most like it, by similarity (`compensation_top_k`; -1 is all, 0 is plain masking, "
+        "the paper's worst). Noise on embeddings is relative to their size. The first stage's share of the "
         "steps is not published.",
         presets={
             "paper %param": {"r": 4, "num_experts": 4, "noise": 0.05, "target_modules": ["q_proj", "v_proj"]},
@@ -490,8 +492,9 @@ _LIST = (
         formula="y = W0 x + (alpha / r) (sum_t B_t A_t + B_c A_c) x,  loss + lambda sum_{i<j} |A_i "
         "A_j^T|^2 + |B_i^T B_j|^2",
         source="Liang et al. 2025, https://arxiv.org/abs/2505.18640 (no code released)",
-        reconstruction="Complexity from singular values of a layer's inputs on each task; blocks start along their "
-        "leading directions with B = 0, so W0 stays untouched; blocks are normalised in the loss.",
+        reconstruction="Complexity is the entropy of squared singular values (`spectrum`: or of the values themselves) "
+        "of a layer's inputs on each task, or of W0 C, the weight weighted by their covariance (`directions`); blocks "
+        "start along the leading directions with B = 0, so W0 stays untouched; blocks are normalised in the loss.",
     ),
     Method(
         name="meta_lora",
@@ -504,7 +507,13 @@ _LIST = (
         summary="A plain LoRA trained so that a few steps on one task also serve its other examples.",
         formula="theta_i = theta - a grad L_i(support),  theta <- theta - b mean_i grad L_i(query; theta_i)",
         source="Cheng et al. 2025, https://arxiv.org/abs/2510.11598 (no code released)",
-        reconstruction="First order, mean over tasks, plain gradient descent inside; sizes and rates are ours.",
+        reconstruction="First order, mean over tasks, plain gradient descent inside; sizes and rates are ours. Support "
+        "and query never share an example, for the whole run or in each step (`split`); second sources say that the "
+        "paper learns from 50 or 100 examples of each task (`examples_per_task`).",
+        presets={
+            "50 examples per task": {"examples_per_task": 50, "split": "once"},
+            "100 examples per task": {"examples_per_task": 100, "split": "once"},
+        },
     ),
     Method(
         name="lorahub",
@@ -516,9 +525,9 @@ _LIST = (
         summary="Mixes LoRAs that are already trained, by a few examples and without gradients; a step is one try.",
         formula="B = sum_i w_i B_i,  A = sum_i w_i A_i,  min_w loss(few examples) + 0.05 mean_i |w_i|,  |w_i| <= 1.5",
         source="Huang et al. 2023, https://arxiv.org/abs/2307.13269; https://github.com/sail-sg/lorahub",
-        reconstruction="The search is SciPy's COBYQA instead of Nevergrad's NGOpt: it keeps the bounds and "
-        "draws nothing "
-        "at random. The authors average A and B apart, which adds cross terms; `updates` leaves them out.",
+        reconstruction="The search is SciPy's COBYLA, which Nevergrad's NGOpt, the authors' search, takes too at 20 "
+        "sources and up to 1,000 tries; ours draws nothing at random. The authors average A and B apart, which adds "
+        "cross terms; `updates` leaves them out.",
         presets={"released code": {"average": "factors", "shots": 5, "penalty": 0.05, "bound": 1.5}},
     ),
     Method(
