@@ -96,6 +96,17 @@ def check(job: Job) -> results.Quality:
     return check_corpus(_corpus(job), train, base=base, others=others, progress=job.progress)
 
 
+def shorten(job: Job) -> results.Shortened:
+    """Shorten what a check found too long."""
+    from hydralora.config import TrainConfig
+    from hydralora.corpus.quality.findings import read_finding
+    from hydralora.corpus.shortening import shorten_rows
+
+    asked, folder = job.payload, _corpus(job)
+    train, positions = TrainConfig(**asked["train"]), read_finding(folder, asked["finding"])
+    return shorten_rows(folder, positions, train, known_base(job, asked["base"]), job.progress)
+
+
 def cluster(job: Job) -> results.Clusters:
     """Cluster a corpus."""
     from hydralora.corpus.clusters.clustering import cluster_corpus

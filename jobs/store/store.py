@@ -32,6 +32,7 @@ from jobs.store.rows import Rows
 from jobs.store.runs import Runs
 from jobs.store.selections import Selections
 from jobs.store.settings import Settings
+from jobs.store.shortenings import Shortenings
 from jobs.store.speeds import Speeds
 from jobs.store.totals import Totals, read_totals
 
@@ -67,6 +68,7 @@ class Store:
         self.layouts = Layouts(rows, self.queue, self.clusterings)
         self.selections = Selections(self.home, rows, self.clusterings, self.exclusions)
         self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.edits, self.bases)
+        self.shortenings = Shortenings(rows, self.queue, self.checks, self.edits)
         self.runs = Runs(
             self.home, rows, self.queue, self.clusterings, self.exclusions, self.edits, self.speeds, self.bases
         )

@@ -66,6 +66,7 @@ GROUPS = {
         "weight_decay",
         "max_grad_norm",
         "max_length",
+        "long_texts",
         "learn",
         "only_cluster",
         "seed",
