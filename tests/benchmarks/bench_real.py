@@ -86,7 +86,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dolly": {"max_steps": 16, "max_length": 256},
 }
 QUESTIONS = {"sms_spam": 96, "natural_instructions": 80, "dolly": 24}
-FIXED = {"batch_size": 8, "dtype": "bfloat16", "eval_every": 0, "save_every": 0, "gate_every": 0, "held_out_fraction": 0.1}
+FIXED = {
+    "batch_size": 8,
+    "dtype": "bfloat16",
+    "eval_every": 0,
+    "save_every": 0,
+    "gate_every": 0,
+    "held_out_fraction": 0.1,
+}
 
 
 def prepare(corpus: str, data: Path, work: Path) -> Path:
