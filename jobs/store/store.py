@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from jobs.home import Home
 from jobs.store.analyses import Analyses
+from jobs.store.base_checks import BaseChecks
 from jobs.store.bases import Bases
 from jobs.store.changes import Changes
 from jobs.store.chats import Chats
@@ -60,6 +61,7 @@ class Store:
         self.queue = Queue(self.home, rows)
         self.speeds = Speeds(self.settings, self.queue)
         self.bases = Bases(self.home)
+        self.base_checks = BaseChecks(self.bases, self.settings, self.queue)
         self.corpora = Corpora(self.home, rows, self.queue)
         self.exclusions = Exclusions(self.home, rows, self.corpora)
         self.edits = Edits(self.home, rows, self.corpora)

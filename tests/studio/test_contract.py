@@ -41,7 +41,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"home"},
         {"kinds"},
         {"store"},
-        {"tour", "breakdown", "new_bases"},
+        {"tour", "breakdown", "new_bases", "machine"},
         {"runner"},
         {"chat"},
         {"tasks"},
@@ -49,7 +49,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "studio": (
         {"quick_gradio", "figures"},
         {"cards", "form", "widgets", "doctor"},
-        {"cluster_tree", "clusterings", "edits", "estimate", "exports", "selections"},
+        {"bases", "cluster_tree", "clusterings", "edits", "estimate", "exports", "selections", "verdict"},
         {"pages"},
         {"web"},
         {"cli"},
