@@ -252,6 +252,16 @@ class PoisonOptions(SharedOptions):
     stage_one: float = Field(
         0.3, gt=0.0, lt=1.0, description="Share of the steps in which only the poisoning head learns"
     )
+    compensation_top_k: int = Field(
+        -1,
+        ge=-1,
+        le=MOST_EXPERTS,
+        title="Heads that take over (K)",
+        description="How many heads, the most alike first, get the silent head's gate in use; -1 is all, 0 none",
+    )
+    compensation_beta: float = Field(
+        1.0, ge=0.0, le=10.0, title="Share taken over (beta)", description="How much of the silent head's gate they get"
+    )
 
     @model_validator(mode="after")
     def _check_every_head_is_asked(self) -> PoisonOptions:
@@ -268,7 +278,7 @@ class PoisonOptions(SharedOptions):
 class BlockOptions(LoraOptions):
     """ThanoRA: rank shared out among tasks."""
 
-    training_only = ("tasks", "sharpness", "orthogonality_weight")
+    training_only = ("tasks", "sharpness", "orthogonality_weight", "spectrum", "directions")
     r: Rank = Field(16, ge=3, title="Rank r", description="Rank of all blocks together")
     tasks: TaskSource = Field("cluster", description="What counts as a task")
     sharpness: float = Field(
@@ -276,6 +286,14 @@ class BlockOptions(LoraOptions):
     )
     orthogonality_weight: float = Field(
         0.01, ge=0.0, le=100.0, description="Weight of the loss that keeps blocks apart"
+    )
+    spectrum: Literal["sigma squared", "sigma"] = Field(
+        "sigma squared", description="What of the singular values the complexity of a task is the entropy of"
+    )
+    directions: Literal["inputs", "weighted"] = Field(
+        "inputs",
+        description="Where blocks start: along a task's inputs X, or along W0 C, the weight weighted by their "
+        "covariance C",
     )
 
     @property
@@ -286,13 +304,37 @@ class BlockOptions(LoraOptions):
 class MetaOptions(LoraOptions):
     """MeTA-LoRA: first-order meta-learning over tasks."""
 
-    training_only = ("tasks", "tasks_per_step", "support", "query", "inner_steps", "inner_learning_rate")
+    training_only = (
+        "tasks",
+        "tasks_per_step",
+        "support",
+        "query",
+        "split",
+        "examples_per_task",
+        "inner_steps",
+        "inner_learning_rate",
+    )
     tasks: TaskSource = Field("cluster", description="What counts as a task")
     tasks_per_step: int = Field(4, ge=2, le=64, description="Tasks drawn for one step")
     support: int = Field(4, ge=1, le=256, description="Examples a task is adapted on")
     query: int = Field(4, ge=1, le=256, description="Examples whose gradient is kept")
+    split: Literal["once", "every step"] = Field(
+        "once", description="Support and query share no example: drawn once for the whole run, or anew in every step"
+    )
+    examples_per_task: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Only so many of each task are learnt from, as the paper's 50 or 100; 0 is all",
+    )
     inner_steps: int = Field(1, ge=1, le=16, description="Gradient steps on the support set")
     inner_learning_rate: float = Field(1e-2, gt=0.0, le=10.0, description="Step size of these")
+
+    @model_validator(mode="after")
+    def _check_two_examples(self) -> MetaOptions:
+        if self.examples_per_task == 1:
+            raise ValueError("`examples_per_task` must be 0 or at least 2, one for support and one for query, got 1")
+        return self
 
     @property
     def task_source(self) -> TaskSource | None:
@@ -362,8 +404,8 @@ class Method:
     """One method.
 
     ``tuner`` names the layer it is built from: a PEFT type, ``COMPOSED`` of finished LoRAs, or ``FULL`` copies of
-    the weights; ``fixed`` are values of its configuration that nobody chooses. ``trainer`` is the dotted class of its
-    training loop, where that differs from the plain one.
+    the weights; ``fixed`` are values of its configuration that nobody chooses. ``mixin`` is the dotted class that
+    is put before a Trainer for its training, where that differs from the plain one.
 
     ``mergeable`` is ``exact`` where one weight equals the adapter, ``fixed`` where that is so as long as the
     heads are combined with fixed weights, else ``no``. ``needs_labels`` is true where it learns from tasks
@@ -379,7 +421,7 @@ class Method:
     options: type[MethodOptions]
     tuner: Tuner
     fixed: dict[str, Any] = field(default_factory=dict)
-    trainer: str = "hydralora.training.trainer.AdapterTrainer"
+    mixin: str = ""
     routed: bool = False
     mergeable: Literal["exact", "fixed", "no"] = "no"
     needs_labels: bool | Literal["hard"] = False
@@ -392,7 +434,7 @@ _LIST = (
         title="HydraLoRA",
         options=HydraOptions,
         tuner="HYDRALORA",
-        trainer="hydralora.training.guided.GuidedTrainer",
+        mixin="hydralora.training.guided.GuidedByTask",
         routed=True,
         summary="One shared A, several expert heads B, and a router that scores the heads for every token.",
         formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A x,  g(x) = softmax(W_g x)",
@@ -440,7 +482,7 @@ _LIST = (
         options=SplitOptions,
         tuner="HYDRALORA",
         fixed={"shared_a": False},
-        trainer="hydralora.training.split.SplitTrainer",
+        mixin="hydralora.training.split.SplitsByTask",
         mergeable="fixed",
         needs_labels="hard",
         summary="The budget of one large LoRA spent on several small independent ones.",
@@ -494,7 +536,7 @@ _LIST = (
         options=MixtureOptions,
         tuner="HYDRALORA",
         fixed={"shared_a": False},
-        trainer="hydralora.training.guided.GuidedTrainer",
+        mixin="hydralora.training.guided.GuidedByTask",
         routed=True,
         summary="Every expert is a whole LoRA with its own A and B; a router scores them for every token.",
         formula="y = W0 x + (alpha / r) sum_i g_i(x) B_i A_i x,  g(x) = softmax(W_g x)",
@@ -518,14 +560,16 @@ _LIST = (
         options=PoisonOptions,
         tuner="HYDRALORA",
         fixed={"head_compensation": "cosine"},
-        trainer="hydralora.training.lope.LopeTrainer",
+        mixin="hydralora.training.lope.PoisonsFirst",
         routed=True,
         summary="HydraLoRA in which one head learns from noise first, so that the others need not; it is "
         "silent in use.",
-        formula="y = W0 x + (alpha / r) sum_{i != D} w_i B_i A x,  w_i = g_i + g_D softmax_i(cos(B_i A x, B_D A x))",
+        formula="y = W0 x + (alpha / r) sum_{i != D} w_i B_i A x,  "
+        "w_i = g_i + beta g_D softmax_{i in K}(cos(B_i A x, B_D A x))",
         source="Ye et al. 2025, https://arxiv.org/abs/2505.23868 (no code released)",
-        reconstruction="The formula that compensates the silent head was lost in print; ours adds its gate to the "
-        "others by similarity. Noise on embeddings is relative to their size. The first stage's share of the "
+        reconstruction="The formula that compensates the silent head was lost in print; ours adds `compensation_beta` "
+        "of its gate to the K heads most like it, by similarity (`compensation_top_k`; -1 is all, 0 is plain masking, "
+        "the paper's worst). Noise on embeddings is relative to their size. The first stage's share of the "
         "steps is not published.",
         presets={
             "paper %param": {"r": 4, "num_experts": 4, "noise": 0.05, "target_modules": ["q_proj", "v_proj"]},
@@ -536,42 +580,49 @@ _LIST = (
         title="ThanoRA",
         options=BlockOptions,
         tuner="LORA",
-        trainer="hydralora.training.thanora.ThanoraTrainer",
+        mixin="hydralora.training.thanora.SharesRank",
         mergeable="exact",
         needs_labels=True,
         summary="One LoRA whose rank is shared out among the tasks by their complexity and kept apart by a loss.",
         formula="y = W0 x + (alpha / r) (sum_t B_t A_t + B_c A_c) x,  loss + lambda sum_{i<j} |A_i "
         "A_j^T|^2 + |B_i^T B_j|^2",
         source="Liang et al. 2025, https://arxiv.org/abs/2505.18640 (no code released)",
-        reconstruction="Complexity from singular values of a layer's inputs on each task; blocks start along their "
-        "leading directions with B = 0, so W0 stays untouched; blocks are normalised in the loss.",
+        reconstruction="Complexity is the entropy of squared singular values (`spectrum`: or of the values themselves) "
+        "of a layer's inputs on each task, or of W0 C, the weight weighted by their covariance (`directions`); blocks "
+        "start along the leading directions with B = 0, so W0 stays untouched; blocks are normalised in the loss.",
     ),
     Method(
         name="meta_lora",
         title="MeTA-LoRA",
         options=MetaOptions,
         tuner="LORA",
-        trainer="hydralora.training.meta_lora.MetaTrainer",
+        mixin="hydralora.training.meta_lora.MetaLearns",
         mergeable="exact",
         needs_labels=True,
         summary="A plain LoRA trained so that a few steps on one task also serve its other examples.",
         formula="theta_i = theta - a grad L_i(support),  theta <- theta - b mean_i grad L_i(query; theta_i)",
         source="Cheng et al. 2025, https://arxiv.org/abs/2510.11598 (no code released)",
-        reconstruction="First order, mean over tasks, plain gradient descent inside; sizes and rates are ours.",
+        reconstruction="First order, mean over tasks, plain gradient descent inside; sizes and rates are ours. Support "
+        "and query never share an example, for the whole run or in each step (`split`); second sources say that the "
+        "paper learns from 50 or 100 examples of each task (`examples_per_task`).",
+        presets={
+            "50 examples per task": {"examples_per_task": 50, "split": "once"},
+            "100 examples per task": {"examples_per_task": 100, "split": "once"},
+        },
     ),
     Method(
         name="lorahub",
         title="LoRAHub",
         options=HubOptions,
         tuner="COMPOSED",
-        trainer="hydralora.training.lorahub.LorahubTrainer",
+        mixin="hydralora.training.lorahub.MixesLoras",
         mergeable="exact",
         summary="Mixes LoRAs that are already trained, by a few examples and without gradients; a step is one try.",
         formula="B = sum_i w_i B_i,  A = sum_i w_i A_i,  min_w loss(few examples) + 0.05 mean_i |w_i|,  |w_i| <= 1.5",
         source="Huang et al. 2023, https://arxiv.org/abs/2307.13269; https://github.com/sail-sg/lorahub",
-        reconstruction="The search is SciPy's COBYQA instead of Nevergrad's NGOpt: it keeps the bounds and "
-        "draws nothing "
-        "at random. The authors average A and B apart, which adds cross terms; `updates` leaves them out.",
+        reconstruction="The search is SciPy's COBYLA, which Nevergrad's NGOpt, the authors' search, takes too at 20 "
+        "sources and up to 1,000 tries; ours draws nothing at random. The authors average A and B apart, which adds "
+        "cross terms; `updates` leaves them out.",
         presets={"released code": {"average": "factors", "shots": 5, "penalty": 0.05, "bound": 1.5}},
     ),
     Method(

@@ -89,10 +89,14 @@ def plain_factors(layer: HydraLoraLinear, name: str, gates: list[float]) -> tupl
 
 
 def masked(layer: HydraLoraLinear, name: str, gates: list[float]) -> list[float]:
-    """Gates with heads that are silent at inference at zero, the others adding up to what they all did."""
-    silent = set(layer.options[name].head_mask or [])
+    """Gates with heads that are silent at inference at zero; the others add up to what they do beside such heads."""
+    options = layer.options[name]
+    silent = set(options.head_mask or [])
     kept = [0.0 if head in silent else gate for head, gate in enumerate(gates)]
-    return [gate * sum(gates) / sum(kept) for gate in kept]
+    taken = sum(gates) - sum(kept)
+    if options.head_compensation == "cosine":
+        taken *= options.compensation_beta if options.compensation_top_k else 0.0
+    return [gate * (sum(kept) + taken) / sum(kept) for gate in kept]
 
 
 def uniform_gates(model: Any) -> Gates:

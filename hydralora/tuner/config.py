@@ -29,8 +29,13 @@ DROPOUT_PLACES = ("input", "input_per_head", "heads")
 ROUTER_SCOPES = ("layer", "block")
 COMPENSATIONS = ("share", "cosine")
 # Lowest and highest value of every number; an adapter from elsewhere may be wider than one that is trained here.
-WHOLE: dict[str, tuple[float, float]] = {"r": (1, 65_536), "num_experts": (1, 1_024), "top_k": (0, 1_024)}
-WHOLE["balance_groups"] = (1, 1_024)
+WHOLE: dict[str, tuple[float, float]] = {
+    "r": (1, 65_536),
+    "num_experts": (1, 1_024),
+    "top_k": (0, 1_024),
+    "compensation_top_k": (-1, 1_024),
+    "balance_groups": (1, 1_024),
+}
 REAL: dict[str, tuple[float, float]] = {
     "lora_dropout": (0.0, 1.0),
     "lora_alpha": (-LARGEST_SCALE, LARGEST_SCALE),
@@ -40,6 +45,7 @@ REAL: dict[str, tuple[float, float]] = {
     "z_weight": (0.0, LARGEST_SCALE),
     "temperature": (1e-3, 1e3),
     "head_init_gamma": (1e-6, LARGEST_SCALE),
+    "compensation_beta": (0.0, LARGEST_SCALE),
 }
 MOST_BLOCKS = 100_000
 
@@ -93,7 +99,10 @@ class HydraLoraConfig(PeftConfig):
         head_mask: Heads that take no part at inference (LoPE's poisoning expert).
         head_compensation: Who gets the gate of a masked head D: ``share``, the others in
             proportion to their own gates, or ``cosine``,
-            ``g_i + g_D softmax_i(cos(B_i h, B_D h))``.
+            ``g_i + beta g_D softmax_i(cos(B_i h, B_D h))``.
+        compensation_top_k: Heads K among which ``cosine`` shares it, those with the largest cosine for a token; -1 is
+            all, 0 none: the gate of D is lost.
+        compensation_beta: Share ``beta`` of ``g_D`` that ``cosine`` gives to them.
 
     Raises:
         AdapterError: When a value is out of range, or zero router meets zero heads.
@@ -124,6 +133,8 @@ class HydraLoraConfig(PeftConfig):
     z_weight: float = field(default=0.0, metadata={"help": "Weight of the router z-loss"})
     head_mask: list[int] | None = field(default=None, metadata={"help": "Heads silent at inference"})
     head_compensation: str = field(default="share", metadata={"help": "share or cosine"})
+    compensation_top_k: int = field(default=-1, metadata={"help": "Heads that share a silent head's gate; -1 is all"})
+    compensation_beta: float = field(default=1.0, metadata={"help": "Share of a silent head's gate that they get"})
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to adapt"})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave"})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Layers trained whole"})

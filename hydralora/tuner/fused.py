@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 UNDERSTOOD = frozenset(
     "r num_experts lora_alpha use_rslora rank_pattern alpha_pattern shared_a combine router_input "
     "lora_dropout dropout_place balance_weight balance_loss balance_delta balance_groups task_groups task_weight "
-    "z_weight head_mask head_compensation gate temperature "
+    "z_weight head_mask head_compensation compensation_top_k compensation_beta gate temperature "
     "router_init head_init head_init_gamma init_weights bias fan_in_fan_out "
     "target_modules exclude_modules modules_to_save layers_to_transform layers_pattern "
     "trainable_token_indices target_parameters "

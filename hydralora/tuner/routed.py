@@ -228,10 +228,14 @@ class RoutedLayer(nn.Module, BaseTunerLayer):
         keep = torch.ones(gates.shape[-1], device=gates.device)
         keep[heads] = 0.0
         kept = gates * keep
+        if config.compensation_top_k == 0 and config.head_compensation == "cosine":
+            return kept
         if config.head_compensation == "share":
             return kept / kept.sum(-1, keepdim=True).clamp(min=1e-12)
         cosine = self._head_cosines(hidden.to(torch.promote_types(hidden.dtype, torch.float32)), name)  # (..., N, N)
         for head in heads:
             similarity = cosine[..., head].masked_fill(keep == 0, float("-inf"))
-            kept = kept + gates[..., head : head + 1] * similarity.softmax(-1)
+            if 0 < config.compensation_top_k < len(keep) - len(heads):
+                similarity = keep_largest(similarity, config.compensation_top_k)
+            kept = kept + config.compensation_beta * gates[..., head : head + 1] * similarity.softmax(-1)
         return kept

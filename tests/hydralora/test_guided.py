@@ -196,7 +196,7 @@ def test_a_run_with_fewer_heads_than_tasks_is_refused(base_folder, easy_corpus, 
 
 def test_packed_rows_have_no_task_and_are_refused(base_folder, easy_corpus, tmp_path):
     adapter = {"r": 4, "num_experts": 2, "tasks": "label", "task_weight": 1.0}
-    with pytest.raises(TrainingError, match="`packing` puts examples of several tasks into one row"):
+    with pytest.raises(TrainingError, match="`packing` is True, but hydralora does not use it"):
         train_adapter(make_config(base_folder, "hydralora", adapter, packing=True), easy_corpus, tmp_path)
 
 

@@ -207,6 +207,8 @@ WRONG = [
     ({"lora_dropout": 1.0}, r"`lora_dropout` must be in \[0, 1\), got 1.0."),
     ({"combine": "vote"}, "`combine` must be one of router, mean, sum, hard, got 'vote'."),
     ({"router_init": "zero"}, "never breaks their symmetry"),
+    ({"compensation_top_k": -2}, "`compensation_top_k` must be a whole number from -1 to 1,024, got -2"),
+    ({"compensation_beta": -0.5}, "`compensation_beta` must be a number from 0.0 to 1,000,000.0, got -0.5"),
     ({"head_mask": [4]}, r"some but not all of the heads 0..3, got \[4\]."),
     ({"head_mask": [0, 1, 2, 3]}, "some but not all of the heads"),
 ]

@@ -20,6 +20,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "top-k": ("hydralora", {"top_k": 2, "temperature": 0.5}),
     "uniform": ("hydralora", {"gate": "uniform"}),
     "losses": ("lora_moe", {"balance_weight": 0.1, "balance_loss": "switch", "z_weight": 0.1}),
+    "lope, K": ("lope", {"compensation_top_k": 1, "compensation_beta": 0.5}),
     "one head": ("hydralora", {"num_experts": 1}),
     "offset": ("r_lora", {"head_init": "offset"}),
     "shared router": ("hydralora", {"router_scope": "block"}),
