@@ -25,14 +25,17 @@ from hydralora.plain import shown, without_paths
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.store.changes import WORKER_GONE_SECONDS, tell, topics_of_job
+from jobs.store.metrics import FILE as METRICS
 from jobs.store.records import Job
 from jobs.store.rows import Rows, changed
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
+from jobs.store.steps import take_in
 from jobs.store.tables import JobRow, WorkerRow, find_row
 from jobs.visitor import NOBODY
 
 LOG = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
+DAMAGED = "damaged"  # ``error_kind`` of a job whose files cannot be read
 MOST_WAITING = 200  # jobs of one visitor of the page
 
 
@@ -152,11 +155,16 @@ class Queue:
         return self.get(taken.id)
 
     def write(self, job: Job, **values: Any) -> bool:
-        """Change a running job on behalf of its worker; False when it is no longer theirs."""
+        """Change a running job on behalf of its worker; False when it is no longer theirs.
+
+        Where its status changes, what its attempt has left in its file is stored first.
+        """
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
             if row is None or not _is_held(row, job) or JobStatus(row.status) not in ACTIVE:
                 return False
+            if "status" in values:
+                take_in(session, row, self.home.job(job.id, job.attempt))
             for name, value in values.items():
                 setattr(row, name, value)
         return True
@@ -187,6 +195,7 @@ class Queue:
             row = session.get(JobRow, job.id, with_for_update=True)
             if row is None or not _is_held(row, job) or JobStatus(row.status) in FINISHED:
                 return False
+            take_in(session, row, self.home.job(job.id, job.attempt))
             row.status, row.finished_at = status, now
             for name, value in values.items():
                 setattr(row, name, value)
@@ -197,13 +206,14 @@ class Queue:
         if status == JobStatus.SUCCEEDED and job.kind in KINDS:
             for folder in KINDS[job.kind].spent(self.home, job.payload):
                 shutil.rmtree(folder, ignore_errors=True)
-        self._forget_metrics(job.id)
+        if values.get("error_kind") != DAMAGED:  # what is damaged is kept as it is
+            self._forget_metrics(job.id)
         return True
 
     def _forget_metrics(self, job_id: int) -> None:
         """Remove the files with numbers of steps of a job that has ended, as far as its rows hold them; not its log."""
         job = self.get(job_id)
-        for file in self.home.attempts(job_id).glob("*/metrics.jsonl"):
+        for file in self.home.attempts(job_id).glob(f"*/{METRICS}"):
             try:
                 is_stored = file.parent.name != str(job.attempt) or file.stat().st_size <= job.metrics_offset
                 if job.is_finished and is_stored:
