@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench bench-clusters bench-data bench-gpu bench-inspect bench-packing bench-pages matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-clusters bench-data bench-gpu bench-inspect bench-memory bench-packing bench-real bench-pages matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -39,6 +39,14 @@ bench-gpu: $(VENV)/.test-ready
 bench-inspect: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_inspect --json build/inspect.json
+
+bench-memory: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_memory --json build/memory.json $(ARGS)
+
+bench-real: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_real --json build/real-models.json $(ARGS)
 
 bench-packing: $(VENV)/.test-ready
 	mkdir -p build

@@ -48,8 +48,8 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     ),
     "studio": (
         {"quick_gradio", "figures"},
-        {"cards", "form", "widgets", "doctor"},
-        {"bases", "cluster_tree", "clusterings", "edits", "estimate", "exports", "selections", "verdict"},
+        {"bases", "cards", "form", "widgets", "doctor"},
+        {"cluster_tree", "clusterings", "edits", "estimate", "exports", "selections", "verdict"},
         {"pages"},
         {"web"},
         {"cli"},
