@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,19 @@ from hydralora.adapters.full import drop_copies
 from hydralora.answer_settings import Change, GenerationSettings
 from hydralora.bases.fingerprint import fingerprint
 from hydralora.bases.load import choose_device, context_length, load_base
-from hydralora.corpus.encode import encode_prompt, end_tokens
-from hydralora.errors import AdapterError, UserError
+from hydralora.corpus.encode import encode_prompt, encode_start, end_tokens
+from hydralora.errors import AdapterError, ContextError
+from hydralora.files import size_on_disk
 from hydralora.results import AdapterFacts
 from hydralora.static_answers import StaticAnswers
-from hydralora.streaming import Answer, GateStreamer, StopsWhenTold, TokenEvent
+from hydralora.streaming import Answer, GateStreamer, StopsWhenTold, TokenEvent, until_stop
 from hydralora.tuner.gates import GateCapture, gate_layers, override_experts
 
-MAX_ADAPTERS = 4  # kept in memory beside one base; the one used longest ago leaves first
+MAX_ADAPTERS = 16  # kept in memory beside one base; the one used longest ago leaves first
+MOST_ADAPTER_BYTES = 2**31  # of all that are kept, as they lie on disk; the one in use stays
 BROKEN = "\ufffd"  # what half of a multi-byte character decodes to
+
+Said = list[dict[str, str]] | str  # a conversation, or a text that is gone on with as it stands
 
 
 def _kind(config: PeftConfig) -> tuple[type, bool]:
@@ -128,7 +132,10 @@ class ChatModel:
         return kinds == {_kind(config)} and not config.is_prompt_learning
 
     def _drop_oldest(self) -> None:
-        while len(self.adapters) > MAX_ADAPTERS:
+        sizes = {folder: size_on_disk(Path(folder)) for folder in self.adapters}
+        while len(self.adapters) > MAX_ADAPTERS or (
+            len(self.adapters) > 1 and sum(sizes[folder] for folder in self.adapters) > MOST_ADAPTER_BYTES
+        ):
             _, name = self.adapters.popitem(last=False)
             self._static.drop()
             self.model.delete_adapter(name)
@@ -145,7 +152,7 @@ class ChatModel:
 
     def stream(
         self,
-        messages: list[dict[str, str]],
+        messages: Said,
         *,
         adapter: Path | None = None,
         settings: GenerationSettings | None = None,
@@ -154,22 +161,32 @@ class ChatModel:
         force: int | None = None,
         layers: dict[str, Change] | None = None,
         answer: Answer | None = None,
+        stops: Sequence[str] = (),
+        room: int | None = None,
+        gates: bool = True,
     ) -> Iterator[TokenEvent]:
         """Yield the answer's tokens as they come; ``answer`` is filled in on the way.
 
         ``factors`` and ``force`` change experts in every layer, ``layers`` in the ones it names.
 
+        Args:
+            messages: A conversation, or a text that is gone on with as it stands.
+            stops: Texts before which the answer ends.
+            room: Tokens that must be left for the answer; None leaves out old messages until it fits.
+            gates: Whether the gates of every token are wanted.
+
         Raises:
-            UserError: When the last message alone does not fit the context.
+            ContextError: When the last message alone does not fit the context, or, with ``room``, when not all of it
+                does.
         """
         settings, answer = settings or GenerationSettings(), answer or Answer()
         stop = stop or threading.Event()
-        ids, answer.dropped = self._fit(messages, settings)
+        ids, answer.dropped = self._fit(messages, settings, room)
         answer.prompt_tokens = len(ids)
         events: queue.Queue[Any] = queue.Queue()
         with ExitStack() as stack:
             model = stack.enter_context(self._speaking(adapter, factors or {}, force, layers or {}))
-            capture = stack.enter_context(GateCapture(model, enabled=adapter is not None))
+            capture = stack.enter_context(GateCapture(model, enabled=gates and adapter is not None))
             answer.layers = list(capture.names)
             changed = bool(factors or layers) or force is not None
             decode = self._static.using(adapter, changed)
@@ -178,7 +195,7 @@ class ChatModel:
             )
             thread.start()
             try:
-                yield from self._pieces(events, answer, settings, stop)
+                yield from until_stop(self._pieces(events, answer, settings, stop), stops, answer)
             finally:  # also when the reader goes away in mid-answer
                 stop.set()
                 thread.join()
@@ -206,7 +223,7 @@ class ChatModel:
     @torch.inference_mode()
     def score(
         self,
-        messages: list[dict[str, str]],
+        messages: Said,
         tokens: list[int],
         *,
         adapter: Path | None = None,
@@ -231,9 +248,11 @@ class ChatModel:
         found: list[float] = own.gather(-1, ids[0, -len(kept) :, None]).squeeze(-1).tolist()
         return found
 
-    def _fit(self, messages: list[dict[str, str]], settings: GenerationSettings) -> tuple[list[int], int]:
+    def _fit(self, messages: Said, settings: GenerationSettings, wanted: int | None = None) -> tuple[list[int], int]:
         """Prompt ids that leave room for the answer, and how many old messages were left out."""
         limit = context_length(self.base)
+        if wanted is not None or isinstance(messages, str):
+            return self._whole(messages, limit, wanted or 1), 0
         room = limit - min(settings.max_tokens, limit // 2)
         kept, dropped = list(messages), 0
         while True:
@@ -242,13 +261,28 @@ class ChatModel:
                 return ids, dropped
             oldest = 1 if kept[0]["role"] == "system" else 0
             if oldest >= len(kept) - 1:
-                raise UserError(
+                raise ContextError(
                     f"The message has {len(ids):,} tokens; {room:,} fit this model beside the answer. "
                     "Shorten it, or ask for a shorter answer."
                 )
             step = 2 if len(kept) - oldest > 2 else 1  # a question leaves with its answer
             del kept[oldest : oldest + step]
             dropped += step
+
+    def _whole(self, messages: Said, limit: int, wanted: int) -> list[int]:
+        """Ids of all that was said.
+
+        Raises:
+            ContextError: When it leaves fewer than ``wanted`` of ``limit`` tokens.
+        """
+        is_text = isinstance(messages, str)
+        ids = encode_start(self.tokenizer, messages) if is_text else encode_prompt(self.tokenizer, messages)
+        if len(ids) + wanted > limit:
+            raise ContextError(
+                f"This model's context has {limit:,} tokens; {len(ids):,} of the prompt and {wanted:,} for the answer "
+                "do not fit. Shorten the prompt, or ask for fewer tokens."
+            )
+        return ids
 
     @torch.inference_mode()
     def _generate(self, model, ids, settings, stop, events, capture, decode) -> None:  # type: ignore[no-untyped-def]

@@ -20,7 +20,8 @@ from studio.pages.corpora import views as corpora_page
 from studio.pages.corpora.cluster_views import cluster_list
 from studio.pages.overview import views as overview
 from studio.pages.run import views as run
-from studio.web.server import CONTENT_POLICY, create_app
+from studio.web.guard import CONTENT_POLICY
+from studio.web.server import create_app
 from tests.studio.conftest import bearer
 from tests.studio.stored import (
     LAYERS,
