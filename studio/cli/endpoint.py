@@ -17,10 +17,10 @@ from jobs.store.keys import Key
 from jobs.store.store import Store
 from studio.cards import moment
 from studio.cli.terminal import AsJson, Studio, Yes, err, out, print_table, show
-from studio.endpoint import count_keys
+from studio.endpoint import count_keys, last_used
+from studio.served import Models, name_of
 from studio.web.endpoint.api import build_endpoint
 from studio.web.endpoint.gate import EndpointGate
-from studio.web.endpoint.models import Models, name_of
 from studio.web.guard import Guard
 from studio.web.listening import HOST, allowed_hosts, bind, is_loopback, server_config
 
@@ -53,10 +53,7 @@ def list_keys(as_json: AsJson = False) -> None:
     """List the keys, and say whether the endpoint is on."""
     store = Studio.store()
     keys, is_on = store.keys.all(), store.keys.is_on
-    rows: list[list[object]] = [
-        [key.name, f"…{key.ending}", moment(key.created_at), moment(key.used_at) if key.used_at else "never"]
-        for key in keys
-    ]
+    rows: list[list[object]] = [[key.name, f"…{key.ending}", moment(key.created_at), last_used(key)] for key in keys]
 
     def lines() -> None:
         print_table(["name", "ends in", "made", "last used"], rows)

@@ -49,7 +49,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "studio": (
         {"quick_gradio", "figures"},
         {"cards", "form", "widgets", "doctor"},
-        {"cluster_tree", "clusterings", "edits", "endpoint", "estimate", "exports", "selections"},
+        {"cluster_tree", "clusterings", "edits", "endpoint", "estimate", "exports", "selections", "served"},
         {"pages"},
         {"web"},
         {"cli"},

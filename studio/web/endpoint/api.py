@@ -18,10 +18,10 @@ from hydralora.errors import UserError
 from jobs.chat.client import ChatClient
 from jobs.http import Refused
 from jobs.store.store import Store
+from studio.endpoint import ROOT
+from studio.served import Models
 from studio.web.endpoint import requests
 from studio.web.endpoint.desk import Desk, Left, unless_left
-from studio.web.endpoint.gate import ROOT
-from studio.web.endpoint.models import Models
 from studio.web.endpoint.problems import Problem
 from studio.web.endpoint.replies import Reply, event
 from studio.web.json_bodies import parse_payload

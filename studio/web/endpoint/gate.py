@@ -10,10 +10,10 @@ from collections.abc import Callable
 from jobs.http import App, Receive, Refused, Scope, Send, header, read_body, replay
 from jobs.store.store import Store
 from jobs.visitor import on_behalf_of
+from studio.endpoint import ROOT
 from studio.web.door import Tries, address_of
 from studio.web.endpoint.problems import Problem
 
-ROOT = "/v1"
 OFF = "The endpoint of this studio is switched off. Start it with `python app.py --endpoint`, or use the page Endpoint."
 MAKE_ONE = "Make one with `python -m studio keys create NAME`."
 

@@ -11,6 +11,7 @@ from hydralora.errors import ContextError, UserError
 from hydralora.plain import one_line, without_paths
 from jobs.chat.client import ServerBusy, ServerGone
 from jobs.http import Refused, Send
+from studio.served import UnknownModel
 
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 BUSY_SECONDS = 5  # after which a client may ask again
@@ -51,6 +52,8 @@ class Problem(Exception):
                 return busy(str(error))
             case ServerGone():
                 return cls(503, without_paths(str(error)), "server_gone", headers={"retry-after": str(BUSY_SECONDS)})
+            case UnknownModel():
+                return cls(404, str(error), "model_not_found", "model")
             case ContextError():
                 return cls(400, str(error), "context_length_exceeded", "messages")
             case UserError():

@@ -9,14 +9,19 @@ from typing import Any
 
 from hydralora.bases.folder import is_hub_id
 from hydralora.bounds import LARGEST_ID
+from hydralora.errors import UserError
 from hydralora.plain import shown
 from jobs.chat.client import base_of
 from jobs.store.bases import is_hub_allowed
 from jobs.store.records import Run
 from jobs.store.store import Store
-from studio.web.endpoint.problems import Problem
 
+OWNER = "hydra-studio"
 RUN = re.compile(r"run-([1-9][0-9]{0,15})")
+
+
+class UnknownModel(UserError):
+    """A model that is not served, by its name."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,11 @@ class Models:
         """The model of this name.
 
         Raises:
-            Problem: When there is none.
+            UnknownModel: When there is none.
         """
         found = next((served for served in self.all() if served.name == name), None)
         if found is None:
-            raise Problem(404, self._why(name), "model_not_found", "model")
+            raise UnknownModel(self._why(name))
         return found
 
     def view(self, served: Served) -> dict[str, Any]:
@@ -87,7 +92,7 @@ class Models:
             "id": served.name,
             "object": "model",
             "created": int(run.created_at) if run else 0,
-            "owned_by": "hydra-studio",
+            "owned_by": OWNER,
             "hydra": more,
         }
 
