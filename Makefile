@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench bench-clusters bench-data bench-gpu bench-inspect bench-packing bench-pages matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-packing bench-pages matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -31,6 +31,10 @@ bench-clusters: $(VENV)/.test-ready
 bench-data: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_data --json build/data.json $(ARGS)
+
+bench-endpoint: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_endpoint --json build/endpoint.json $(ARGS)
 
 bench-gpu: $(VENV)/.test-ready
 	mkdir -p build
