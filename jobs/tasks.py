@@ -198,7 +198,9 @@ def export(job: Job) -> results.Export:
     """Turn a run's adapter into plain LoRAs or a merged model, and measure the gap."""
     from hydralora.analysis.export import export_run
 
-    return export_run(*_measured(job), job.payload["how"], clusters_folder=_clusters(job), progress=job.progress)
+    form = job.payload.get("form", "safetensors")
+    clusters = _clusters(job)
+    return export_run(*_measured(job), job.payload["how"], form=form, clusters_folder=clusters, progress=job.progress)
 
 
 def weights(job: Job) -> results.Weights:

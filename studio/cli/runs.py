@@ -10,7 +10,7 @@ import typer
 
 from hydralora.bounds import LARGEST_ID
 from hydralora.errors import UserError
-from hydralora.methods import EXPORTS
+from hydralora.methods import EXPORTS, FORMS
 from hydralora.results import Export
 from hydralora.training.presets import PRESETS
 from jobs.runner.service import start_worker
@@ -216,25 +216,33 @@ def resume_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = Fa
 def export_run(
     run_id: RunId,
     how: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}")] = "mean_gate",
+    form: Annotated[str, typer.Option("--as", help=f"{', '.join(FORMS)}")] = "safetensors",
     corpus: Annotated[
         int | None, typer.Option(min=0, max=LARGEST_ID, help="Corpus of an imported adapter that has none")
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Copy the files into this new folder")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a run's adapter into plain LoRAs that PEFT alone loads, or merge it; the gap is measured."""
+    """Turn a run's adapter into plain LoRAs, or merge it, for PEFT or for llama.cpp; the gap is measured."""
     if to is not None and to.exists():
         raise UserError(f"{to} exists already. Name a folder that does not.")
     store = Studio.store()
     if corpus is not None:
         store.runs.use_corpus(run_id, corpus)
-    analysis = store.analyses.export(run_id, how)
+    analysis = store.analyses.export(run_id, how, form)
     start_worker(store.home)
-    export = Export.load(finished(store, analysis.job, f"Export: {how}").result or {}, "The database")
+    export = Export.load(finished(store, analysis.job, f"Export: {how}, {form}").result or {}, "The database")
     folder = store.home.analysis(analysis.id)
     if to is not None:
         copy(folder, to)
-    answer = {"run_id": run_id, "how": how, "folder": str(to or folder), **export.row()}
+    answer = {
+        "run_id": run_id,
+        "analysis_id": analysis.id,
+        "how": how,
+        "form": form,
+        "folder": str(to or folder),
+        **export.row(),
+    }
 
     def lines() -> None:
         out.print(f"{answer['folder']}: {export.sentence}")

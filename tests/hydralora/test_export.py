@@ -230,7 +230,11 @@ REFUSED = [
     ("lora", "uniform", "LoRA has no heads to average"),
     ("prompt", "merged", "changes what the model reads, not its weights"),
     ("prompt", "uniform", "Prompt tuning has no heads to average"),
-    ("hydralora", "sideways", "`how` must be one of uniform, mean_gate, cluster, merged, got 'sideways'"),
+    (
+        "hydralora",
+        "sideways",
+        "`how` must be one of uniform, mean_gate, cluster, merged, merged_mean, own, got 'sideways'",
+    ),
 ]
 
 

@@ -32,7 +32,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"results", "static_answers"},
         {"bases"},
         {"corpus"},
-        {"adapters", "answering"},
+        {"adapters", "answering", "llamacpp"},
         {"training", "analysis"},
         {"generate"},
     ),

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
+
 import gradio as gr
 
 from hydralora.errors import UserError
-from hydralora.methods import EXPORTS, export_ways
+from hydralora.methods import EXPORTS, FORMS, export_ways
 from hydralora.results import Export
+from jobs.store.analyses import export_params
 from jobs.store.records import Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio import cards
 from studio.cards import Markup
-from studio.exports import EXPORT_HEAD, export_row
+from studio.exports import EXPORT_HEAD, export_row, is_doubtful
 from studio.pages.common import TICK, address_id, chosen_id, chosen_text, corpus_choices, job_state
 from studio.pages.page import Changes, Part
 from studio.widgets import LiveChanges
 
 LEAD = (
-    "A plain LoRA works wherever PEFT does, without this studio. Where gates depend on the token it is an "
-    "approximation, and how far it is off is measured on held-out examples."
+    "A plain LoRA works wherever PEFT does, without this studio, and as GGUF in llama.cpp and Ollama. Where gates depend "
+    "on the token it is an approximation, and how far it is off is measured on held-out examples; GGUF files are checked "
+    "by llama.cpp where it is installed."
 )
 
 
 def export_view(store: Store, run: Run) -> Markup:
     """Every export of a run: its state, or its gaps in a table and the way to its files."""
     pieces: list[object] = []
-    for how, words in EXPORTS.items():
-        found = store.analyses.find(run.id, "export", {"how": how}, failed=True)
+    for how, form in itertools.product(EXPORTS, FORMS):
+        found = store.analyses.find(run.id, "export", export_params(how, form), failed=True)
         if found is None or found.job is None:
             continue
-        pieces.append(Markup(f"<h4>{cards.text(words)}</h4>"))
+        pieces.append(Markup(f"<h4>{cards.text(EXPORTS[how])}, {cards.text(FORMS[form])}</h4>"))
         if found.job.status != JobStatus.SUCCEEDED:
             pieces.append(job_state(found.job))
             continue
         result = Export.load(found.job.result or {}, "The database")
         caption = "Nats per answer token; KL is how far the next-token distributions lie from the live adapter's"
         pieces += [
-            cards.note("good", "Ready.", result.sentence),
-            cards.table(EXPORT_HEAD, [export_row(part) for part in result.parts], caption=caption, numbers=range(1, 7)),
+            cards.note("warn" if is_doubtful(result) else "good", "Ready.", result.sentence),
+            cards.table(EXPORT_HEAD, [export_row(part) for part in result.parts], caption=caption, numbers=range(1, 9)),
             Markup("<div class='hy-links'>"),
             cards.link(f"/ui/analyses/{found.id}/export.zip", "Download"),
             Markup("</div>"),
@@ -60,7 +64,14 @@ class ExportPart(Part):
                 )
                 self.use = gr.Button("Use this corpus", scale=0, min_width=150, elem_id="use-corpus")
             with gr.Row():
-                self.how = gr.Dropdown([], label="As", min_width=260, elem_id="export-how")
+                self.how = gr.Dropdown([], label="What", min_width=260, elem_id="export-how")
+                self.form = gr.Dropdown(
+                    [(words, form) for form, words in FORMS.items()],
+                    value="safetensors",
+                    label="As",
+                    min_width=220,
+                    elem_id="export-form",
+                )
                 self.start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export")
             self.view = gr.HTML()
 
@@ -69,7 +80,9 @@ class ExportPart(Part):
         self.on_open(self.load, None, all_of_it)
         self.watch.select(self.look, self.view, self.view, **TICK)
         self.on_click(self.use, self.use_corpus, self.corpus, None).success(self.load, None, all_of_it, **TICK)
-        self.on_click(self.start, self.begin, self.how, None).success(self.look, self.view, self.view, **TICK)
+        self.on_click(self.start, self.begin, [self.how, self.form], None).success(
+            self.look, self.view, self.view, **TICK
+        )
 
     def run_of(self, request: gr.Request) -> Run | None:
         """The finished run that the address names."""
@@ -98,11 +111,11 @@ class ExportPart(Part):
         view = str(export_view(self.store, run)) if run else "It can be exported once it has finished."
         return {} if view == known else {self.view: view}
 
-    def begin(self, request: gr.Request, way: str | None) -> None:
+    def begin(self, request: gr.Request, way: str | None, form: str | None = "safetensors") -> None:
         """Queue an export."""
         if not chosen_text(way):
             raise UserError("There is nothing to export yet.")
-        self.store.analyses.export(address_id(request, "run") or 0, chosen_text(way))
+        self.store.analyses.export(address_id(request, "run") or 0, chosen_text(way), chosen_text(form))
 
     def use_corpus(self, request: gr.Request, corpus_id: int | None) -> None:
         """Give an adapter that came without a corpus one to be measured on."""
