@@ -87,8 +87,8 @@ def write_lora(model: PeftModel, file: Path, *, name: str) -> None:
     for layer, (a, b, scale) in pairs.items():
         if layer == "lm_head" and tied:
             raise AdapterError(
-                "This adapter changes `lm_head`, which this base shares with its embeddings; llama.cpp has no place for "
-                "it. Export it merged."
+                "This adapter changes `lm_head`, which this base shares with its embeddings; llama.cpp has no place "
+                "for it. Export it merged."
             )
         weight = f"{layer}.weight"
         place, rank = weights.name(weight), a.shape[0]

@@ -21,9 +21,9 @@ from studio.pages.page import Changes, Part
 from studio.widgets import LiveChanges
 
 LEAD = (
-    "A plain LoRA works wherever PEFT does, without this studio, and as GGUF in llama.cpp and Ollama. Where gates depend "
-    "on the token it is an approximation, and how far it is off is measured on held-out examples; GGUF files are checked "
-    "by llama.cpp where it is installed."
+    "A plain LoRA works wherever PEFT does, without this studio, and as GGUF in llama.cpp and Ollama. Where gates "
+    "depend on the token it is an approximation, and how far it is off is measured on held-out examples; GGUF files "
+    "are checked by llama.cpp where it is installed."
 )
 
 
