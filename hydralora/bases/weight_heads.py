@@ -44,10 +44,11 @@ BITS = {
 
 @dataclass(frozen=True)
 class Head:
-    """Shapes by name, and the number of elements of all of them together."""
+    """Shapes and types (``F32``, ``BF16`` ...) by name, and the number of elements of all of them together."""
 
     shapes: dict[str, tuple[int, ...]]
     elements: int
+    types: dict[str, str]
 
 
 def read_head(path: Path) -> Head:
@@ -68,7 +69,8 @@ def read_head(path: Path) -> Head:
     if len(values) > MOST_TENSORS:
         raise ValueError(f"holds {len(values):,} weights, more than {MOST_TENSORS:,}")
     shapes = {name: _shape(name, value, size - 8 - length) for name, value in values.items()}
-    return Head(shapes, sum(math.prod(shape) for shape in shapes.values()))
+    types = {name: value["dtype"] for name, value in values.items()}
+    return Head(shapes, sum(math.prod(shape) for shape in shapes.values()), types)
 
 
 def _shape(name: str, value: Any, room: int) -> tuple[int, ...]:

@@ -80,7 +80,15 @@ def name_edits(edited: Edited) -> str:
 
 
 def write_edits(folder: Path, edited: Edited, examples: Iterable[Example]) -> str:
-    """Keep a layer, and make it the newest; gives its name.
+    """Keep a layer, as ``keep_layer`` does, and make it the newest; gives its name."""
+    name = keep_layer(folder, edited, examples)
+    with written_aside(folder / FOLDER / NEWEST) as aside:
+        aside.write_text(name, "ascii")
+    return name
+
+
+def keep_layer(folder: Path, edited: Edited, examples: Iterable[Example]) -> str:
+    """Keep a layer beside the others; gives its name.
 
     Args:
         folder: That of the corpus.
@@ -105,8 +113,6 @@ def write_edits(folder: Path, edited: Edited, examples: Iterable[Example]) -> st
             table |= {column: whole.column(column) for column in BESIDE}
         with written_aside(path) as aside:
             pq.write_table(pa.table(table), aside)
-    with written_aside(folder / FOLDER / NEWEST) as aside:
-        aside.write_text(name, "ascii")
     return name
 
 
@@ -122,6 +128,12 @@ class Layer:
 
     positions: np.ndarray
     columns: dict[str, pa.Array]
+
+    def wordings(self) -> dict[int, Wording]:
+        """What each of its rows says, by position."""
+        names = [name for name in ("prompt", "answer", MORE) if name in self.columns]
+        texts = zip(*(self.columns[name].to_pylist() for name in names), strict=True)
+        return {position: Wording(*said) for position, said in zip(self.positions.tolist(), texts, strict=True)}
 
     def on(self, batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
         """A batch of the file, whose first row is at ``start``, with its edited rows in their place."""
@@ -161,14 +173,13 @@ def read_edits(folder: Path, name: str, count: int) -> Layer:
     try:
         table = _read(_path(folder, name))
         columns = {column: table[column].combine_chunks() for column in table.column_names}
-        positions = columns.pop("position").to_numpy()
-        texts = [columns[column].to_pylist() for column in ("prompt", "answer", *([MORE] if MORE in columns else []))]
+        layer = Layer(columns.pop("position").to_numpy(), columns)
+        edited = layer.wordings()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise CorpusError(GONE.format("damaged")) from error
-    edited = {position: Wording(*said) for position, *said in zip(positions.tolist(), *texts, strict=True)}
-    if name_edits(edited) != name or positions[-1] >= count:
+    if name_edits(edited) != name or layer.positions[-1] >= count:
         raise CorpusError(GONE.format("damaged"))
-    return Layer(positions, columns)
+    return layer
 
 
 def _read(path: Path) -> pa.Table:

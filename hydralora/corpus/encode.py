@@ -13,6 +13,7 @@ What is learnt of an answer begins exactly where the prompt ends that a chat wou
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -84,6 +85,17 @@ def cut(whole: Rows, max_length: int) -> Rows | None:
     if before == len(whole["labels"]) or is_left_out(before, max_length):
         return None
     return {name: ids[:max_length] for name, ids in whole.items()}
+
+
+def split(whole: Rows, max_length: int) -> list[Rows]:
+    """Rows of at most ``max_length`` tokens that follow each other in ``whole``, as equal in length as can be.
+
+    Nothing is lost or doubled: one behind the other they are the whole. The first token of each further piece is read
+    and not learnt.
+    """
+    count = len(whole["labels"])
+    borders = np.linspace(0, count, -(-count // max_length) + 1).astype(int)
+    return [{name: ids[a:b] for name, ids in whole.items()} for a, b in pairwise(borders)]
 
 
 def prompt_tokens(whole: Rows) -> int:

@@ -59,6 +59,11 @@ class Example:
     source: str = ""
     extra: str = ""
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it is plain text: nothing is asked and nobody talks."""
+        return not (self.prompt or self.history or self.extra)
+
     def text(self) -> str:
         """Prompt and answer as one text: what clusters are made of."""
         return f"{self.prompt}\n{self.answer}".strip()

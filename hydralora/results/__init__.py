@@ -14,7 +14,7 @@ from hydralora.results.experts import Change, Context, ExpertCard, Experts, Grou
 from hydralora.results.export import Export, ExportedPart, LlamaCheck
 from hydralora.results.maps import GroupTest, MatrixMap, Point
 from hydralora.results.preview import Piece, Preview, PreviewColumn, PreviewExample, PreviewTable
-from hydralora.results.quality import Finding, Quality, TokenLengths
+from hydralora.results.quality import Finding, Quality, Shortened, TokenLengths
 from hydralora.results.routing import Favourite, GroupGates, Routing, TokenClasses
 from hydralora.results.runs import AdapterFacts, RunSummary, TrainingSet
 from hydralora.results.weights import DriftRow, HeadFigures, Heads, Weights
@@ -59,6 +59,7 @@ __all__ = [
     "Quality",
     "Roles",
     "Routing",
+    "Shortened",
     "RunSummary",
     "Score",
     "SourceFile",

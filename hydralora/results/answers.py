@@ -13,6 +13,9 @@ class Score(Part):
     exact_match: float = Field(
         description="Share of answers equal to the wanted one, white space aside outside of code, 0 to 1"
     )
+    rouge_l: float | None = Field(
+        None, description="Mean ROUGE-L F1 of the answers, 0 to 1; null in results of earlier versions"
+    )
     hits: list[bool] = Field(description="Whether each answer is right, ``(examples,)``")
     by_label: dict[str, float] = Field(description="`exact_match` by label; `all` where there is none")
 

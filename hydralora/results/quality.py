@@ -23,6 +23,7 @@ class Finding(Part):
     advice: str = Field(description="What it means, and what can be done")
     removable: int = Field(description="Examples that leaving it out would leave out; 0 where that is no remedy")
     action: str = Field(description="What leaving out does, for a button; empty where it is no remedy")
+    shortens: int = Field(0, description="Examples that can be shortened as a remedy; 0 where that is none")
     examples: list[int] = Field(description="Positions of the first examples, up to 20")
 
 
@@ -33,6 +34,17 @@ class TokenLengths(Part):
     p95: int = Field(description="95 of 100 are no longer")
     longest: int = Field(description="The longest one")
     whole_at: dict[str, int] = Field(description="Examples that stay whole, by longest length (powers of two)")
+
+
+class Shortened(Part):
+    """Examples that were shortened to what a run takes, as a layer of edits over those that were there."""
+
+    corpus_hash: str = Field(description="`content_hash` of the corpus")
+    layer: str = Field(description="Name of the layer that holds them, and the edits from before")
+    edits: str = Field(description="Name of the layer that was read; empty where nothing was edited")
+    positions: list[int] = Field(description="Examples that are shorter there")
+    left: int = Field(description="Examples that leaving out text does not mend; they stay as they were")
+    max_length: int = Field(description="Tokens that they were shortened to, at most")
 
 
 class Quality(Result):

@@ -70,6 +70,8 @@ class TrainingSet(Result):
     skipped: int = Field(description="Examples left out because their prompt alone is longer than `max_length`")
     cut: int = Field(description="Examples trained on without their end: longer than `max_length`")
     partly: int = Field(0, description="Examples of which not all answers are learnt: the template does not tell them")
+    split: int = Field(0, description="Plain texts trained on in pieces: longer than `max_length`")
+    pieces: int = Field(0, description="Pieces that these were split into")
     leaking: int = Field(description="Examples left out because a held-out one has the same prompt")
     steps: int | None = Field(None, description="Steps planned; null in runs of earlier versions")
 

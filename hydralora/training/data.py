@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from hydralora.answering import spread
 from hydralora.bases.fingerprint import Fingerprint
 from hydralora.config import RunConfig, TrainConfig
 from hydralora.corpus.batches import Encoded
-from hydralora.corpus.encode import cut, encode_telling
+from hydralora.corpus.encode import cut, encode_telling, split
+from hydralora.corpus.examples import Example
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.split import split_examples, training_hash
 from hydralora.corpus.tasks import Placed, Tasks, only_cluster, read_clusters, read_tasks
@@ -28,7 +29,7 @@ class Data:
 
     Args:
         training_set: What of the corpus that is, with what was left out or cut.
-        kept: Positions and examples of ``rows``.
+        kept: Positions and examples of ``rows``; a text that is trained on in pieces stands here once for each.
         measured: Positions and examples of ``held_out``, at most ``MAX_EVALUATED``.
         tasks: Where the method learns from tasks.
         clusters: Cluster of every row, where rows are drawn by them.
@@ -86,24 +87,34 @@ def read_data(config: RunConfig, corpus: Corpus, tokenizer: Any, clusters_folder
         TrainingError: When no example fits, or the tasks of the method or the clusters are not there.
     """
     train = config.train
-    split = split_examples(corpus, train)
-    train_ids, held_out_ids = only_cluster(split.train, split.held_out, train.only_cluster, clusters_folder)
-    kept, rows, cut_count, partly_count = _encode(corpus, train_ids, tokenizer, train)
-    measured, held_out, *_ = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, train)
-    positions = [position for position, _ in kept]
+    sides = split_examples(corpus, train)
+    train_ids, held_out_ids = only_cluster(sides.train, sides.held_out, train.only_cluster, clusters_folder)
+    found = _encode(corpus, train_ids, tokenizer, train)
+    measured = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, train)
+    positions = [position for position, _ in found.kept]
+    each = list(dict.fromkeys(positions))
     training_set = TrainingSet(
-        hash=training_hash(corpus, positions),
+        hash=training_hash(corpus, each),
         corpus_hash=corpus.manifest.content_hash,
-        examples=len(kept),
+        examples=len(each),
         held_out=len(held_out_ids),
-        skipped=len(train_ids) - len(kept),
-        cut=cut_count,
-        partly=partly_count,
-        leaking=len(split.leaking),
-        steps=planned_steps(train, len(kept)),
+        skipped=len(train_ids) - len(each),
+        cut=found.cut,
+        partly=found.partly,
+        split=found.split,
+        pieces=found.split + len(positions) - len(each),
+        leaking=len(sides.leaking),
+        steps=planned_steps(train, len(positions)),
     )
-    tasks = read_tasks(kept, config.adapter.task_source, clusters_folder)
-    return Data(training_set, kept, rows, measured, held_out, tasks, _clusters(train, positions, clusters_folder))
+    return Data(
+        training_set,
+        found.kept,
+        found.rows,
+        measured.kept,
+        measured.rows,
+        read_tasks(found.kept, config.adapter.task_source, clusters_folder),
+        _clusters(train, positions, clusters_folder),
+    )
 
 
 def _clusters(train: TrainConfig, positions: list[int], clusters_folder: Path | None) -> list[int] | None:
@@ -136,28 +147,43 @@ def settle_training_set(training_set: TrainingSet, run_folder: Path, *, resumed:
         )
 
 
-def _encode(
-    corpus: Corpus, ids: list[int], tokenizer: Any, train: TrainConfig
-) -> tuple[Placed, list[Encoded], int, int]:
-    """Positions and examples that fit, their rows of ids, how many of these were cut at their end, and of how many not
-    all answers are learnt that should be."""
-    kept: Placed = []
-    rows: list[Encoded] = []
-    cut_count = partly_count = 0
-    for position, example in zip(ids, corpus.take(ids), strict=True):
+@dataclass
+class _Encoding:
+    """Positions and examples that fit, their rows of ids, how many were cut at their end, of how many not all answers
+    are learnt that should be, and how many were split into several rows."""
+
+    kept: Placed = field(default_factory=list)
+    rows: list[Encoded] = field(default_factory=list)
+    cut: int = 0
+    partly: int = 0
+    split: int = 0
+
+    def add(self, position: int, example: Example, tokenizer: Any, train: TrainConfig) -> None:
+        """Encode one example; nothing is added where its prompt leaves no room."""
         whole, is_partly = encode_telling(tokenizer, example, train.learn)
+        is_longer = len(whole["input_ids"]) > train.max_length
+        is_split = is_longer and example.is_text and train.long_texts == "split"
         row = cut(whole, train.max_length)
-        if row is not None:
-            kept.append((position, example))
-            rows.append(row)
-            cut_count += len(whole["input_ids"]) > train.max_length
-            partly_count += is_partly
-    if ids and not kept:
+        rows = split(whole, train.max_length) if is_split else [] if row is None else [row]
+        self.kept += [(position, example)] * len(rows)
+        self.rows += rows
+        self.split += is_split
+        if rows:
+            self.cut += is_longer and not is_split
+            self.partly += is_partly
+
+
+def _encode(corpus: Corpus, ids: list[int], tokenizer: Any, train: TrainConfig) -> _Encoding:
+    """The examples at these positions as they are trained on or measured."""
+    found = _Encoding()
+    for position, example in zip(ids, corpus.take(ids), strict=True):
+        found.add(position, example, tokenizer, train)
+    if ids and not found.kept:
         raise TrainingError(
             f"No example fits into {train.max_length} tokens: every prompt alone is longer. "
             "Raise `max_length`, or shorten the examples."
         )
-    return kept, rows, cut_count, partly_count
+    return found
 
 
 def fit_length(config: RunConfig, positions: int) -> RunConfig:

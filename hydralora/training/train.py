@@ -108,7 +108,7 @@ def train_adapter(
         steps=step,
         held_out_loss_before=before,
         held_out_loss=after if measured_at == step else _held_out_loss(trainer, measured),
-        train_examples=len(data.rows),
+        train_examples=data.training_set.examples,
         held_out_examples=data.training_set.held_out,
         skipped_examples=data.training_set.skipped,
         cut_examples=data.training_set.cut,

@@ -24,6 +24,7 @@ from hydralora.corpus.tasks import Tasks
 from hydralora.errors import TrainingError
 from hydralora.files import seal_checkpoint
 from hydralora.progress import Progress
+from hydralora.training.answer_logits import can_keep_answers, keep_answers
 from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.rates import rate_groups
 from hydralora.training.sampling import ClusterSampler
@@ -79,6 +80,7 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
     questions: Sequence[Question] = ()
     sampler: ClusterSampler | None = None  # where clusters are not drawn by their size
     rates: TrainConfig | None = None  # where B or the router learn at a rate of their own
+    keeps_answers: bool | None = None  # whether logits of answers are enough; tried on the first batch
     measured: tuple[float, int] = (0.0, 0)  # summed loss and answer tokens of the held-out rows so far
 
     @classmethod
@@ -132,6 +134,7 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         if "position_ids" in inputs:  # packed: a mask would hide where each example begins
             inputs = dict(inputs)
             tell_padding(self.accelerator.unwrap_model(model), inputs.pop("attention_mask"))
+        inputs = self._with_fewer_logits(model, inputs)
         with GateCapture(model, enabled=recording) as capture:
             loss, outputs = super().compute_loss(
                 model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
@@ -141,6 +144,14 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         if not model.training:
             self._add_held_out(loss, inputs["labels"])
         return (loss, outputs) if return_outputs else loss
+
+    def _with_fewer_logits(self, model: torch.nn.Module, inputs: Any) -> Any:
+        """The batch with logits where answers are predicted only, if this model's loss is the same then."""
+        if self.keeps_answers is None:
+            was_training = model.training
+            self.keeps_answers = can_keep_answers(model.eval(), inputs)
+            model.train(was_training)
+        return keep_answers(inputs) if self.keeps_answers else inputs
 
     def evaluation_loop(self, *args, **kwargs):  # type: ignore[no-untyped-def]
         """Measure the held-out loss: the mean over all their answer tokens, whatever the batch size.

@@ -39,6 +39,10 @@ UNDERSTOOD = frozenset(
 )
 
 
+# Types of a base whose layers compute in them, whatever wider type the adapter is kept in: as under autocast.
+NARROW = (torch.bfloat16, torch.float16)
+
+
 def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
     """What the function computes for an adapter of rank r and scale s; None where an option is not one of its own."""
     heads = config.num_experts
@@ -67,8 +71,8 @@ def _say_slower(options: str) -> None:
 def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
     """The plan of the adapter ``name`` where nothing at work now needs the layer's torch operations, else None.
 
-    Those remain for dropout and balance loss in training, silent heads, gradients of overridden ones, mixed types
-    without autocast, what cannot follow the function (``_is_followed``), and weights that others wrap or gather.
+    Those remain for dropout and balance loss in training, silent heads, gradients of overridden ones, an input wider
+    than the weights, what cannot follow the function (``_is_followed``), and weights that others wrap or gather.
     """
     plan, options = layer.plans[name], layer.options[name]
     if plan is None or (layer.change is not None and (torch.is_grad_enabled() or not plan.router_input)):
@@ -77,11 +81,11 @@ def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
         return None
     if layer.capture and not plan.router_input:
         return None
-    cast = torch.is_autocast_enabled(x.device.type)
     if not _is_followed():
         return None
+    is_cast = torch.is_autocast_enabled(x.device.type) or x.dtype in NARROW
     for module in _linears(layer, name):
-        if module is not None and not (is_plain(module) and (cast or module._parameters["weight"].dtype == x.dtype)):
+        if module is not None and not (is_plain(module) and (is_cast or module._parameters["weight"].dtype == x.dtype)):
             return None
     scale = layer.scaling[name]
     return plan if plan.scale == scale else plan._replace(scale=scale)
@@ -143,7 +147,7 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
         _cooled(router._parameters["weight"], layer.options[name].temperature) if router is not None else None,
         up._parameters["weight"],
     )
-    if not torch.is_autocast_enabled(x.device.type):
+    if all(part is None or part.dtype == x.dtype for part in weights) and not torch.is_autocast_enabled(x.device.type):
         return _run(layer, x, name, start, weights, plan)
     dtype = type_of(x)  # casts have gradients, so each weight gets its gradient in its own type
     parts = [None if part is None else part.to(dtype) for part in weights]

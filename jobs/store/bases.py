@@ -35,6 +35,7 @@ SPARE_DISK = 2**30  # bytes left free: the database must be able to write
 PIECE = 2**22  # bytes copied at once
 # What a copy takes along beside the weights; nothing else of the folder is read.
 COPIED = (
+    "README.md",
     "config.json",
     "generation_config.json",
     "tokenizer.json",

@@ -21,6 +21,7 @@ from hydralora.corpus.clusters.edits import check_numbers, merge_clusters, renam
 from hydralora.corpus.clusters.grouping import Grouped
 from hydralora.errors import UserError
 from hydralora.results import Clusters, cluster_name
+from jobs.home import Home
 from jobs.store.clusterings import Clusterings, edits_of
 from jobs.store.exclusions import Exclusions
 from jobs.store.queue import Queue
@@ -205,7 +206,7 @@ def exclusion_reason(result: Clusters, number: int) -> str:
     return f'cluster "{result.shown_name(number)}"'
 
 
-def write_split(session: Session, job: JobRow) -> None:
+def write_split(session: Session, job: JobRow, home: Home) -> None:
     """Write what a split has made into its edit."""
     row = session.get(ClusterEditRow, job.payload["edit_id"])
     if row is not None and job.result is not None:

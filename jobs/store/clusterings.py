@@ -144,7 +144,7 @@ def edits_of(session: Session, clustering_id: int) -> tuple[Edit, ...]:
     )
 
 
-def write_result(session: Session, job: JobRow) -> None:
+def write_result(session: Session, job: JobRow, home: Home) -> None:
     """Write what a clustering has found into its row."""
     row = session.get(ClusteringRow, job.payload["clustering_id"])
     if row is not None and job.result is not None:

@@ -310,7 +310,7 @@ def _asked_again(kept: dict[str, Any], roles: dict[str, Any] | None, options: di
     return _asked(kept["roles"] if roles is None else roles, {**kept["options"], **(options or {})})
 
 
-def write_import(session: Session, job: JobRow) -> None:
+def write_import(session: Session, job: JobRow, home: Home) -> None:
     """Write what an import has found into its row; what names examples by position was of the former rows."""
     corpus = session.get(CorpusRow, job.corpus_id)
     for table in OF_POSITIONS:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hydralora import limits
@@ -28,7 +29,8 @@ MOST_EDITS = 10_000  # of one corpus, those that were undone among them
 class Edit:
     """One row with another prompt or answer, since when, and when that was undone.
 
-    ``more`` is what else of a conversation differs from the import: ``system``, ``turns`` by place, ``extra``.
+    ``more`` is what else of a conversation differs from the import: ``system``, ``turns`` by place, ``extra``;
+    ``job_id`` names the job that made it together with others, None where it was made by hand.
     """
 
     id: int
@@ -39,6 +41,7 @@ class Edit:
     created_at: float
     undone_at: float | None
     more: dict[str, Any]
+    job_id: int | None = None
 
 
 class Edits:
@@ -88,16 +91,26 @@ class Edits:
         (imported,) = Corpus(self.home.corpus(corpus_id), "").take([position])
         wording = Wording(*map(storable, wording_of(imported, edited)))
         with self._rows.writing() as session:
-            count = len(session.scalars(select(EditRow.id).where(EditRow.corpus_id == corpus_id)).all())
-            if count >= MOST_EDITS:
-                raise UserError(
-                    f"This corpus has {count:,} edits, the most there may be. Export it and import it again."
-                )
+            self.check_room(session, corpus_id)
             row = EditRow(corpus_id=corpus_id, position=position, **wording._asdict())
             session.add(row)
             session.flush()
-            self._settle(session, corpus_id)
+            self.settle(session, corpus_id)
             return _copy(row)
+
+    @staticmethod
+    def check_room(session: Session, corpus_id: int, more: int = 1) -> None:
+        """Refuse edits beyond those that a corpus may have.
+
+        Raises:
+            UserError: With how many there are.
+        """
+        count = session.scalar(select(func.count()).where(EditRow.corpus_id == corpus_id)) or 0
+        if count + more > MOST_EDITS:
+            raise UserError(
+                f"This corpus has {count:,} edits, and {more:,} would come; {MOST_EDITS:,} are the most. Export it and "
+                "import it again."
+            )
 
     def undo(self, edit_id: int) -> Edit:
         """Take an edit back: the row is what it was before, as the import or an earlier edit left it."""
@@ -112,12 +125,12 @@ class Edits:
             row = row_of(session, EditRow, edit_id, "Edit")
             row.undone_at = undone_at
             session.flush()
-            self._settle(session, row.corpus_id)
+            self.settle(session, row.corpus_id)
             return _copy(row)
 
-    def all(self, corpus_id: int) -> list[Edit]:
-        """Every edit of a corpus, newest first, those that were undone among them."""
-        query = select(EditRow).where(EditRow.corpus_id == corpus_id).order_by(EditRow.id.desc())
+    def all(self, corpus_id: int, most: int | None = None) -> list[Edit]:
+        """Every edit of a corpus (the newest ``most``), newest first, those that were undone among them."""
+        query = select(EditRow).where(EditRow.corpus_id == corpus_id).order_by(EditRow.id.desc()).limit(most)
         with self._rows.reading() as session:
             return [_copy(row) for row in session.scalars(query)] if is_id(corpus_id) else []
 
@@ -127,10 +140,17 @@ class Edits:
         with self._rows.reading() as session:
             return [(key, undone_at) for key, undone_at in session.execute(query)] if is_id(corpus_id) else []
 
+    def count(self, corpus_id: int) -> int:
+        """How many rows of a corpus are edited now."""
+        query = select(func.count(EditRow.position.distinct()))
+        query = query.where(EditRow.corpus_id == corpus_id, EditRow.undone_at.is_(None))
+        with self._rows.reading() as session:
+            return session.scalar(query) or 0
+
     def current(self, corpus_id: int) -> dict[int, Wording]:
         """What every row says that is edited now, by position."""
         with self._rows.reading() as session:
-            return self._current(session, corpus_id)
+            return self.current_in(session, corpus_id)
 
     def name(self, corpus_id: int) -> str:
         """The name of the layer that is the newest now; empty where no row is edited."""
@@ -144,16 +164,22 @@ class Edits:
         if (name := self.name(corpus_id)) == newest_edits(self.home.corpus(corpus_id)):
             return name
         with self._rows.writing() as session:
-            return self._settle(session, corpus_id)
+            return self.settle(session, corpus_id)
 
-    def _settle(self, session: Session, corpus_id: int) -> str:
+    def settle(self, session: Session, corpus_id: int) -> str:
         """Write the layer that the rows of the database say, within the transaction that writes these: the layer and
         its name first, the database last, and nobody else meanwhile."""
-        folder, edited = self.home.corpus(corpus_id), self._current(session, corpus_id)
+        return self.settle_in(session, self.home.corpus(corpus_id), corpus_id)
+
+    @classmethod
+    def settle_in(cls, session: Session, folder: Path, corpus_id: int) -> str:
+        """The same for a corpus in this folder."""
+        edited = cls.current_in(session, corpus_id)
         return write_edits(folder, edited, Corpus(folder, "").take(sorted(edited)))
 
     @staticmethod
-    def _current(session: Session, corpus_id: int) -> dict[int, Wording]:
+    def current_in(session: Session, corpus_id: int) -> dict[int, Wording]:
+        """What every row says that is edited now, by position, within a session."""
         query = select(EditRow.position, EditRow.prompt, EditRow.answer, EditRow.more)
         query = query.where(EditRow.corpus_id == corpus_id, EditRow.undone_at.is_(None)).order_by(EditRow.id)
         return {position: Wording(*said) for position, *said in session.execute(query)}
@@ -193,4 +219,5 @@ def _check(position: int, example: Example, edited: Example) -> None:
 
 def _copy(row: EditRow) -> Edit:
     more = Wording("", "", row.more).details
-    return Edit(row.id, row.corpus_id, row.position, row.prompt, row.answer, row.created_at, row.undone_at, more)
+    said = row.position, row.prompt, row.answer
+    return Edit(row.id, row.corpus_id, *said, row.created_at, row.undone_at, more, row.job_id)

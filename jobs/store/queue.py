@@ -193,7 +193,7 @@ class Queue:
             if status == JobStatus.SUCCEEDED:
                 row.progress = 1.0
                 if job.kind in KINDS:
-                    KINDS[job.kind].write_result(session, row)
+                    KINDS[job.kind].write_result(session, row, self.home)
         if status == JobStatus.SUCCEEDED and job.kind in KINDS:
             for folder in KINDS[job.kind].spent(self.home, job.payload):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -278,14 +278,14 @@ class Runs:
         return list_checkpoints(self.home.run(run_id))
 
 
-def write_training(session: Session, job: JobRow) -> None:
+def write_training(session: Session, job: JobRow, home: Home) -> None:
     """Write the summary of a training into its run."""
     run = session.get(RunRow, job.run_id)
     if run is not None:
         run.summary = job.result
 
 
-def write_import(session: Session, job: JobRow) -> None:
+def write_import(session: Session, job: JobRow, home: Home) -> None:
     """Write what the import of an adapter has found into its run."""
     run = session.get(RunRow, job.run_id)
     if run is not None and job.result is not None:

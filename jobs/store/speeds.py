@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from hydralora.config import RunConfig
 from hydralora.errors import UserError
 from hydralora.training.presets import Speed, speed_of
+from jobs.home import Home
 from jobs.store.changes import SPEED
 from jobs.store.queue import Queue
 from jobs.store.records import Clustering, Corpus, Job
@@ -69,6 +70,6 @@ def _key(corpus_id: int, config: RunConfig) -> str:
     return f"{SPEED}{config.method} on corpus {corpus_id}, base {config.base}"
 
 
-def write_measurement(session: Session, job: JobRow) -> None:
+def write_measurement(session: Session, job: JobRow, home: Home) -> None:
     """Remember a measured speed under the key that was asked for."""
     session.merge(SettingRow(key=job.payload["key"], value=job.result or {}))

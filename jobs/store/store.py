@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from jobs.home import Home
 from jobs.store.analyses import Analyses
+from jobs.store.base_checks import BaseChecks
 from jobs.store.bases import Bases
 from jobs.store.changes import Changes
 from jobs.store.chats import Chats
@@ -33,6 +34,7 @@ from jobs.store.rows import Rows
 from jobs.store.runs import Runs
 from jobs.store.selections import Selections
 from jobs.store.settings import Settings
+from jobs.store.shortenings import Shortenings
 from jobs.store.speeds import Speeds
 from jobs.store.totals import Totals, read_totals
 
@@ -60,6 +62,7 @@ class Store:
         self.queue = Queue(self.home, rows)
         self.speeds = Speeds(self.settings, self.queue)
         self.bases = Bases(self.home)
+        self.base_checks = BaseChecks(self.bases, self.settings, self.queue)
         self.corpora = Corpora(self.home, rows, self.queue)
         self.exclusions = Exclusions(self.home, rows, self.corpora)
         self.edits = Edits(self.home, rows, self.corpora)
@@ -68,6 +71,7 @@ class Store:
         self.layouts = Layouts(rows, self.queue, self.clusterings)
         self.selections = Selections(self.home, rows, self.clusterings, self.exclusions)
         self.checks = Checks(self.home, rows, self.queue, self.exclusions, self.edits, self.bases)
+        self.shortenings = Shortenings(rows, self.queue, self.checks, self.edits)
         self.runs = Runs(
             self.home, rows, self.queue, self.clusterings, self.exclusions, self.edits, self.speeds, self.bases
         )

@@ -126,6 +126,7 @@ class EditRow(Base):
     prompt: Mapped[str] = mapped_column(StoredText)
     answer: Mapped[str] = mapped_column(StoredText)
     more: Mapped[str] = mapped_column(StoredText, default="", server_default="")  # see ``hydralora.corpus.edits``
+    job_id: Mapped[int | None]  # that made it, together with others; null for one by hand
     created_at: Mapped[float] = mapped_column(default=time.time)
     undone_at: Mapped[float | None]
     __table_args__ = (KEYS,)

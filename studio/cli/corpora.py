@@ -55,7 +55,7 @@ IMPORT_IT = "`corpora import {}` imports it."
 
 corpora_app = typer.Typer(
     no_args_is_help=True,
-    help="Corpora: preview, add, import, roles, list, show, check, exclude, exclusions, undo, redo, select, "
+    help="Corpora: preview, add, import, roles, list, show, check, exclude, exclusions, undo, redo, shorten, select, "
     "selections, forget, edit, turns, edits, revert, export, cluster, clusters, map, why, delete.",
 )
 

@@ -1,5 +1,5 @@
-"""The commands `corpora check`, `exclude`, `exclusions`, `undo`, `redo` and `export`: what is wrong with a corpus, what
-of it is left out, and what is written out of it."""
+"""The commands `corpora check`, `exclude`, `exclusions`, `undo`, `redo`, `shorten` and `export`: what is wrong with a
+corpus, what of it is left out or shortened, and what is written out of it."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def _print_report(report: Quality) -> None:
         out.print(f"\n{finding.title}\n  {finding.advice}")
         if finding.removable:
             out.print(f"  corpora exclude ID --finding '{finding.kind}' leaves out {finding.removable:,}")
+        if finding.shortens:
+            out.print(f"  corpora shorten ID --finding '{finding.kind}' shortens {finding.shortens:,}")
 
 
 @quality_app.command("exclude")
@@ -75,6 +77,31 @@ def exclude(
     why = finding or (_reason(store, corpus_id, cluster) if cluster else "chosen by hand")
     made = store.exclusions.add(corpus_id, positions, reason or why)
     show(asdict(made), as_json, lambda: out.print(f"Exclusion {made.id}: {made.count:,} examples are left out."))
+
+
+@quality_app.command("shorten")
+def shorten(
+    corpus_id: CorpusId,
+    finding: Annotated[str, typer.Option(help="What the last check found too long: cut or unfit")] = "cut",
+    undo: Annotated[int, typer.Option(min=0, max=LARGEST_ID, help="Take this shortening back instead")] = 0,
+    redo: Annotated[int, typer.Option(min=0, max=LARGEST_ID, help="Make one that was taken back again")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Shorten what the last check found too long for its base and length. The import stays as it was."""
+    store = Studio.store()
+    if undo or redo:
+        one = store.shortenings.undo(undo) if undo else store.shortenings.redo(redo)
+        said = "are what they were before" if undo else "are shortened again"
+        show(asdict(one), as_json, lambda: out.print(f"{one.count:,} examples {said}."))
+        return
+    job = store.shortenings.add(corpus_id, finding)
+    start_worker(store.home)
+    found = finished(store, job, "Shortening").result or {}
+    made, left = len(found["positions"]), found["left"]
+    words = f"Shortening {job.id}: {made:,} examples are shorter, {left:,} could not be. "
+    words += f"`corpora shorten {corpus_id} --undo {job.id}` takes it back."
+    answer = {"id": job.id, "corpus_id": corpus_id, "count": made, "left": left}
+    show(answer, as_json, lambda: out.print(words))
 
 
 def parse_rows(text: str) -> np.ndarray:

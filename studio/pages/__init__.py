@@ -6,6 +6,7 @@ import gradio as gr
 
 from jobs.store.store import Store
 from studio import cards
+from studio.pages.bases.page import BasesPage
 from studio.pages.chat import ChatPage
 from studio.pages.common import Pages
 from studio.pages.corpora.page import CorporaPage
@@ -16,7 +17,15 @@ from studio.pages.overview.page import OverviewPage
 from studio.pages.page import Page
 from studio.pages.run.page import RunPage
 
-PAGES: tuple[type[Page], ...] = (CorporaPage, NewRunPage, RunPage, InspectPage, ChatPage, EndpointPage)
+PAGES: tuple[type[Page], ...] = (
+    CorporaPage,
+    BasesPage,
+    NewRunPage,
+    RunPage,
+    InspectPage,
+    ChatPage,
+    EndpointPage,
+)
 
 
 def build_pages(store: Store, *, has_sign_out: bool = False) -> gr.Blocks:

@@ -274,3 +274,27 @@ def test_the_backward_pass_keeps_the_narrow_product_alone() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         layer(x)
     assert sizes == [50 * (RANK + 4)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_base_in_bfloat16_under_an_adapter_in_float32_differs_from_torch_by_its_rounding_only(
+    kind: dict[str, Any],
+) -> None:
+    layer: Any = make_layer(**kind)
+    layer.base_layer.to(torch.bfloat16)
+    x = torch.randn(2, 5, WIDE, dtype=torch.bfloat16)
+    assert is_fused(layer(x.requires_grad_(True)))
+    found = step(layer, x)
+    assert_same(found, by_torch(layer, x), 3e-2)
+    assert {grad.dtype for name, grad in found.items() if "hydralora" in name} == {torch.float32}
+
+
+def test_a_base_in_bfloat16_keeps_its_input_once_and_not_as_float32() -> None:
+    layer: Any = make_layer()
+    layer.base_layer.to(torch.bfloat16)
+    kept: list[Tensor] = []
+    x = torch.randn(200, WIDE, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        layer(x)
+    wide = [tensor for tensor in kept if tensor.shape == x.shape]
+    assert {(tensor.dtype, tensor.data_ptr()) for tensor in wide} == {(torch.bfloat16, x.data_ptr())}

@@ -40,7 +40,7 @@ def _leftovers(home: Home, payload: Mapping[str, Any]) -> list[Path]:
     return [home.analysis(payload["analysis_id"])]
 
 
-def write_sentence(session: Session, job: JobRow) -> None:
+def write_sentence(session: Session, job: JobRow, home: Home) -> None:
     """Write what was found into the name of the run."""
     run = session.get(RunRow, job.run_id)
     if run is not None and job.result is not None:

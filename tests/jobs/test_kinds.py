@@ -82,6 +82,8 @@ def test_only_kinds_that_load_models_are_given_the_hubs_token() -> None:
     with_token = {name for name in KINDS if "HF_TOKEN" in job_environment(name, {"HF_TOKEN": "secret"})}
     assert with_token == {
         "check",
+        "base_check",
+        "shorten",
         "render",
         "fetch",
         "import",

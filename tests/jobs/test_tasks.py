@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from hydralora.corpus.folder import Corpus
 from hydralora.errors import UserError
 from jobs.breakdown import start_breakdown
 from jobs.chat.client import ChatClient
@@ -245,6 +246,28 @@ def test_a_stopped_run_keeps_a_checkpoint_and_resumes(store: Store, base: str, c
     assert ended(store, resumed.job).status == JobStatus.SUCCEEDED
     assert [s.step for s in store.runs.steps(run.id) if "loss" in s.numbers] == list(range(1, 301))
     assert store.runs.get(run.id).summary.resumed_from == reached
+
+
+def test_rows_that_are_too_long_are_shortened_by_one_job_and_taken_back_by_one_step(
+    store: Store, base: str, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"Which {i}?", "answer": f"Number {i}. " * (40 if i < 3 else 1)} for i in range(9)]
+    made = store.corpora.add("long", [write_lines(tmp_path / "long.jsonl", rows)])
+    ended(store, made.job)
+    assert ended(store, store.checks.add(made.id, base=base, max_length=64)).status == JobStatus.SUCCEEDED
+    job = store.shortenings.add(made.id, "cut")
+    with pytest.raises(UserError, match="being shortened already"):
+        store.shortenings.add(made.id, "cut")
+    assert ended(store, job).status == JobStatus.SUCCEEDED
+    folder = store.home.corpus(made.id)
+    assert [len(example.answer) < 200 for example in Corpus(folder)] == [True] * 9
+    (done,) = store.shortenings.all(made.id)
+    assert (done.id, done.count, done.left, done.undone_at) == (job.id, 3, 0, None)
+    assert store.shortenings.undo(done.id).undone_at is not None and store.edits.name(made.id) == ""
+    assert [example.answer for example in Corpus(folder)] == [example.answer for example in Corpus(folder, "")]
+    assert store.shortenings.redo(done.id).undone_at is None and store.edits.count(made.id) == 3
+    with pytest.raises(UserError, match="Check again, then shorten"):
+        store.shortenings.add(made.id, "cut")
 
 
 def test_a_rank_that_fits_no_layer_fails_with_layer_and_value(store: Store, base: str, corpus: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from hydralora.config import TrainConfig
 from hydralora.corpus.imports import import_corpus
 from hydralora.corpus.quality.report import check_corpus
+from hydralora.corpus.shortening import shorten_rows
 from hydralora.errors import UserError
 from jobs.store.records import Corpus
 from jobs.store.store import Store
@@ -92,7 +94,7 @@ def test_leaving_out_can_be_taken_back_and_the_report_says_that_it_is_older(
     assert stored.store.exclusions.excluded(corpus.id).tolist() == [4, 5]
     changes = part.draw(corpus)
     assert "Check again" in changes[part.report] and "2 examples are left out of every new run" in changes[part.report]
-    exclusion = changes[part.exclusion].value
+    exclusion = changes[part.step].value
     part.toggle(asking(corpus=corpus.id), exclusion)
     assert stored.store.exclusions.excluded(corpus.id).tolist() == []
     assert "Check again" not in part.draw(corpus)[part.report]
@@ -141,7 +143,7 @@ def test_a_download_of_nothing_is_refused_in_a_sentence(client: TestClient, corp
 def test_new_run_tells_what_a_report_of_the_same_settings_found(store: Store, stored: Stored, corpus: Corpus) -> None:
     with gr.Blocks() as blocks:
         part = DataNote(blocks, store)
-    asked = (64, "all", 0.0, "prompt")
+    asked = (64, "split", "all", 0.0, "prompt")
     assert part.draw(corpus.id, "starter", *asked)[part.check].visible
     part.start(corpus.id, "starter", *asked)
     job = store.checks.job(corpus.id)
@@ -150,14 +152,14 @@ def test_new_run_tells_what_a_report_of_the_same_settings_found(store: Store, st
     stored.end(job, check_corpus(stored.home.corpus(corpus.id), train, base=job.payload["base"]).row())
     told = part.draw(corpus.id, "starter", *asked)
     assert not told[part.check].visible and "Every example is trained on whole" in told[part.note]
-    for other in ((32, *asked[1:]), (*asked[:2], 0.5, "prompt"), (*asked[:3], "row")):
+    for other in ((32, *asked[1:]), (64, "cut", *asked[2:]), (*asked[:3], 0.5, "prompt"), (*asked[:4], "row")):
         assert part.draw(corpus.id, "starter", *other)[part.check].visible
 
 
 def test_new_run_names_what_would_be_cut(store: Store, stored: Stored, corpus: Corpus) -> None:
     with gr.Blocks() as blocks:
         part = DataNote(blocks, store)
-    asked = (8, "all", 0.0, "prompt")
+    asked = (8, "split", "all", 0.0, "prompt")
     part.start(corpus.id, "starter", *asked)
     job = store.checks.job(corpus.id)
     assert job is not None
@@ -171,3 +173,60 @@ def test_a_check_looks_into_the_other_corpora_that_are_ready(stored: Stored, cor
     payload = stored.store.checks.add(corpus.id).payload
     named = set(payload["others"].values())
     assert payload["others"][f"{other.name} ({other.id})"] == other.id and not named & {waiting.id, corpus.id}
+
+
+@pytest.fixture
+def long(stored: Stored) -> Corpus:
+    """Six examples, of which two have an answer that is cut, and their report."""
+    rows = [{"prompt": f"Question {i}?", "answer": f"The answer is {i}. " * (60 if i < 2 else 1)} for i in range(6)]
+    corpus = stored.corpus(rows=rows)
+    job = stored.store.checks.add(corpus.id, base="starter", max_length=64)
+    train = TrainConfig(max_length=64, held_out_fraction=0.0)
+    stored.end(job, check_corpus(stored.home.corpus(corpus.id), train, base="starter").row())
+    return corpus
+
+
+def shorten(part: Problems, stored: Stored, corpus: Corpus) -> None:
+    """Press the button, and what its job does."""
+    part.make_shorter(asking(corpus=corpus.id), "cut")
+    job = stored.store.shortenings.job(corpus.id)
+    assert job is not None
+    train = TrainConfig(**job.payload["train"])
+    stored.end(job, shorten_rows(stored.home.corpus(corpus.id), np.arange(2), train, "starter").dump())
+
+
+def test_what_is_too_long_is_shortened_by_a_button_and_taken_back_by_another(
+    part: Problems, stored: Stored, long: Corpus
+) -> None:
+    drawn = part.draw(long)
+    assert (drawn[part.shorten].value, drawn[part.shorten].visible) == ("Shorten (2)", True)
+    shorten(part, stored, long)
+    changes = part.draw(long)
+    step = changes[part.step].value
+    assert "Examples were shortened" in changes[part.report] and step.startswith("shortening ")
+    part.toggle(asking(corpus=long.id), step)
+    assert stored.store.edits.count(long.id) == 0 and "taken back" in part.draw(long)[part.report]
+    part.toggle(asking(corpus=long.id), step)
+    assert stored.store.edits.count(long.id) == 2
+
+
+def test_no_button_shortens_what_shortening_does_not_mend(part: Problems, stored: Stored, corpus: Corpus) -> None:
+    check(stored, corpus)
+    assert not part.draw(corpus)[part.shorten].visible
+    with pytest.raises(UserError, match="Shortening is a remedy for"):
+        part.make_shorter(asking(corpus=corpus.id), "copies")
+
+
+def test_a_waiting_shortening_is_shown_as_waiting(part: Problems, stored: Stored, long: Corpus) -> None:
+    part.make_shorter(asking(corpus=long.id), "cut")
+    assert "Waiting for its turn" in part.draw(long)[part.report]
+
+
+def test_a_shortening_of_another_corpus_is_not_taken_back(
+    part: Problems, stored: Stored, long: Corpus, corpus: Corpus
+) -> None:
+    shorten(part, stored, long)
+    step = part.draw(long)[part.step].value
+    with pytest.raises(UserError, match="Choose what to take back"):
+        part.toggle(asking(corpus=corpus.id), step)
+    assert stored.store.edits.count(long.id) == 2

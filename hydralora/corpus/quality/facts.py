@@ -113,7 +113,7 @@ class _Bands:
 def _look(facts: Facts, places: slice, examples: list[Example]) -> None:
     """Everything that is told of one example alone, but its language."""
     facts.answers[places] = [len(example.answer) for example in examples]
-    facts.is_plain[places] = [not example.prompt for example in examples]
+    facts.is_plain[places] = [example.is_text for example in examples]
     facts.is_blank[places] = [bool(NOTHING.fullmatch(example.answer.strip())) for example in examples]
     facts.systems[places] = [_name_of(example.system) for example in examples]
     marks = [_marks_in(example) for example in examples]

@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from hydralora.config import Learn
+from hydralora.config import Learn, TrainConfig
 from hydralora.corpus.encode import encode_whole, is_left_out, prompt_tokens
 from hydralora.corpus.examples import Example
 from hydralora.corpus.quality.table import Found, Texts
@@ -142,27 +142,41 @@ def summary(lengths: Lengths) -> TokenLengths:
     )
 
 
-def find_too_long(lengths: Lengths, max_length: int) -> list[Found]:
-    """Examples that lose their end at ``max_length`` tokens, and those whose prompt alone does not fit."""
-    is_unfit = is_left_out(lengths.prompt, max_length)
-    is_cut = (lengths.whole > max_length) & ~is_unfit
-    cut, unfit = np.flatnonzero(is_cut), np.flatnonzero(is_unfit)
-    enough = int(lengths.whole[is_cut].max()) if len(cut) else max_length
+def find_too_long(lengths: Lengths, train: TrainConfig, is_text: np.ndarray) -> list[Found]:
+    """Examples that lose their end at ``max_length`` tokens, those whose prompt alone does not fit, and plain texts
+    that are trained on in pieces; ``is_text`` says which are plain, ``(examples,)``."""
+    most = f"{train.max_length:,}"
+    is_longer = lengths.whole > train.max_length
+    is_split = is_longer & is_text & (train.long_texts == "split")
+    is_unfit = is_left_out(lengths.prompt, train.max_length) & ~is_split
+    is_cut = is_longer & ~is_unfit & ~is_split
+    cut = np.flatnonzero(is_cut)
+    enough = int(lengths.whole[is_cut].max()) if len(cut) else train.max_length
     return [
         Found(
             "cut",
             "{} would lose their end in training.",
-            f"They are longer than {max_length:,} tokens, so their last words and the token that ends an answer are "
-            f"cut off: the model does not learn to stop there. Set `max_length` to {enough:,} to keep all whole, or "
-            "leave them out.",
+            f"They are longer than {most} tokens, so their last words and the token that ends an answer are "
+            f"cut off: the model does not learn to stop there. Set `max_length` to {enough:,} to keep all whole, "
+            "shorten them to where a sentence ends, or leave them out.",
             cut,
             cut,
             "Leave out",
+            shortens=True,
         ),
         Found(
             "unfit",
             "{} would be left out of training.",
-            f"Their prompt alone is longer than {max_length:,} tokens. Raise `max_length`, or shorten them.",
-            unfit,
+            f"Their prompt alone is longer than {most} tokens. Raise `max_length`, or shorten them: the middle of the "
+            "longest text before the answer goes.",
+            np.flatnonzero(is_unfit),
+            shortens=True,
+        ),
+        Found(
+            "pieces",
+            "{} would be trained on in pieces.",
+            f"They are plain texts of more than {most} tokens. Each is split into pieces that follow each other, "
+            "and nothing is lost. Set `long_texts` to cut to train on their beginnings alone.",
+            np.flatnonzero(is_split),
         ),
     ]

@@ -141,7 +141,7 @@ def _measure(
         train.learn,
         lambda share: progress.step(share, "Counting tokens", "The check"),
     )
-    return train, lengths, find_too_long(lengths, train.max_length), summary(lengths)
+    return train, lengths, find_too_long(lengths, train, texts.facts.is_plain), summary(lengths)
 
 
 def _sentence(texts: Texts, found: list[Found]) -> str:

@@ -61,7 +61,8 @@ def first_places(hashes: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Found:
-    """What one check finds: places among the texts, and those of them that may be left out as the remedy.
+    """What one check finds: places among the texts, and those of them that may be left out as the remedy; another one
+    may be to shorten them.
 
     ``title`` and ``advice`` are sentences; ``{}`` in the title stands for the number of examples.
     """
@@ -72,6 +73,7 @@ class Found:
     places: np.ndarray
     removable: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     action: str = ""
+    shortens: bool = False
 
     def finding(self, texts: Texts) -> Finding:
         """As a part of the report."""
@@ -84,5 +86,6 @@ class Found:
             advice=self.advice,
             removable=len(np.unique(self.removable)),
             action=self.action if len(self.removable) else "",
+            shortens=len(places) if self.shortens else 0,
             examples=texts.positions[places[:SHOWN]].tolist(),
         )

@@ -100,7 +100,7 @@ def find_rare_languages(texts: Texts) -> list[Found]:
     return [
         Found(
             "languages",
-            "{} of " + f"{told:,} whose language can be told seem to be in a rare one.",
+            "{} of " + f"{told:,} whose language can be told may be in a rare one.",
             f"Most are in `{main}` ({counts[main] / told:.0%}). Short texts, names and code are easily taken for "
             "another language; look before you leave any out.",
             np.flatnonzero(np.isin(texts.facts.languages, rare)),

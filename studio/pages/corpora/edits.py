@@ -76,12 +76,12 @@ class EditsPart(Part):
         """All edits of a corpus that has been read."""
         if corpus is None or corpus.examples is None:
             return {self.list: "", self.undoing: gr.Row(visible=False)}
-        found = self.store.edits.all(corpus.id)
+        found = self.store.edits.all(corpus.id, SHOWN)
         return {
-            self.list: edits_table(found),
+            self.list: edits_table(found, self.store.edits.count(corpus.id)),
             self.undoing: gr.Row(visible=bool(found)),
             self.edit: gr.Dropdown(
-                choices=[(_title(one), one.id) for one in found[:SHOWN]], value=found[0].id if found else None
+                choices=[(_title(one), one.id) for one in found], value=found[0].id if found else None
             ),
         }
 
@@ -199,8 +199,8 @@ def _title(edit: Edit) -> str:
     return f"row {edit.position}, {cards.moment(edit.created_at)}: {'taken back' if edit.undone_at else 'edited'}"
 
 
-def edits_table(found: list[Edit]) -> Markup:
-    """Everything that was edited, newest first."""
+def edits_table(found: list[Edit], now: int) -> Markup:
+    """The newest edits, newest first; ``now`` rows are edited in all."""
     if not found:
         return Markup("")
     rows: list[list[object]] = [
@@ -212,8 +212,7 @@ def edits_table(found: list[Edit]) -> Markup:
             "taken back" if one.undone_at else "edited",
             cards.moment(one.created_at),
         ]
-        for one in found[:SHOWN]
+        for one in found
     ]
-    now = len({one.position for one in found if not one.undone_at})
     caption = f"{now:,} {'row is' if now == 1 else 'rows are'} edited; listed are the newest edits, {SHOWN} at most"
     return cards.table(["Row", "Prompt", "Answer or text", "Also", "State", "When"], rows, caption=caption, numbers=[0])

@@ -13,16 +13,18 @@ from hydralora.errors import UserError
 from hydralora.results import Finding, Quality
 from jobs.store.exclusions import Exclusion
 from jobs.store.records import Corpus
+from jobs.store.shortenings import Shortening
 from jobs.store.status import JobStatus
 from studio import cards
 from studio.cards import Markup
-from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, known_bases
+from studio.pages.common import TICK, address_id, chosen_text, job_state, known_bases
 from studio.pages.corpora.views import rows_table
 from studio.pages.page import Changes, Part
 
 GRAVE = {  # findings that cost answers or make a score untrue, and which of it
     "cut": "costs answers",
     "unfit": "costs answers",
+    "pieces": "to know",
     "held out": "costs answers",
     "blank": "teaches nothing",
     "leaks": "score too high",
@@ -37,7 +39,7 @@ NO_BASE = "no base: count no tokens"
 
 
 class Problems(Part):
-    """The report of the newest check, and the exclusions of a corpus; each of them can be taken back."""
+    """The report of the newest check, and what was left out or shortened because of it; each step can be taken back."""
 
     def layout(self) -> None:
         with gr.Accordion("Problems: what is wrong with the data?", open=True, elem_id="part-problems"):
@@ -54,32 +56,42 @@ class Problems(Part):
                 self.finding = gr.Dropdown([], label="Problem", min_width=260, elem_id="finding")
                 self.show = gr.Button("Show examples", scale=0, min_width=140)
                 self.exclude = gr.Button("Leave out", scale=0, min_width=170, elem_id="exclude")
+                self.shorten = gr.Button("Shorten", scale=0, min_width=150, visible=False, elem_id="shorten")
             self.examples = gr.HTML()
             with gr.Row(visible=False) as self.undoing:
-                self.exclusion = gr.Dropdown([], label="Left out", min_width=260, elem_id="exclusion")
-                self.undo = gr.Button("Take back or leave out again", scale=0, min_width=220, elem_id="undo")
+                self.step = gr.Dropdown([], label="What was done", min_width=260, elem_id="exclusion")
+                self.undo = gr.Button("Take back or do again", scale=0, min_width=220, elem_id="undo")
 
     def connect_to(self, stamp: gr.Textbox) -> None:
         """Connect its events; each empties ``stamp``, whereupon the page looks anew."""
         self.stamp = stamp
         self.on_click(self.check, self.start, [self.base, self.length], stamp)
         self.on_click(self.show, self.show_examples, self.finding, self.examples)
-        self.finding.input(self.pick, self.finding, [self.exclude, self.examples], **TICK)
+        self.finding.input(self.pick, self.finding, [self.exclude, self.shorten, self.examples], **TICK)
         self.on_click(self.exclude, self.leave_out, self.finding, stamp)
-        self.on_click(self.undo, self.toggle, self.exclusion, stamp)
+        self.on_click(self.shorten, self.make_shorter, self.finding, stamp)
+        self.on_click(self.undo, self.toggle, self.step, stamp)
 
     @property
     def drawn(self) -> list[Any]:
         """What ``draw`` fills."""
-        return [self.base, self.report, self.acting, self.finding, self.exclude, self.undoing, self.exclusion]
+        buttons = [self.exclude, self.shorten]
+        return [self.base, self.report, self.acting, self.finding, *buttons, self.undoing, self.step]
 
     def draw(self, corpus: Corpus | None) -> Changes:
         """The report of a corpus that has been read, or how far the check is; nothing where there is no corpus."""
         if corpus is None or corpus.examples is None:
             return {self.report: "", self.acting: gr.Row(visible=False), self.undoing: gr.Row(visible=False)}
         report, job = self.store.checks.latest(corpus.id), self.store.checks.job(corpus.id)
-        pieces: list[object] = [job_state(job) if job and job.status != JobStatus.SUCCEEDED else ""]
-        known = self.store.exclusions.all(corpus.id)
+        shortening = self.store.shortenings.job(corpus.id)
+        pieces: list[object] = [
+            job_state(one) for one in (job, shortening) if one and one.status != JobStatus.SUCCEEDED
+        ]
+        known, shorter = self.store.exclusions.all(corpus.id), self.store.shortenings.all(corpus.id)
+        done: list[tuple[str, int | str]] = [
+            *((_title(one), one.id) for one in known),
+            *((_shorter(one), _key(one)) for one in shorter),
+        ]
         if report is not None:
             base = self.store.bases.name_of(report.base) if report.base else ""
             now = self.store.exclusions.name(corpus.id), self.store.edits.name(corpus.id)
@@ -91,21 +103,21 @@ class Problems(Part):
         chosen = found[0] if found else None
         return {
             self.base: gr.Dropdown(choices=self._bases()),
-            self.report: cards.join(*pieces, exclusions_table(known), downloads(corpus.id)),
+            self.report: cards.join(*pieces, exclusions_table(known), shortenings_table(shorter), downloads(corpus.id)),
             self.acting: gr.Row(visible=bool(found)),
             self.finding: gr.Dropdown(choices=choices, value=chosen.kind if chosen else None),
             self.exclude: _exclude_button(chosen),
-            self.undoing: gr.Row(visible=bool(known)),
-            self.exclusion: gr.Dropdown(
-                choices=[(_title(one), one.id) for one in known], value=known[0].id if known else None
-            ),
+            self.shorten: _shorten_button(chosen),
+            self.undoing: gr.Row(visible=bool(done)),
+            self.step: gr.Dropdown(choices=done, value=done[0][1] if done else None),
         }
 
     def state_of(self, corpus_id: int) -> object:
         """What tells one look from another."""
         job = self.store.checks.job(corpus_id)
+        jobs = [job, self.store.shortenings.job(corpus_id)]
         exclusions = [(one.id, one.undone_at) for one in self.store.exclusions.all(corpus_id)]
-        return job and (job.id, job.status, round(job.progress, 2)), exclusions
+        return [one and (one.id, one.status, round(one.progress, 2)) for one in jobs], exclusions
 
     # Handlers
 
@@ -118,7 +130,8 @@ class Problems(Part):
 
     def pick(self, request: gr.Request, kind: Any) -> Changes:
         """Say on the button what leaving out would do."""
-        return {self.exclude: _exclude_button(self._find(request, kind)), self.examples: ""}
+        finding = self._find(request, kind)
+        return {self.exclude: _exclude_button(finding), self.shorten: _shorten_button(finding), self.examples: ""}
 
     def show_examples(self, request: gr.Request, kind: Any) -> Changes:
         """The first examples of a problem."""
@@ -135,14 +148,23 @@ class Problems(Part):
         self.store.exclusions.add(corpus_id, positions, finding.kind)
         return self._look_anew()
 
-    def toggle(self, request: gr.Request, exclusion: Any) -> Changes:
-        """Take an exclusion back, or leave its examples out again."""
-        wanted, corpus_id = chosen_id(exclusion), self._corpus(request)
-        known = {one.id: one for one in self.store.exclusions.all(corpus_id)}
-        if wanted not in known:
-            raise UserError("Choose what to take back.")
-        (self.store.exclusions.redo if known[wanted].undone_at else self.store.exclusions.undo)(wanted)
+    def make_shorter(self, request: gr.Request, kind: Any) -> Changes:
+        """Queue the shortening of the examples of a problem."""
+        self.store.shortenings.add(self._corpus(request), self._find(request, kind).kind)
         return self._look_anew()
+
+    def toggle(self, request: gr.Request, step: Any) -> Changes:
+        """Take an exclusion or a shortening back, or do it again."""
+        corpus_id = self._corpus(request)
+        for one in self.store.exclusions.all(corpus_id):
+            if one.id == step:
+                (self.store.exclusions.redo if one.undone_at else self.store.exclusions.undo)(one.id)
+                return self._look_anew()
+        for shorter in self.store.shortenings.all(corpus_id):
+            if _key(shorter) == step:
+                (self.store.shortenings.redo if shorter.undone_at else self.store.shortenings.undo)(shorter.id)
+                return self._look_anew()
+        raise UserError("Choose what to take back.")
 
     def _bases(self) -> list[str]:
         return [NO_BASE, *known_bases(self.store)]
@@ -171,6 +193,21 @@ def _exclude_button(finding: Finding | None) -> gr.Button:
     if finding is None or not finding.removable:
         return gr.Button("Leave out", interactive=False)
     return gr.Button(f"{finding.action} ({finding.removable:,})", interactive=True)
+
+
+def _shorten_button(finding: Finding | None) -> gr.Button:
+    """The button that shortens, where that is a remedy, and how many examples."""
+    count = finding.shortens if finding else 0
+    return gr.Button(f"Shorten ({count:,})", visible=bool(count))
+
+
+def _key(shortening: Shortening) -> str:
+    return f"shortening {shortening.id}"
+
+
+def _shorter(shortening: Shortening) -> str:
+    state = "taken back" if shortening.undone_at else "shortened"
+    return f"{shortening.count:,} examples, to {shortening.max_length:,} tokens: {state}"
 
 
 def _title(exclusion: Exclusion) -> str:
@@ -215,6 +252,25 @@ def exclusions_table(known: list[Exclusion]) -> Markup:
     left = sum(one.count for one in known if not one.undone_at)
     caption = f"{left:,} examples are left out of every new run; nothing is deleted"
     return cards.table(["Examples", "Reason", "State", "When"], rows, caption=caption, numbers=[0])
+
+
+def shortenings_table(known: list[Shortening]) -> Markup:
+    """Everything that was shortened, newest first."""
+    if not known:
+        return Markup("")
+    rows: list[list[object]] = [
+        [
+            f"{one.count:,}",
+            f"{one.max_length:,}",
+            f"{one.left:,}",
+            "taken back" if one.undone_at else "shortened",
+            cards.moment(one.created_at),
+        ]
+        for one in known
+    ]
+    caption = "Examples were shortened; the import stays as it was"
+    head = ["Examples", "To tokens", "Not possible", "State", "When"]
+    return cards.table(head, rows, caption=caption, numbers=[0, 1, 2])
 
 
 def downloads(corpus_id: int) -> Markup:

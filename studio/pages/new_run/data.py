@@ -17,7 +17,7 @@ from studio.pages.common import chosen_id, chosen_text, job_state
 from studio.pages.page import Changes, Part
 
 TOLD = frozenset(
-    {"cut", "unfit", "held out", "leaks"}
+    {"cut", "unfit", "pieces", "held out", "leaks"}
 )  # findings that say what training does not see, or sees too early
 UNKNOWN = "Not known yet: what of this corpus would be cut or left out."
 ALL_WHOLE = "Every example is trained on whole."
@@ -81,4 +81,9 @@ def told(report: Quality, corpus_id: int) -> Markup:
     if not found:
         return cards.note("good", ALL_WHOLE, f"{report.train:,} to train on, {report.held_out:,} held out.")
     rest = cards.link(f"/corpora?corpus={corpus_id}", "Look at them")
-    return cards.join(*(cards.note("warn", one.title, cards.join(one.advice, " ", rest)) for one in found))
+    return cards.join(
+        *(
+            cards.note("info" if one.kind == "pieces" else "warn", one.title, cards.join(one.advice, " ", rest))
+            for one in found
+        )
+    )

@@ -33,6 +33,8 @@ from studio.pages.common import (
     nothing_there,
 )
 from studio.pages.new_run.data import DataNote
+from studio.pages.new_run.fit import DECIDING as TAKING_MEMORY
+from studio.pages.new_run.fit import BaseNote
 from studio.pages.new_run.offer import BaseOffer
 from studio.pages.new_run.views import (
     about_corpus,
@@ -66,6 +68,7 @@ GROUPS = {
         "weight_decay",
         "max_grad_norm",
         "max_length",
+        "long_texts",
         "learn",
         "only_cluster",
         "seed",
@@ -166,6 +169,7 @@ class NewRunPage(Page):
                 info="How the adapter is built",
                 elem_id="run-method",
             )
+        self.fit = BaseNote(self.blocks, self.store)
         self.offer = BaseOffer(self.blocks, self.store)
         self.method_note = gr.HTML(about_method("hydralora"))
 
@@ -247,6 +251,9 @@ class NewRunPage(Page):
         for changed in asked:
             changed.change(self.data.draw, asked, self.data.drawn, **TICK)
         self.watch.select(self.data.draw, asked, self.data.drawn, **TICK)
+        sizes = [self.corpus, self.base, self.method, *(self.inputs[name] for name in TAKING_MEMORY)]
+        for changed in sizes:
+            changed.change(self.fit.draw, sizes, self.fit.note, **TICK)
         self.on_click(self.offer.get, self.offer.start, None, self.offer.drawn)
         bases = [*self.offer.drawn, self.base]
         self.on_change(self.watch, self.draw_bases, None, bases)
@@ -272,7 +279,7 @@ class NewRunPage(Page):
         choices, method = corpus_choices(self.store), config["method"]
         values = {
             "run-corpus": chosen.id if chosen else None,
-            "run-base": self.store.bases.name_of(config["base"]),
+            "run-base": self._named_base(request) or self.store.bases.name_of(config["base"]),
             "run-method": method,
             "run-preset": OWN if source else "Quick",
             **shown_fields(METHODS[method].options, config["adapter"]),
@@ -287,6 +294,11 @@ class NewRunPage(Page):
             **self._about(method),
             self.filled: json.dumps(values),
         }
+
+    def _named_base(self, request: gr.Request | None) -> str:
+        """The base that the address names, where it is one that can be chosen; else empty."""
+        given = request.query_params.get("base", "") if request else ""
+        return given if given in known_bases(self.store) else ""
 
     def _asked_for(self, request: gr.Request) -> tuple[Run | None, Corpus | None, Markup]:
         """The run to repeat and the corpus that the address asks for, else the newest corpus; and what is wrong."""

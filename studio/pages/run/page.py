@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from jobs.store.records import Run, Step
+from jobs.store.records import Analysis, Run, Step
 from jobs.store.status import JobStatus
 from studio import cards
 from studio.figures.base import short_layer
@@ -14,6 +14,7 @@ from studio.figures.curves import CURVES
 from studio.pages.common import TICK, address_id, asked_for, chosen_text
 from studio.pages.page import Changes, Page, refuse_unsure, rename_or_delete
 from studio.pages.run.export import ExportPart
+from studio.pages.run.verdict import asked_answers, verdict_view
 from studio.pages.run.views import (
     can_resume,
     gates_now,
@@ -44,7 +45,8 @@ class RunPage(Page):
 
     def layout(self) -> None:
         self.watch = LiveChanges()
-        self.head, self.state, self.facts, self.links = gr.HTML(), gr.HTML(), gr.HTML(), gr.HTML()
+        self.head, self.state, self.verdict = gr.HTML(), gr.HTML(), gr.HTML()
+        self.facts, self.links = gr.HTML(), gr.HTML()
         self.stamp = gr.Textbox(visible=False)
         with gr.Column(visible=False) as self.detail:
             with gr.Row():
@@ -79,7 +81,7 @@ class RunPage(Page):
     # Events
 
     def connect(self) -> None:
-        live = [self.watch, self.head, self.state, self.facts, self.links, self.detail, self.curves]
+        live = [self.watch, self.head, self.state, self.verdict, self.facts, self.links, self.detail, self.curves]
         live += [self.stop, self.resume, self.log, self.settings, self.layer, *self.charts.values(), self.stamp]
         known = [self.layer, self.stamp]
         self.on_change(self.watch, self.draw, known, live)
@@ -105,7 +107,8 @@ class RunPage(Page):
             return {self.head: cards.head("Run"), self.state: no_run(problem), self.stamp: "none"}
         newest = self.store.runs.newest(run.id)
         chosen = chosen_text(layer)
-        now = self._state_of(run, newest, chosen)
+        answers = asked_answers(self.store, run)
+        now = self._state_of(run, newest, chosen, answers)
         if now == known:
             return {}
         job = run.job
@@ -114,6 +117,7 @@ class RunPage(Page):
             self.watch: watching,
             self.head: headline(self.store, run),
             self.state: run_state(run, training_set),
+            self.verdict: verdict_view(self.store, run, answers),
             self.facts: cards.join(run_cards(run, newest, training_set), gates_now(newest)),
             self.links: links(run),
             self.detail: gr.update(visible=True),
@@ -131,10 +135,10 @@ class RunPage(Page):
             self.stamp: now,
         }
 
-    def _state_of(self, run: Run, newest: Step | None, layer: str) -> str:
+    def _state_of(self, run: Run, newest: Step | None, layer: str, answers: Analysis | None) -> str:
         """All that is shown, in short."""
-        job = run.job
-        work = job and (job.id, job.status, job.progress, job.progress_text, job.attempt)
+        jobs = [job for job in (run.job, answers and answers.job) if job]
+        work = [(job.id, job.status, job.progress, job.progress_text, job.attempt) for job in jobs]
         return repr((run.name, run.corpus_id, work, newest and (newest.step, newest.numbers), layer))
 
     def _draw_charts(self, run: Run, newest: Step | None, layer: str, steps: int) -> Changes:

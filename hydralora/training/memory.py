@@ -1,0 +1,112 @@
+"""How much memory a run or a chat will take at most, from the shapes of the base and the settings alone.
+
+A sum of what is known to lie in memory at the fullest moment of a step, the end of the forward pass over the longest
+batch: the process itself, the weights, the adapter with its gradients and the optimizer's state, what the layers keep
+for the backward pass, and the logits. What the layers keep is counted, tensor by tensor, for a decoder block with
+gated feed-forward; one margin for what an allocator holds beside it is fitted (docs/real-models.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hydralora.config import RunConfig
+from hydralora.methods import HeadOptions, LoraOptions
+from hydralora.results.bases import BaseFacts
+
+PROCESS = 560 * 2**20  # bytes of a process that has torch and transformers, before a model
+TYPES = {"float32": 4.0, "bfloat16": 2.0, "auto": 4.0, "int8": 1.1, "nf4": 0.6}  # bytes of a weight
+FLOAT = 4
+STATES = {"adamw": 3, "adamw_8bit": 1.5, "adafactor": 1.2, "lion": 2}  # gradient and state, in numbers of a weight
+MARGIN = 1.15  # of what a step keeps
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of each part; ``total`` is the most at once."""
+
+    process: float
+    weights: float
+    adapter: float
+    kept: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """All parts together."""
+        return self.process + self.weights + self.adapter + self.kept + self.logits
+
+
+def training_memory(facts: BaseFacts, config: RunConfig, longest: int | None = None) -> Memory:
+    """What a run takes.
+
+    Args:
+        longest: Tokens of the longest example, where that is known to be below ``max_length``.
+    """
+    train, size = config.train, TYPES[config.train.dtype]
+    length = min(train.max_length, longest or train.max_length, facts.context or train.max_length)
+    tokens = train.batch_size * length
+    wide = max(size, 2.0)  # quantised layers compute in a wider type
+    trained = trainable(facts, config)
+    layers = 1 if train.gradient_checkpointing else facts.layers
+    kept = tokens * layers * _block(facts, config, wide)
+    kept += tokens * facts.layers * facts.width * wide * train.gradient_checkpointing
+    logits = tokens * facts.vocabulary * (wide + 2 * FLOAT)
+    is_full = config.method == "full"
+    return Memory(
+        process=PROCESS,
+        weights=facts.parameters * (FLOAT if is_full else size),
+        adapter=trained * FLOAT * (STATES[train.optimizer] + (0 if is_full else 1)),
+        kept=MARGIN * kept,
+        logits=logits,
+    )
+
+
+def chat_memory(facts: BaseFacts, dtype: str = "bfloat16", tokens: int = 1024) -> Memory:
+    """What answering takes, with the keys and values of so many tokens."""
+    size = TYPES[dtype]
+    cache = 2 * facts.layers * facts.key_width * max(size, 2.0) * tokens
+    return Memory(PROCESS, facts.parameters * size, 0.0, cache, facts.vocabulary * FLOAT * 2.0)
+
+
+def trainable(facts: BaseFacts, config: RunConfig) -> int:
+    """Numbers that are trained, the router's among them: ``rows * in + N r out + N in`` for each adapted layer."""
+    if config.method == "full":
+        return facts.parameters
+    options = config.adapter
+    if not isinstance(options, LoraOptions):
+        return facts.layers * facts.width
+    heads = options.num_experts if isinstance(options, HeadOptions) else 1
+    routes = isinstance(options, HeadOptions) and options.combined_by == "router"
+    rows = options.r * (1 if config.method in ("hydralora", "r_lora", "lope") else heads)
+    count = 0
+    for out, width in _adapted(facts, options):
+        count += rows * width + heads * options.r * out + heads * width * routes
+    return count
+
+
+def _adapted(facts: BaseFacts, options: LoraOptions) -> list[list[int]]:
+    wanted = options.target_modules
+    return [shape for name, shapes in facts.linear.items() if wanted is None or name in wanted for shape in shapes]
+
+
+def _block(facts: BaseFacts, config: RunConfig, size: float) -> float:
+    """Bytes that one block keeps of one token.
+
+    Of the base: three of the inner width, queries and attention, keys and values twice, and two norms in float32. Of
+    an adapter: the input of each group of layers that reads the same one, and the narrow ``A x``.
+    """
+    base = size * (3 * facts.inner + 2 * facts.width + 4 * facts.key_width) + 2 * FLOAT * facts.width
+    options = config.adapter
+    if not isinstance(options, LoraOptions) or config.method == "full":
+        return base + size * 2 * facts.width
+    own = options.target_modules
+    is_wide = not isinstance(options, HeadOptions) and size < FLOAT  # PEFT's LoRA keeps its input once more as float32
+    inputs = 0
+    for name, shapes in facts.linear.items():
+        if own is None or name in own:
+            inputs += shapes[0][1] * (FLOAT if is_wide else 0)
+    shared = {tuple(shapes[0][1:]) for name, shapes in facts.linear.items() if own is None or name in own}
+    heads = options.num_experts if isinstance(options, HeadOptions) else 1
+    narrow = (options.r + heads) * len([1 for name in facts.linear if own is None or name in own])
+    return base + inputs + size * (sum(width for (width,) in shared) + narrow)

@@ -1,0 +1,30 @@
+"""What is free on this machine is read from the system, and of a driver's program only what has its form."""
+
+from __future__ import annotations
+
+import psutil
+
+from jobs.machine import Gpu, Machine, look_at_machine, read_gpus
+
+MIB = 2**20
+
+
+def test_memory_and_cores_are_those_of_the_system() -> None:
+    machine = look_at_machine()
+    assert machine.total == psutil.virtual_memory().total and 0 < machine.free <= machine.total
+    assert machine.cores >= 1
+
+
+def test_gpus_are_read_from_lines_with_a_name_and_two_numbers() -> None:
+    said = "NVIDIA H100, 80GB, 81559, 80000\nrubbish\nA, x, 3\n\nTesla T4, 15360, 12\n"
+    assert read_gpus(said) == (
+        Gpu("NVIDIA H100, 80GB", 81559 * MIB, 80000 * MIB),
+        Gpu("Tesla T4", 15360 * MIB, 12 * MIB),
+    )
+
+
+def test_room_is_that_of_the_gpu_with_the_most_free_memory() -> None:
+    gpus = (Gpu("a", 100, 10), Gpu("b", 80, 60))
+    machine = Machine(1000, 500, 2, gpus)
+    assert (machine.room, machine.whole) == (60, 80)
+    assert (Machine(1000, 500, 2).room, Machine(1000, 500, 2).whole) == (500, 1000)
