@@ -9,10 +9,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hydralora.adapters.card import check_repository
 from hydralora.errors import UserError
 from hydralora.methods import FORMS, METHODS, export_ways
 from hydralora.plain import shown
 from jobs.kinds import kind_of, looks
+from jobs.store.bases import is_hub_allowed
 from jobs.store.records import Analysis, Job, Run
 from jobs.store.rows import Rows
 from jobs.store.runs import Runs
@@ -131,6 +133,28 @@ class Analyses:
                 + (f"Choose one of: {', '.join(ways)}." if ways else "It changes no weights; take its own files.")
             )
         return self.ask(run_id, "export", export_params(how, form))
+
+    def push(self, analysis_id: int, repository: str, *, private: bool = True) -> Job:
+        """Queue sending a finished export to the hub.
+
+        Raises:
+            UserError: When it is no finished export, the name is none, or hub ids are refused here.
+        """
+        if not is_hub_allowed():
+            raise UserError("Models are not sent to the hub from here: HYDRA_STUDIO_HUB says no.")
+        found = self.get(analysis_id)
+        if found.kind != "export" or found.job is None or found.job.status != JobStatus.SUCCEEDED:
+            raise UserError("There is no finished export of this number. Export the run first.")
+        answers = self.find(found.run_id, "answers")
+        is_measured = answers is not None and answers.job is not None and answers.job.status == JobStatus.SUCCEEDED
+        payload = {
+            "analysis_id": found.id,
+            "run_id": found.run_id,
+            "repository": check_repository(repository),
+            "private": private,
+            "answers_id": answers.id if answers is not None and is_measured else None,
+        }
+        return self.runs.queue.submit("push", payload, max_attempts=1, run_id=found.run_id)
 
     def find(
         self, run_id: int, kind: str, params: dict[str, Any] | None = None, *, failed: bool = False

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hydralora.adapters.card import check_repository
 from hydralora.bounds import LARGEST_ID
 from hydralora.errors import UserError
 from hydralora.methods import EXPORTS, FORMS
@@ -36,7 +37,7 @@ from studio.estimate import Place, settings_of
 from studio.exports import EXPORT_HEAD, export_row, trainable
 from studio.web.packing import copy
 
-runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, show, stop, resume, export, delete.")
+runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, show, stop, resume, export, push ...")
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -249,6 +250,26 @@ def export_run(
         print_table(EXPORT_HEAD, [export_row(part) for part in export.parts])
 
     show(answer, as_json, lines)
+
+
+@runs_app.command("push")
+def push_run(
+    run_id: RunId,
+    repository: Annotated[str, typer.Argument(help="owner/name on the hub; made where there is none")],
+    how: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}")] = "mean_gate",
+    form: Annotated[str, typer.Option("--as", help=f"{', '.join(FORMS)}")] = "safetensors",
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see a repository that is made")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export a run and send it to the hub with a model card; the token is taken from HF_TOKEN."""
+    store = Studio.store()
+    check_repository(repository)
+    analysis = store.analyses.export(run_id, how, form)
+    start_worker(store.home)
+    finished(store, analysis.job, f"Export: {how}, {form}")
+    done = finished(store, store.analyses.push(analysis.id, repository, private=not public), "Push")
+    answer = {"run_id": run_id, "analysis_id": analysis.id, "how": how, "form": form, **(done.result or {})}
+    show(answer, as_json, lambda: out.print(answer["sentence"]))
 
 
 @runs_app.command("delete")
