@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-packing bench-pages matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-packing bench-pages matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -43,6 +43,10 @@ bench-gpu: $(VENV)/.test-ready
 bench-inspect: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_inspect --json build/inspect.json
+
+bench-llamacpp: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_llamacpp --json build/llamacpp.json $(ARGS)
 
 bench-packing: $(VENV)/.test-ready
 	mkdir -p build

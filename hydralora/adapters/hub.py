@@ -26,7 +26,6 @@ def push_folder(
     card: str,
     *,
     private: bool = True,
-    endpoint: str | None = None,
     progress: Progress = SILENT,
 ) -> str:
     """Make a repository, where there is none, and put the files of an export into it; gives its address.
@@ -34,14 +33,13 @@ def push_folder(
     Args:
         card: The text of its ``README.md``.
         private: Whether a new repository is seen by its owner only.
-        endpoint: Address of the hub; the usual one where None.
 
     Raises:
         UserError: When the hub refuses or cannot be reached; nothing of it is changed then, but that an empty
             repository may stand there.
         StoppedError: When asked to stop before the files are sent.
     """
-    name, api = check_repository(repository), HfApi(endpoint=endpoint)
+    name, api = check_repository(repository), HfApi()
     with tempfile.TemporaryDirectory(prefix="push-") as place:
         staged = Path(place) / "model"
         shutil.copytree(folder, staged, symlinks=True)

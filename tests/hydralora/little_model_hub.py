@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from huggingface_hub import constants
+
 TOKEN = "hf_of_these_tests"
 
 
@@ -80,7 +82,13 @@ def model_hub() -> Iterator[ModelHub]:
                     hub.files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     hub.files[value["path"]] = hub.large[value["oid"]]
-            self._send({"commitUrl": f"{hub.address}/commit/1", "commitOid": "1" * 40, "hookOutput": ""})
+            self._send(
+                {
+                    "commitUrl": f"{hub.address}/somebody/model/commit/{'1' * 40}",
+                    "commitOid": "1" * 40,
+                    "hookOutput": "",
+                }
+            )
 
         def _send(self, value: Any, status: int = 200) -> None:
             data = json.dumps(value).encode()
@@ -96,8 +104,10 @@ def model_hub() -> Iterator[ModelHub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     hub.address = f"http://127.0.0.1:{server.server_port}"
+    usual, constants.ENDPOINT = constants.ENDPOINT, hub.address  # as HF_ENDPOINT does for a process
     try:
         yield hub
     finally:
+        constants.ENDPOINT = usual
         server.shutdown()
         server.server_close()

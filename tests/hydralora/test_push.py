@@ -19,6 +19,7 @@ from tests.hydralora.test_export import runs as runs
 
 ANSWERS = Answers(
     examples=4,
+    rows=[],
     scores={
         "base": Score(exact_match=0.0, hits=[False], by_label={}),
         "tuned": Score(exact_match=0.75, hits=[True], by_label={}),
@@ -48,7 +49,7 @@ def test_a_push_sends_the_files_with_their_card(exported):
     folder, facts, export = exported
     card = model_card(facts, export, ANSWERS, "somebody/colours")
     with model_hub() as hub:
-        address = push_folder(folder, "somebody/colours", card, endpoint=hub.address)
+        address = push_folder(folder, "somebody/colours", card)
     assert address.endswith("/somebody/colours") and hub.repositories == {"somebody/colours": True}
     assert hub.files["README.md"].decode() == card
     weights = folder / "adapter" / "adapter_model.safetensors"
@@ -60,9 +61,7 @@ def test_no_folder_of_this_machine_is_sent(exported, base_folder):
     folder, facts, export = exported
     assert str(base_folder) in (folder / "adapter" / "adapter_config.json").read_text("utf-8")
     with model_hub() as hub:
-        push_folder(
-            folder, "somebody/colours", model_card(facts, export, None, "somebody/colours"), endpoint=hub.address
-        )
+        push_folder(folder, "somebody/colours", model_card(facts, export, None, "somebody/colours"))
     assert not any(str(base_folder.parent).encode() in data for data in hub.files.values())
 
 
@@ -77,18 +76,19 @@ def test_the_card_tells_results_data_gap_and_how_to_load(exported):
 def test_without_a_token_that_may_write_the_hub_refuses_in_one_sentence(exported, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     with model_hub() as hub, pytest.raises(UserError, match=r"does not let you write to somebody/colours. Put a token"):
-        push_folder(exported[0], "somebody/colours", "# Card", endpoint=hub.address)
+        push_folder(exported[0], "somebody/colours", "# Card")
     assert hub.files == {}
 
 
-def test_a_hub_that_cannot_be_reached_is_said_to_be(exported):
+def test_a_hub_that_cannot_be_reached_is_said_to_be(exported, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="The hub cannot be reached"):
-        push_folder(exported[0], "somebody/colours", "# Card", endpoint="http://127.0.0.1:9")
+        push_folder(exported[0], "somebody/colours", "# Card")
 
 
 def test_a_stopped_push_sends_nothing(exported):
     with model_hub() as hub, pytest.raises(StoppedError):
-        push_folder(exported[0], "somebody/x", "#", endpoint=hub.address, progress=Progress(should_stop=lambda: True))
+        push_folder(exported[0], "somebody/x", "#", progress=Progress(should_stop=lambda: True))
     assert hub.repositories == {} and hub.files == {}
 
 
