@@ -76,7 +76,7 @@ def bring_base(job: Job) -> dict[str, Any]:
 
 def check_base(job: Job) -> results.bases.BaseCheck:
     """Load a base once and look at it."""
-    from hydralora.bases.check import check_base as check
+    from hydralora.analysis.base_check import check_base as check
 
     return check(known_base(job, job.payload["base"]), dtype=job.payload["dtype"], progress=job.progress)
 

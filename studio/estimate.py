@@ -11,11 +11,14 @@ from hydralora.config import RunConfig, TrainConfig, parse_config
 from hydralora.errors import TrainingError, UserError
 from hydralora.methods import METHODS
 from hydralora.plain import without_paths
+from hydralora.results.bases import BaseFacts
 from hydralora.training.presets import Speed, expected_steps, preset_settings
+from jobs.machine import look_at_machine
 from jobs.store.records import Job, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio import cards
+from studio.bases import sizes_of
 
 
 class Place(NamedTuple):
@@ -35,9 +38,23 @@ def like(store: Store, place: Place) -> RunConfig | None:
         return None
     try:
         base = store.bases.resolve(place.base.strip() or "starter")
-        return parse_config({"base": base, "method": place.method})
+        return parse_config({"base": base, "method": place.method, "train": sizes(store, place)})
     except UserError:
         return None  # the start button says what is wrong
+
+
+def known_facts(store: Store, place: Place) -> BaseFacts | None:
+    """What the files of the base tell; None while it is half a name, or on a hub."""
+    try:
+        return store.base_checks.facts(place.base.strip() or "starter")
+    except UserError:
+        return None
+
+
+def sizes(store: Store, place: Place) -> dict[str, Any]:
+    """The settings that the base asks for; nothing where it is not known yet."""
+    facts = known_facts(store, place)
+    return sizes_of(facts, look_at_machine()) if facts else {}
 
 
 def known_speed(store: Store, place: Place) -> Speed | None:
@@ -68,7 +85,10 @@ def settings_of(store: Store, name: str, place: Place) -> dict[str, Any]:
     """Every training setting of a preset on this machine."""
     speed = known_speed(store, place)
     examples = store.corpora.get(place.corpus_id).examples if place.corpus_id else None
-    return {**TrainConfig().model_dump(), **preset_settings(name, speed, examples)}
+    facts, asked = known_facts(store, place), sizes(store, place)
+    parameters, at_once = facts.parameters if facts else 0, asked.get("batch_size")
+    chosen = preset_settings(name, speed, examples, parameters=parameters, at_once=at_once)
+    return {**TrainConfig().model_dump(), **asked, **chosen}
 
 
 def timing(store: Store, place: Place) -> Job | None:
@@ -90,8 +110,12 @@ def tell(store: Store, place: Place, values: dict[str, Any]) -> str:
         steps = expected_steps(train, examples)
     except (ValidationError, TrainingError):
         return "How long it takes is told once every number above is within its bounds."
+    size = train.batch_size * train.accumulation
+    told = f"A step is {size} examples, {train.batch_size} at once to save memory. " if train.accumulation > 1 else ""
+    if size < TrainConfig().batch_size:
+        told = f"A step is {size} examples in place of {TrainConfig().batch_size}, so that enough steps fit. "
     counted = f"{train.epochs:g} epochs are about {steps:,} steps. " if train.epochs else ""
-    return counted + _tell_time(store, place, train, steps, examples)
+    return counted + told + _tell_time(store, place, train, steps, examples)
 
 
 def _tell_time(store: Store, place: Place, train: TrainConfig, steps: int, examples: int) -> str:

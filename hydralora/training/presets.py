@@ -13,13 +13,15 @@ from hydralora.errors import TrainingError
 MEASUREMENTS = 10  # held-out losses during a run
 FEWEST_STEPS = 20
 WANTED_STEPS = 150  # below this the batch is halved, so that the optimizer gets enough steps
+LEAST_BATCH = 4  # examples of a step, however slow the machine is
+LARGE = 20_000_000  # parameters from which a base is a real language model, which takes longer
 MOST_EPOCHS = 30  # nobody learns from seeing an example more often
 SHORT_CORPUS_STEPS = 200  # always allowed, however few examples there are
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of each part of a run at ``batch`` examples a step; measured by ``measure_speed``."""
+    """Seconds of each part of a run at ``batch`` examples an optimizer step; measured by ``measure_speed``."""
 
     start: float  # until the first step has ended: load, encode, held-out loss before training
     step: float
@@ -43,43 +45,61 @@ class Speed:
 
 @dataclass(frozen=True)
 class Preset:
-    """``steps`` is taken where the speed of this machine is not known yet."""
+    """Minutes, and steps where the speed of this machine is not known yet: for a base of the starter's size, and for
+    one of ``LARGE`` parameters or more."""
 
     summary: str
     minutes: float
     steps: int
+    large_minutes: float
+    large_steps: int
 
 
 PRESETS: dict[str, Preset] = {
-    "Quick": Preset("A first result in about three minutes.", 3, 2_000),
-    "Balanced": Preset("About eight minutes.", 8, 4_000),
-    "Thorough": Preset("About twenty-five minutes; watch the held-out loss.", 25, 10_000),
+    "Quick": Preset("a first result, 3 minutes on the starter, 8 on a larger base", 3, 2_000, 8, 100),
+    "Balanced": Preset("8 or 25 minutes", 8, 4_000, 25, 300),
+    "Thorough": Preset("25 or 90 minutes; watch the held-out loss", 25, 10_000, 90, 1_000),
 }
 
 
-def preset_settings(name: str, speed: Speed | None = None, examples: int | None = None) -> dict[str, Any]:
+def preset_settings(
+    name: str,
+    speed: Speed | None = None,
+    examples: int | None = None,
+    *,
+    parameters: int = 0,
+    at_once: int | None = None,
+) -> dict[str, Any]:
     """The training settings of a preset: steps, batch, and how often to measure and save.
 
     Args:
         speed: How fast this machine is; without it the preset's own number of steps is taken.
         examples: Training examples, so that a fast machine does not repeat few of them for ever.
+        parameters: Of the base.
+        at_once: Examples of a step that are read at once; all of them where None.
     """
-    preset = PRESETS[name]
+    preset, is_large = PRESETS[name], parameters >= LARGE
     if speed is None:
-        return _with_rhythm(preset.steps, {})
-    return settings_for(60 * preset.minutes, speed, examples)
+        return _with_rhythm(preset.large_steps if is_large else preset.steps, {})
+    minutes = preset.large_minutes if is_large else preset.minutes
+    return settings_for(60 * minutes, speed, examples, at_once=at_once)
 
 
-def settings_for(seconds: float, speed: Speed, examples: int | None = None) -> dict[str, Any]:
+def settings_for(
+    seconds: float, speed: Speed, examples: int | None = None, *, at_once: int | None = None
+) -> dict[str, Any]:
     """Steps and batch that fill ``seconds`` at this speed."""
     room = seconds - speed.start - (1 + MEASUREMENTS) * speed.evaluation
     batch = speed.batch
-    while batch > 1 and room / (speed.step * batch / speed.batch) < WANTED_STEPS:
+    while batch > LEAST_BATCH and room / (speed.step * batch / speed.batch) < WANTED_STEPS:
         batch //= 2
     steps = int(room / (speed.step * batch / speed.batch))
     if examples:
         steps = min(steps, max(SHORT_CORPUS_STEPS, MOST_EPOCHS * examples // batch))
-    return _with_rhythm(max(FEWEST_STEPS, _round_down(steps)), {"batch_size": batch})
+    part = min(batch, at_once or batch)
+    return _with_rhythm(
+        max(FEWEST_STEPS, _round_down(steps)), {"batch_size": part, "accumulation": max(1, batch // part)}
+    )
 
 
 def planned_steps(train: TrainConfig, examples: int) -> int:

@@ -69,4 +69,5 @@ def measure_speed(
         raise TrainingError("The speed of this machine could not be measured: no step was finished.")
     # The mean, not the median: long batches come too. A stopped training has measured no held-out loss.
     evaluation = 0.0 if stopped else ended - times[-1]
-    return Speed(spent + times[0] - began, statistics.fmean(gaps), evaluation, config.train.batch_size)
+    batch = config.train.batch_size * config.train.accumulation
+    return Speed(spent + times[0] - began, statistics.fmean(gaps), evaluation, batch)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hydralora.bases.check import check_base
+from hydralora.analysis.base_check import check_base
 from hydralora.bases.facts import mark_of, read_facts
 from hydralora.bases.folder import STARTER
 from hydralora.errors import BaseModelError

@@ -8,7 +8,7 @@ from hydralora.config import TrainConfig, parse_config
 from hydralora.corpus.imports import import_corpus
 from hydralora.errors import StoppedError, TrainingError
 from hydralora.progress import Progress
-from hydralora.training.presets import PRESETS, Speed, preset_settings, settings_for, speed_of, stored
+from hydralora.training.presets import LEAST_BATCH, PRESETS, Speed, preset_settings, settings_for, speed_of, stored
 from hydralora.training.speed import measure_speed
 from tests.hydralora.conftest import easy_rows, write_lines
 
@@ -33,7 +33,20 @@ def test_the_steps_of_a_preset_fill_its_minutes(speed, minutes):
 
 def test_a_slow_machine_gets_a_smaller_batch_rather_than_a_handful_of_steps():
     values = settings_for(180, SLOW)
-    assert values["batch_size"] < SLOW.batch and values["max_steps"] >= 100
+    assert LEAST_BATCH == values["batch_size"] < SLOW.batch and values["max_steps"] >= 60
+
+
+def test_a_large_base_has_more_minutes():
+    small, large = (preset_settings("Quick", SLOW, parameters=count) for count in (10**6, 10**8))
+    assert large["max_steps"] > 1.5 * small["max_steps"] * small["batch_size"] / large["batch_size"]
+    assert preset_settings("Quick", parameters=10**8)["max_steps"] == PRESETS["Quick"].large_steps
+
+
+@pytest.mark.parametrize(("at_once", "parts"), [(16, 1), (4, 4), (1, 16), (64, 1)])
+def test_a_step_that_is_read_in_parts_is_the_same_step(at_once, parts):
+    whole, cut = settings_for(600, FAST), settings_for(600, FAST, at_once=at_once)
+    assert cut["batch_size"] * cut["accumulation"] == whole["batch_size"] * whole["accumulation"] == 16
+    assert cut["accumulation"] == parts and cut["max_steps"] == whole["max_steps"]
 
 
 def test_a_small_corpus_is_not_repeated_for_ever():
@@ -55,10 +68,10 @@ def test_a_speed_is_the_same_after_storing():
 
 def test_a_measured_speed_leaves_nothing_behind(base_folder, tmp_path):
     import_corpus([write_lines(tmp_path / "easy.jsonl", easy_rows())], tmp_path / "corpus")
-    config = parse_config({"base": str(base_folder), "train": {"batch_size": 4, "max_length": 96}})
+    config = parse_config({"base": str(base_folder), "train": {"batch_size": 4, "accumulation": 2, "max_length": 96}})
     before = sorted(path.name for path in tmp_path.iterdir())
     speed = measure_speed(config, tmp_path / "corpus", spent=2.0)
-    assert speed.step > 0 and speed.start > 2.0 and speed.evaluation > 0 and speed.batch == 4
+    assert speed.step > 0 and speed.start > 2.0 and speed.evaluation > 0 and speed.batch == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from starlette.datastructures import QueryParams
 
-from hydralora.bases.check import check_base
+from hydralora.analysis.base_check import check_base
 from hydralora.bases.folder import STARTER
 from hydralora.config import parse_config
 from hydralora.errors import UserError
@@ -176,7 +176,7 @@ def facts(store: Store, **changes: Any) -> Any:
 def test_what_takes_more_than_is_free_does_not_fit_and_four_fifths_are_tight(store: Store) -> None:
     needed = new_run_fit(facts(store), LARGE).needed
     for room, verdict in ((needed / 0.79, "fits"), (needed / 0.81, "tight"), (needed * 0.99, "does not fit")):
-        assert new_run_fit(facts(store), Machine(int(room), int(room), 2)).verdict == verdict
+        assert new_run_fit(facts(store), Machine(64 * GIB, int(room), 2)).verdict == verdict
     assert chat_fit(facts(store), LARGE).verdict == "fits"
 
 

@@ -235,6 +235,7 @@ class NewRunPage(Page):
             js=forget_touched(self.train_inputs),
             **TICK,
         )
+        self.base.input(self.pick_base, [self.preset, self.corpus, self.base, self.method], self.timed, **TICK)
         for component in self.train_inputs:
             component.input(None, None, self.preset, js=KEEP_OWN)
 
@@ -275,11 +276,11 @@ class NewRunPage(Page):
         """The form as it opens: for the corpus or the run to repeat that the address names, else the newest corpus."""
         source, chosen, missing = self._asked_for(request)
         note, experts = about_corpus(self.store, chosen) if chosen else (Markup(""), None)
-        config = first_config(self.store, source, chosen, experts)
+        config = first_config(self.store, source, chosen, experts, self._named_base(request))
         choices, method = corpus_choices(self.store), config["method"]
         values = {
             "run-corpus": chosen.id if chosen else None,
-            "run-base": self._named_base(request) or self.store.bases.name_of(config["base"]),
+            "run-base": self.store.bases.name_of(config["base"]),
             "run-method": method,
             "run-preset": OWN if source else "Quick",
             **shown_fields(METHODS[method].options, config["adapter"]),
@@ -352,6 +353,16 @@ class NewRunPage(Page):
             return {}
         chosen = settings_of(self.store, which, place_of(corpus_id, base, method))
         return {self.inputs[name]: chosen[name] for name in self.training}
+
+    def pick_base(self, which: str, corpus_id: Any, base: Any, method: Any) -> Changes:
+        """What the training budget comes to on another base, in the fields that nobody has touched."""
+        if which not in PRESETS:
+            return {}
+        return {
+            self.timed: json.dumps(
+                shown_fields(TrainConfig, settings_of(self.store, which, place_of(corpus_id, base, method)))
+            )
+        }
 
     def guess(self, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
         """How long the run will take, and whether steps can be timed to find out."""

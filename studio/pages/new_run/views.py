@@ -68,16 +68,18 @@ def known_method(name: Any) -> str:
     return chosen_text(name)
 
 
-def first_config(store: Store, source: Run | None, corpus: Corpus | None, experts: int | None) -> dict[str, Any]:
+def first_config(
+    store: Store, source: Run | None, corpus: Corpus | None, experts: int | None, base: str = ""
+) -> dict[str, Any]:
     """The configuration a new run begins with: that of the run to repeat, else HydraLoRA with the Quick preset."""
     if source is not None:
         config = source.config.model_dump()
         former = {"learn": "all"} if source.config.train.learn == "former" else {}
         # A new run holds out by prompt, whatever the run to repeat did before that was known to be needed.
         return {**config, "train": {**config["train"], **former, "split_by": "prompt"}}
-    train = settings_of(store, "Quick", Place(corpus.id if corpus else None, "starter", "hydralora"))
+    train = settings_of(store, "Quick", Place(corpus.id if corpus else None, base or "starter", "hydralora"))
     adapter = {"num_experts": experts} if experts else {}
-    return {"base": "starter", "method": "hydralora", "adapter": adapter, "train": train}
+    return {"base": base or "starter", "method": "hydralora", "adapter": adapter, "train": train}
 
 
 def shown_fields(options: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
