@@ -69,7 +69,7 @@ def _hide_folders(folder: Path) -> None:
 
 def _told(name: str, error: Exception) -> Exception:
     """What the hub says, as one sentence with the way out."""
-    if isinstance(error, UserError) or not isinstance(error, (HfHubHTTPError, OSError, ValueError)):
+    if isinstance(error, UserError):
         return error
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     token = "Put a token that may write into HF_TOKEN, in the environment of the worker."
