@@ -315,8 +315,8 @@ class ChatModel:
         Raises:
             ContextError: When it leaves fewer than ``wanted`` of ``limit`` tokens.
         """
-        is_text = isinstance(messages, str)
-        ids = encode_start(self.tokenizer, messages) if is_text else encode_prompt(self.tokenizer, messages)
+        tokenizer = self.tokenizer
+        ids = encode_start(tokenizer, messages) if isinstance(messages, str) else encode_prompt(tokenizer, messages)
         if len(ids) + wanted > limit:
             raise ContextError(
                 f"This model's context has {limit:,} tokens; {len(ids):,} of the prompt and {wanted:,} for the answer "

@@ -235,7 +235,7 @@ def push(job: Job) -> dict[str, Any]:
     asked, folder = job.payload, job.home.analysis(job.payload["analysis_id"])
     facts = results.AdapterFacts.read(job.home.adapter(asked["run_id"]))
     known = asked.get("answers_id")
-    answers = results.Answers.find(job.home.analysis(known)) if known else None
+    answers = results.Answers.read(job.home.analysis(known)) if known else None
     card = model_card(facts, results.Export.read(folder), answers, asked["repository"])
     progress = job.progress
     address = push_folder(folder, asked["repository"], card, private=asked["private"], progress=progress)
