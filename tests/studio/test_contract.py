@@ -49,8 +49,8 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "studio": (
         {"quick_gradio", "figures"},
         {"cards", "form", "widgets", "doctor"},
+        {"bases"},
         {
-            "bases",
             "cluster_tree",
             "clusterings",
             "edits",
