@@ -23,6 +23,10 @@ _WHERE = {
     "find_targets": "hydralora.adapters.build",
     "GateCapture": "hydralora.tuner.gates",
     "override_experts": "hydralora.tuner.gates",
+    "choose_heads": "hydralora.tuner.gates",
+    "swap_adapter": "hydralora.tuner.swap",
+    "scale_adapters": "hydralora.tuner.swap",
+    "lora_fa_optimizer": "hydralora.tuner.swap",
     "train_adapter": "hydralora.training.train",
     "ChatModel": "hydralora.generate",
 }

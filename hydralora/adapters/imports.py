@@ -40,6 +40,7 @@ UNSAFE = ("auto_mapping", "megatron_config", "megatron_core")
 # Fields that change the base itself, or need more than the adapter's own files.
 REFUSED = (
     "layer_replication",
+    "target_parameters",
     "arrow_config",
     "kasa_config",
     "use_bdlora",
@@ -144,7 +145,7 @@ def describe_adapter(folder: Path, base: str | None, find: FindBase = name_base)
         problem = str(error)
     config = _config_of(stated, method, options, named)
     router = sum(math.prod(shape) for name, shape in shapes.items() if "router" in name)
-    weights = sum(math.prod(shape) for shape in shapes.values())
+    weights = sum(math.prod(shape) for name, shape in shapes.items() if ".hydralora_start." not in name)
     summary = RunSummary(
         imported=True,
         trainable=weights - router,

@@ -83,8 +83,14 @@ class AdapterSchema(BaseModel):
     num_experts: int | None = Field(None, ge=1, le=MOST_HEADS_OF_ADAPTER)
     lora_nums: int | None = Field(None, ge=1, le=MOST_HEADS_OF_ADAPTER)
     head_mask: list[Count] | None = Field(None, max_length=MOST_HEADS_OF_ADAPTER)
+    compensation_top_k: int | None = Field(None, ge=-1, le=MOST_HEADS_OF_ADAPTER)
+    compensation_beta: Alpha | None = None
     head_init_gamma: Alpha | None = None
     balance_weight: Alpha | None = None
+    balance_delta: Share | None = None
+    balance_groups: Count | None = None
+    task_groups: list[Count] | None = Field(None, max_length=MOST_NAMES)
+    task_weight: Alpha | None = None
     z_weight: Alpha | None = None
     temperature: Alpha | None = None
     top_k: Count | None = None

@@ -1,7 +1,8 @@
 """A routed adapter with constant gates as a plain LoRA, which PEFT alone loads.
 
 With one A, ``B = s sum_i g_i B_i`` of the same rank; with an A for each head, the heads side by side,
-``B = s [g_1 B_1 | ... | g_N B_N]``, rank N r. The scaling is folded into B, so ``lora_alpha = r``.
+``B = s [g_1 B_1 | ... | g_N B_N]``, rank N r. The start that R-LoRA's offset takes off stands beside them. The scaling
+is folded into B, so ``lora_alpha = r``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def export_lora(model: Any, folder: Path, gates: Gates) -> None:
     if not layers:
         raise AdapterError("This adapter has no heads to average. Use its own files, or export it `merged`.")
     name = model.active_adapters[0]
+    if model.peft_config[name].target_parameters:
+        raise AdapterError(
+            "This adapter also has heads beside stacked experts (`target_parameters`), which are not written into a "
+            "plain LoRA. Use its own files, or export it `merged` where its gates are fixed."
+        )
     if model.peft_config[name].modules_to_save:
         raise AdapterError("This adapter also trains whole layers (`modules_to_save`), which a plain LoRA cannot hold.")
     if model.peft_config[name].trainable_token_indices:
@@ -66,20 +72,31 @@ def export_lora(model: Any, folder: Path, gates: Gates) -> None:
 
 @torch.no_grad()
 def plain_factors(layer: HydraLoraLinear, name: str, gates: list[float]) -> tuple[Tensor, Tensor]:
-    """A ``(r', in)`` and B ``(out, r')`` with ``B A = s sum_i gates_i B_i A_i``; r' is r, or N r where A's differ."""
+    """A ``(r', in)`` and B ``(out, r')`` with ``B A = s sum_i gates_i B_i A_i``; r' is r, or N r where A's differ.
+
+    Twice as much where the start of an adapter (``head_init`` offset) is taken off.
+    """
     count, rank, scale = layer.num_experts[name], layer.r[name], layer.scaling[name]
     a, b = layer.hydralora_A[name].weight.detach(), layer.hydralora_B[name].weight.detach()
     share = torch.tensor(gates, dtype=torch.float64, device=b.device) * scale
     heads = b.double().view(-1, count, rank) * share[:, None]  # (out, N, r)
     plain = heads.sum(1) if layer.options[name].shared_a else heads.flatten(1)
+    if name in layer.hydralora_start:  # what was taken off at the start stays taken off
+        start = layer.hydralora_start[name]
+        a = torch.cat((a, start.first_a.to(a)))
+        plain = torch.cat((plain, -scale * start.first_b.double()), 1)
     return a, plain.to(b.dtype)
 
 
 def masked(layer: HydraLoraLinear, name: str, gates: list[float]) -> list[float]:
-    """Gates with heads that are silent at inference at zero, the others adding up to what they all did."""
-    silent = set(layer.options[name].head_mask or [])
+    """Gates with heads that are silent at inference at zero; the others add up to what they do beside such heads."""
+    options = layer.options[name]
+    silent = set(options.head_mask or [])
     kept = [0.0 if head in silent else gate for head, gate in enumerate(gates)]
-    return [gate * sum(gates) / sum(kept) for gate in kept]
+    taken = sum(gates) - sum(kept)
+    if options.head_compensation == "cosine":
+        taken *= options.compensation_beta if options.compensation_top_k else 0.0
+    return [gate * (sum(kept) + taken) / sum(kept) for gate in kept]
 
 
 def uniform_gates(model: Any) -> Gates:

@@ -6,112 +6,130 @@ shared adapter's (first order, no second derivatives):
 
 ``theta_i = theta - a sum_k grad L_i(support)``, ``theta <- theta - b mean_i grad L_i(query; theta_i)``.
 
+Support and query of a task never share an example: they are drawn from two parts of it, cut once for the run or anew
+in every step (``split``), in the ratio of their sizes. ``examples_per_task`` keeps only so many of a task, drawn once.
+
 Source: Cheng et al. 2025, https://arxiv.org/abs/2510.11598 (abstract and figure; no code was
-released). Ours: mean over tasks, plain gradient descent inside, the order of the averaging.
+released). Ours: mean over tasks, plain gradient descent inside, the order of the averaging, how a task is cut.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from transformers import TrainingArguments
+from torch.utils.data import Sampler
 
-from hydralora.corpus.batches import Collator, Encoded
+from hydralora.errors import TrainingError
 from hydralora.methods import MetaOptions
-from hydralora.training.trainer import AdapterTrainer, Plan
-
-SUPPORT, QUERY = 0, 1
+from hydralora.training.mixin import TASK, ReadsTasks
 
 
-class Episodes(Dataset):  # type: ignore[type-arg]
-    """Episode ``i``: some tasks with support and query rows, the same for the same seed."""
+class Episodes(Sampler[int]):
+    """Places of the rows of one pass: episode after episode, in each task after task, its support before its query.
+
+    The same for the same seed and pass. A pass has as many episodes as hold about every row once.
+
+    Args:
+        groups: Task number of every row.
+        names: Of the tasks, for messages.
+        together: Episodes whose gradients make one step (accumulation); a pass has a multiple of them.
+
+    Raises:
+        TrainingError: When a task has a single example.
+    """
 
     def __init__(
-        self, rows: list[Encoded], groups: list[int], *, tasks: int, support: int, query: int, count: int, seed: int
+        self, groups: Sequence[int], options: MetaOptions, seed: int, names: Sequence[str] = (), together: int = 1
     ) -> None:
-        self.rows, self.count, self.seed = rows, count, seed
-        self.tasks, self.support, self.query = tasks, support, query
+        self.options, self.seed, self.epoch = options, seed, 0
         self.members: dict[int, list[int]] = {}
-        for position, group in enumerate(groups):
-            self.members.setdefault(group, []).append(position)
+        for place, group in enumerate(groups):
+            self.members.setdefault(group, []).append(place)
+        for group, places in sorted(self.members.items()):
+            if len(places) < 2:
+                raise TrainingError(
+                    f"Task {names[group] if names else group} has one example, and a task needs two: one for support, "
+                    "one for query. Choose fewer clusters, or leave it out."
+                )
+            random.Random(f"{seed}-task-{group}").shuffle(places)
+            self.members[group] = places[: options.examples_per_task or None]
+        self.tasks = min(options.tasks_per_step, len(self.members))
+        self.size = self.tasks * (options.support + options.query)  # rows of one episode
+        self.count = together * max(1, round(sum(map(len, self.members.values())) / (self.size * together)))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which pass comes next; a run that goes on draws what the undisturbed one would."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.count
+        return self.count * self.size
 
-    def __getitem__(self, index: int) -> list[tuple[int, int, Encoded]]:
-        """``(task, part, row)`` triples; a small task repeats rows rather than leave the episode short."""
-        rng = random.Random(f"{self.seed}-{index}")
-        chosen = rng.sample(sorted(self.members), min(self.tasks, len(self.members)))
-        episode = []
-        for task in chosen:
-            positions, need = self.members[task], self.support + self.query
-            drawn = rng.sample(positions, need) if len(positions) >= need else rng.choices(positions, k=need)
-            parts = [SUPPORT] * self.support + [QUERY] * self.query
-            episode += [(task, part, self.rows[p]) for part, p in zip(parts, drawn, strict=True)]
-        return episode
+    def __iter__(self) -> Iterator[int]:
+        epoch = self.epoch
+        for number in range(self.count):
+            rng = random.Random(f"{self.seed}-{epoch}-{number}")
+            for group in rng.sample(sorted(self.members), self.tasks):
+                support, query = self.cut(group, rng)
+                yield from _draw(support, self.options.support, rng)
+                yield from _draw(query, self.options.query, rng)
 
-
-class EpisodeCollator(Collator):
-    """Episodes as one batch with ``task`` and ``part`` ``(batch,)``; held-out rows as usual."""
-
-    def __call__(self, examples: list[Any]) -> dict[str, Tensor]:
-        if isinstance(examples[0], dict):
-            return super().__call__(examples)
-        triples = [triple for episode in examples for triple in episode]
-        batch = super().__call__([row for _, _, row in triples])
-        batch["task"] = torch.tensor([task for task, _, _ in triples])
-        batch["part"] = torch.tensor([part for _, part, _ in triples])
-        return batch
+    def cut(self, group: int, rng: random.Random) -> tuple[list[int], list[int]]:
+        """The rows of a task that support and query are drawn from; no row is in both."""
+        members, options = self.members[group], self.options
+        if options.split == "every step":
+            members = rng.sample(members, len(members))
+        border = round(len(members) * options.support / (options.support + options.query))
+        border = min(max(border, 1), len(members) - 1)
+        return members[:border], members[border:]
 
 
-class MetaTrainer(AdapterTrainer):
-    """First-order meta-learning inside one training step; everything else is the Trainer's."""
+def _draw(places: list[int], count: int, rng: random.Random) -> list[int]:
+    """``count`` of the places in any order, each once before any twice."""
+    rounds = -(-count // len(places))
+    return [place for _ in range(rounds) for place in rng.sample(places, len(places))][:count]
 
+
+class MetaLearns(ReadsTasks):
+    """Before a Trainer: first-order meta-learning inside one training step, whose batch is one episode.
+
+    ``per_device_train_batch_size`` becomes the rows of an episode: tasks times (support + query).
+    """
+
+    takes = MetaOptions
     unused = frozenset({"order", "epochs", "packing", "cluster_power"})  # an episode is drawn by task
-    inner_steps, inner_rate = 1, 1e-2
+    args: Any
 
-    @classmethod
-    def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
-        """Episodes; a batch is one episode."""
-        chosen, train = plan.config.options_as(MetaOptions), plan.config.train
-        arguments.per_device_train_batch_size = 1
-        episodes = Episodes(
-            plan.rows,
-            plan.groups or [],
-            tasks=chosen.tasks_per_step,
-            support=chosen.support,
-            query=chosen.query,
-            count=train.max_steps * train.accumulation,
-            seed=train.seed,
-        )
-        return episodes, EpisodeCollator(plan.tokenizer.pad_token_id)
+    def __init__(self, model: Any, args: Any, *more: Any, **named: Any) -> None:
+        super().__init__(model, args, *more, **named)
+        together = self.args.gradient_accumulation_steps
+        self.episodes = Episodes(self.groups, self.options, self.args.seed, self.tasks, together)
+        self.args.per_device_train_batch_size = self.episodes.size
+        self._train_batch_size = self.episodes.size
 
-    def prepare(self, plan: Plan) -> None:
-        """Take over the inner settings."""
-        chosen = plan.config.options_as(MetaOptions)
-        self.inner_steps, self.inner_rate = chosen.inner_steps, chosen.inner_learning_rate
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.episodes
 
     def training_step(self, model, inputs, num_items_in_batch=None):  # type: ignore[no-untyped-def]
         """Adapt to each task, add up the query gradients, put the shared adapter back; mean query loss."""
         model.train()
-        batch = self._prepare_inputs(inputs)
-        task, part = batch.pop("task"), batch.pop("part")
+        batch = self._prepare_inputs(inputs)  # type: ignore[attr-defined]
+        batch.pop(TASK, None)
         weights = [w for w in model.parameters() if w.requires_grad]
         shared = [w.detach().clone() for w in weights]
-        tasks = task.unique().tolist()
-        share = 1.0 / (len(tasks) * self.current_gradient_accumulation_steps)
-        total = torch.zeros((), device=task.device)
-        for number in tasks:
-            support = _select(batch, (task == number) & (part == SUPPORT))
-            query = _select(batch, (task == number) & (part == QUERY))
-            for _ in range(self.inner_steps):
-                self._descend(model, weights, support)
-            loss = self.compute_loss(model, query)
-            self.accelerator.backward(loss * share)
+        of_task = self.options.support + self.options.query
+        tasks = len(batch["input_ids"]) // of_task
+        share = 1.0 / (tasks * self.current_gradient_accumulation_steps)  # type: ignore[attr-defined]
+        total = torch.zeros((), device=batch["input_ids"].device)
+        for begin in range(0, tasks * of_task, of_task):
+            border = begin + self.options.support
+            for _ in range(self.options.inner_steps):
+                self._descend(model, weights, _rows(batch, begin, border))
+            loss = self.compute_loss(model, _rows(batch, border, begin + of_task))
+            self.accelerator.backward(loss * share)  # type: ignore[attr-defined]
             total += loss.detach() * share
             with torch.no_grad():
                 for weight, value in zip(weights, shared, strict=True):
@@ -123,9 +141,9 @@ class MetaTrainer(AdapterTrainer):
         gradients = torch.autograd.grad(self.compute_loss(model, batch), weights)
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
-                weight -= self.inner_rate * gradient
+                weight -= self.options.inner_learning_rate * gradient
 
 
-def _select(batch: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """The rows of a batch for which the mask ``(batch,)`` is true."""
-    return {name: value[rows] for name, value in batch.items()}
+def _rows(batch: dict[str, Tensor], begin: int, end: int) -> dict[str, Tensor]:
+    """A part of a batch."""
+    return {name: value[begin:end] for name, value in batch.items()}

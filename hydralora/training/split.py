@@ -14,58 +14,38 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainingArguments
 
-from hydralora.corpus.batches import Collator, Encoded
 from hydralora.errors import TrainingError
-from hydralora.training.trainer import AdapterTrainer, Plan
+from hydralora.methods import SplitOptions
+from hydralora.training.mixin import ReadsTasks
 from hydralora.tuner.gates import choose_heads
+from hydralora.tuner.routed import RoutedLayer
 
 
-class HeadCollator(Collator):
-    """Batches with ``head`` ``(batch,)``, the task of every row."""
+class SplitsByTask(ReadsTasks):
+    """Before a Trainer: every pass is told the head of each row, the number of its ``task``; -1 is no head's.
 
-    def __call__(self, examples: list[Any]) -> dict[str, Tensor]:
-        batch = super().__call__(examples)
-        batch["head"] = torch.tensor([example["head"] for example in examples])
-        return batch
+    Raises:
+        TrainingError: When there are not as many heads as tasks.
+    """
 
-
-class SplitTrainer(AdapterTrainer):
-    """The usual loop; where heads are hard, every batch names the head of each example."""
-
+    takes = SplitOptions
     unused = frozenset({"packing"})  # a row has one head
 
-    @classmethod
-    def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
-        """Rows that know their head.
+    def __init__(self, model: Any, args: Any, *more: Any, **named: Any) -> None:
+        super().__init__(model, args, *more, **named)
+        for layer in self.model.modules():  # type: ignore[attr-defined]
+            for heads in layer.num_experts.values() if isinstance(layer, RoutedLayer) else ():
+                self._check_heads(heads)
 
-        Raises:
-            TrainingError: When there are not as many heads as tasks.
-        """
-        if plan.tasks is None:
-            return super().feed(plan, arguments)
-        heads, tasks = plan.config.adapter.experts, plan.tasks.names
-        if heads != len(tasks):
+    def _check_heads(self, heads: int) -> None:
+        if heads != len(self.tasks):
             raise TrainingError(
-                f"Hard LoRA-Split needs one head for each of the {len(tasks)} tasks ({', '.join(tasks[:8])}), but "
-                f"`num_experts` is {heads}. Set it to {len(tasks)}, or choose another k."
+                f"Hard LoRA-Split needs one head for each of the {len(self.tasks)} tasks "
+                f"({', '.join(self.tasks[:8])}), but `num_experts` is {heads}. Set it to {len(self.tasks)}, or choose "
+                "another k."
             )
-        return _with_heads(plan.rows, plan.groups or []), HeadCollator(plan.tokenizer.pad_token_id)
 
-    @classmethod
-    def held_out(cls, plan: Plan) -> list[Any]:
-        """Held-out rows are measured with the head of their own task too."""
-        return _with_heads(plan.held_out, plan.held_out_groups) if plan.tasks else super().held_out(plan)
-
-    def compute_loss(  # type: ignore[no-untyped-def, override]
-        self, model, inputs, return_outputs=False, num_items_in_batch=None
-    ):
-        """The usual loss with every example's own head."""
-        # The choice stays until the next batch: gradient checkpointing asks for it again in backward.
-        choose_heads(model, inputs.pop("head", None))
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-
-
-def _with_heads(rows: list[Encoded], groups: list[int]) -> list[Any]:
-    return [{**row, "head": group} for row, group in zip(rows, groups, strict=True)]
+    def use_tasks(self, model: torch.nn.Module, tasks: Tensor | None) -> None:
+        """Choose the rows' heads; the choice stays, as gradient checkpointing asks for it again in backward."""
+        choose_heads(model, tasks)

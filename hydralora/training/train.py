@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,9 @@ from hydralora.progress import SILENT, Progress
 from hydralora.results import AdapterFacts, RunSummary
 from hydralora.training.arguments import early_end, refuse_unused, training_arguments
 from hydralora.training.data import Data, fit_length, fit_steps, read_data, settle_training_set
+from hydralora.training.feed import collator_of, given_to_method, held_out_rows, training_rows
 from hydralora.training.loggers import logger_of
+from hydralora.training.mixin import ReadsTasks, TrainsMethod
 from hydralora.training.packing import check_packing
 from hydralora.training.sampling import ClusterSampler
 from hydralora.training.trainer import AdapterTrainer, Plan, StepReporter, StepValues
@@ -41,11 +44,18 @@ from hydralora.training.trainer import AdapterTrainer, Plan, StepReporter, StepV
 log = logging.getLogger(__name__)
 
 
-def find_trainer(method: str) -> type[AdapterTrainer]:
-    """The trainer of a method."""
-    module, _, name = METHODS[method].trainer.rpartition(".")
-    found: type[AdapterTrainer] = getattr(import_module(module), name)
-    return found
+@cache
+def find_trainer(method: str, has_tasks: bool = True) -> type[AdapterTrainer]:
+    """The trainer of a method: ours, with the method's mixin before it where it has one.
+
+    Args:
+        has_tasks: Whether tasks are read; without them heads of LoRA-Split are trained as any others.
+    """
+    module, _, name = METHODS[method].mixin.rpartition(".")
+    mixin = getattr(import_module(module), name) if name else None
+    if mixin is None or (issubclass(mixin, ReadsTasks) and not has_tasks):
+        return AdapterTrainer
+    return type(f"{name}Trainer", (mixin, AdapterTrainer), {})
 
 
 def train_adapter(
@@ -144,20 +154,21 @@ def make_trainer(
         watching: Who is told of every step, the reporter first.
         width: Width of the base.
     """
-    kind, config = find_trainer(plan.config.method), plan.config
+    kind, config = find_trainer(plan.config.method, plan.tasks is not None), plan.config
     refuse_unused(kind.unused, config)
     if config.train.packing:
         check_packing(model)
     arguments = training_arguments(config, plan.run_folder, bool(plan.held_out), width)
-    rows, collator = kind.feed(plan, arguments)
-    measured = kind.held_out(plan)
+    columns = kind.columns if issubclass(kind, TrainsMethod) else ()
+    measured = held_out_rows(plan, columns)
     trainer = kind(
         model=model,
         args=arguments,
-        train_dataset=rows,
+        train_dataset=training_rows(plan, columns),
         eval_dataset=measured or None,
-        data_collator=collator,
+        data_collator=collator_of(plan),
         callbacks=[*watching, *early_end(config.train, bool(measured))],
+        **given_to_method(plan, kind),
     )
     trainer.remove_callback(PrinterCallback)  # steps are reported, not printed
     trainer.gate_every = config.train.gate_every
@@ -166,7 +177,7 @@ def make_trainer(
         trainer.sampler = ClusterSampler(plan.clusters, config.train.cluster_power, config.train.seed)
     if (config.train.b_rate, config.train.router_rate) != (1.0, 1.0):
         trainer.rates = config.train
-    trainer.prepare(plan)
+    trainer.begin(plan.resumed)
     return trainer, measured
 
 
@@ -249,6 +260,8 @@ def _early(train: TrainConfig, step: int) -> str:
     """That a run ended before its last step, and why; empty where it did not."""
     if step >= train.max_steps:
         return ""
+    if not train.patience:
+        return f"It ended at step {step:,} of {train.max_steps:,}: the search found nothing better near its best."
     return (
         f"It ended at step {step:,} of {train.max_steps:,}: the held-out loss had not fallen for {train.patience} "
         "measurements."

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 
 from hydralora.answering import answer_examples, answer_room, score
 from hydralora.bases.fingerprint import Fingerprint
 from hydralora.config import RunConfig, TrainConfig
-from hydralora.corpus.batches import Collator, Encoded, PackingCollator
+from hydralora.corpus.batches import Encoded
 from hydralora.corpus.encode import IGNORED
 from hydralora.corpus.examples import Example
 from hydralora.corpus.tasks import Tasks
@@ -83,19 +83,8 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
     keeps_answers: bool | None = None  # whether logits of answers are enough; tried on the first batch
     measured: tuple[float, int] = (0.0, 0)  # summed loss and answer tokens of the held-out rows so far
 
-    @classmethod
-    def feed(cls, plan: Plan, arguments: TrainingArguments) -> tuple[Any, Any]:
-        """The training data and the collator; a method may arrange the rows otherwise."""
-        train, pad_id = plan.config.train, plan.tokenizer.pad_token_id
-        return plan.rows, PackingCollator(pad_id, train.max_length) if train.packing else Collator(pad_id)
-
-    @classmethod
-    def held_out(cls, plan: Plan) -> list[Any]:
-        """The rows whose loss is measured, never trained on."""
-        return plan.held_out
-
-    def prepare(self, plan: Plan) -> None:
-        """Called once before the first step; a method may look at the data or the model."""
+    def begin(self, resumed: bool = False) -> None:
+        """Called before the first step; a method may look at the data and set its start, but for a run that goes on."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Put back exactly what was being trained; what PEFT saves is not always enough for that."""

@@ -23,19 +23,29 @@ from hydralora.tuner.register import register_when_ready
 
 ROUTER_INPUTS = ("x", "Ax", "pooled")
 ROUTER_INITS = ("kaiming", "zero", "normal")
-HEAD_INITS = ("zero", "centred")
+HEAD_INITS = ("zero", "centred", "offset")
 COMBINES = ("router", "mean", "sum", "hard")
-DROPOUT_PLACES = ("input", "heads")
+DROPOUT_PLACES = ("input", "input_per_head", "heads")
+ROUTER_SCOPES = ("layer", "block")
 COMPENSATIONS = ("share", "cosine")
 # Lowest and highest value of every number; an adapter from elsewhere may be wider than one that is trained here.
-WHOLE: dict[str, tuple[float, float]] = {"r": (1, 65_536), "num_experts": (1, 1_024), "top_k": (0, 1_024)}
+WHOLE: dict[str, tuple[float, float]] = {
+    "r": (1, 65_536),
+    "num_experts": (1, 1_024),
+    "top_k": (0, 1_024),
+    "compensation_top_k": (-1, 1_024),
+    "balance_groups": (1, 1_024),
+}
 REAL: dict[str, tuple[float, float]] = {
     "lora_dropout": (0.0, 1.0),
     "lora_alpha": (-LARGEST_SCALE, LARGEST_SCALE),
     "balance_weight": (0.0, LARGEST_SCALE),
+    "balance_delta": (0.0, 1.0),
+    "task_weight": (0.0, LARGEST_SCALE),
     "z_weight": (0.0, LARGEST_SCALE),
     "temperature": (1e-3, 1e3),
     "head_init_gamma": (1e-6, LARGEST_SCALE),
+    "compensation_beta": (0.0, LARGEST_SCALE),
 }
 MOST_BLOCKS = 100_000
 
@@ -67,18 +77,32 @@ class HydraLoraConfig(PeftConfig):
         top_k: Heads a token may use: gates of all but the k largest logits are zero, the others' a softmax among
             them; 0 is all heads, as published (Shazeer et al. 2017, eq. 3 and 5, without noise).
         router_init: ``kaiming`` (authors' code), ``zero`` or ``normal`` (standard deviation 0.01).
-        head_init: ``zero`` (delta is zero at the start) or ``centred``: random heads minus their
-            mean, so that equal gates give zero (a portable form of R-LoRA's offset).
-        dropout_place: ``input`` (one mask on x, before A) or ``heads`` (R-LoRA's multi-head
-            dropout: an own mask on ``A x`` for each head).
+        router_scope: ``layer``, a router for every adapted layer, or ``block``, one for all adapted layers of a block
+            (the innermost numbered module around them), applied to what the first of them that is called reads.
+        head_init: ``zero`` (delta is zero at the start), ``offset``: random heads, and what they amount to at equal
+            gates is taken off, as R-LoRA does (here beside the base, saved with the adapter), or ``centred``: random
+            heads minus their mean, so that equal gates give zero with nothing to take off.
+        dropout_place: ``input`` (one mask on x, before A), ``input_per_head`` (an own mask on x for each head, as the
+            authors' loop draws them) or ``heads`` (R-LoRA's multi-head dropout: an own mask on ``A x`` for each head).
         balance_weight: Weight of the balance loss; 0 is off and faithful.
-        balance_loss: ``square``, ``N sum_i mean(g_i)^2 - 1`` (ours), or ``switch``, ``N sum_i f_i P_i`` with the share
-            ``f_i`` of tokens whose first choice is head i (Fedus et al. 2021, eq. 4).
+        balance_loss: ``square``, ``N sum_i mean(g_i)^2 - 1`` (ours), ``switch``, ``N sum_i f_i P_i`` with the share
+            ``f_i`` of tokens whose first choice is head i (Fedus et al. 2021, eq. 4), or ``groups``, LoRAMoE's, by
+            groups of tasks and of heads (``group_loss``).
+        balance_groups: Groups G of the latter: head i is in group ``i G // N``, task t in ``t mod G``, or in
+            ``task_groups[t]`` where that is given.
+        balance_delta: How much more a head is to do for the tasks of its own group.
+        task_weight: Weight of a router's cross-entropy against the example's task, ``-mean(log g_t)``: head t is to
+            take task t. Tasks are those of ``choose_heads``; examples without one count for nothing. 0 is off.
         z_weight: Weight of the router z-loss ``mean(log(sum_i exp(logit_i))^2)`` (Zoph et al. 2022, eq. 5); 0 is off.
+        target_parameters: Experts that are stacked into parameters, by the ends of their names such as
+            ``mlp.experts.gate_up_proj`` and ``mlp.experts.down_proj``; see ``HydraLoraExperts``.
         head_mask: Heads that take no part at inference (LoPE's poisoning expert).
         head_compensation: Who gets the gate of a masked head D: ``share``, the others in
             proportion to their own gates, or ``cosine``,
-            ``g_i + g_D softmax_i(cos(B_i h, B_D h))``.
+            ``g_i + beta g_D softmax_i(cos(B_i h, B_D h))``.
+        compensation_top_k: Heads K among which ``cosine`` shares it, those with the largest cosine for a token; -1 is
+            all, 0 none: the gate of D is lost.
+        compensation_beta: Share ``beta`` of ``g_D`` that ``cosine`` gives to them.
 
     Raises:
         AdapterError: When a value is out of range, or zero router meets zero heads.
@@ -94,23 +118,30 @@ class HydraLoraConfig(PeftConfig):
     combine: str = field(default="router", metadata={"help": "router, mean, sum or hard"})
     router_input: str = field(default="x", metadata={"help": "x, Ax or pooled"})
     router_init: str = field(default="kaiming", metadata={"help": "kaiming, zero or normal"})
-    head_init: str = field(default="zero", metadata={"help": "zero or centred"})
-    head_init_gamma: float = field(default=64.0, metadata={"help": "Scale of centred heads"})
-    dropout_place: str = field(default="input", metadata={"help": "input or heads"})
+    router_scope: str = field(default="layer", metadata={"help": "layer or block"})
+    head_init: str = field(default="zero", metadata={"help": "zero, centred or offset"})
+    head_init_gamma: float = field(default=64.0, metadata={"help": "Scale of random heads"})
+    dropout_place: str = field(default="input", metadata={"help": "input, input_per_head or heads"})
     balance_weight: float = field(default=0.0, metadata={"help": "Weight of the balance loss"})
     temperature: float = field(default=1.0, metadata={"help": "What logits are divided by"})
     top_k: int = field(default=0, metadata={"help": "Heads a token may use; 0 is all"})
-    balance_loss: str = field(default="square", metadata={"help": "square or switch"})
+    balance_loss: str = field(default="square", metadata={"help": "square, switch or groups"})
+    balance_delta: float = field(default=0.1, metadata={"help": "Imbalance between groups"})
+    balance_groups: int = field(default=2, metadata={"help": "Groups of heads and of tasks"})
+    task_groups: list[int] | None = field(default=None, metadata={"help": "Group of every task"})
+    task_weight: float = field(default=0.0, metadata={"help": "Weight of the router's loss against the task"})
     z_weight: float = field(default=0.0, metadata={"help": "Weight of the router z-loss"})
     head_mask: list[int] | None = field(default=None, metadata={"help": "Heads silent at inference"})
     head_compensation: str = field(default="share", metadata={"help": "share or cosine"})
+    compensation_top_k: int = field(default=-1, metadata={"help": "Heads that share a silent head's gate; -1 is all"})
+    compensation_beta: float = field(default=1.0, metadata={"help": "Share of a silent head's gate that they get"})
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to adapt"})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Layers to leave"})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Layers trained whole"})
     trainable_token_indices: list[int] | dict[str, list[int]] | None = field(
         default=None, metadata={"help": "Rows of the embeddings that are trained too"}
     )
-    target_parameters: list[str] | None = field(default=None, metadata={"help": "Refused; PEFT's LoRA takes it"})
+    target_parameters: list[str] | None = field(default=None, metadata={"help": "Stacked experts to adapt"})
     layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Block numbers"})
     layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the blocks"})
     rank_pattern: dict[str, int] = field(default_factory=dict, metadata={"help": "Rank by layer name"})
@@ -130,11 +161,6 @@ class HydraLoraConfig(PeftConfig):
         self._check_values()
 
     def _check_layers(self) -> None:
-        if self.target_parameters:
-            raise AdapterError(
-                f"`target_parameters` names {shown(self.target_parameters)}, but heads sit beside linear layers, not "
-                "beside experts stacked into a parameter. Name linear `target_modules`, or use PEFT's LoRA for those."
-            )
         if isinstance(self.target_modules, str):
             for name in ("layers_to_transform", "layers_pattern"):
                 if getattr(self, name) is not None:
@@ -152,6 +178,7 @@ class HydraLoraConfig(PeftConfig):
             "router_input": ROUTER_INPUTS,
             "router_init": ROUTER_INITS,
             "head_init": HEAD_INITS,
+            "router_scope": ROUTER_SCOPES,
             "dropout_place": DROPOUT_PLACES,
             "head_compensation": COMPENSATIONS,
             "balance_loss": BALANCES,
@@ -161,12 +188,13 @@ class HydraLoraConfig(PeftConfig):
                 raise AdapterError(f"`{name}` must be one of {', '.join(allowed)}, got '{getattr(self, name)}'.")
         self._check_top_k()
         same = self.shared_a and self.router_init == "zero" and self.head_init == "zero"
-        if self.routes and same and self.init_weights and self.dropout_place != "heads":
+        if self.routes and same and self.init_weights and self.dropout_place == "input":
             raise AdapterError(
                 "A zero router with zero heads never breaks their symmetry: every head gets the same "
                 "gradient for ever and N heads stay one. Use `router_init` kaiming or normal, or "
                 "`head_init` centred."
             )
+        self._check_groups()
         wrong = [
             head for head in self.head_mask or [] if not isinstance(head, Integral) or not 0 <= head < self.num_experts
         ]
@@ -183,6 +211,28 @@ class HydraLoraConfig(PeftConfig):
                 "`top_k` and `head_mask` do not go together: the silent head may be all that a token has chosen. "
                 "Leave one of them out."
             )
+
+    def _check_groups(self) -> None:
+        if not self.losses.by_group:
+            return
+        if self.balance_groups > self.num_experts:
+            raise AdapterError(
+                f"`balance_groups` must be at most `num_experts`, {self.num_experts}, got {self.balance_groups}: every "
+                "group needs a head."
+            )
+        for group in self.task_groups or []:
+            if not isinstance(group, Integral) or not 0 <= group < self.balance_groups:
+                raise AdapterError(
+                    f"`task_groups` must hold numbers from 0 to {self.balance_groups - 1}, one for each task, got "
+                    f"{shown(self.task_groups)}."
+                )
+
+    @property
+    def most_tasks(self) -> int | None:
+        """How many tasks the layer can tell apart; None where it asks for none."""
+        if (self.combine == "hard" and self.num_experts > 1) or (self.routes and self.task_weight):
+            return self.num_experts
+        return len(self.task_groups) if self.routes and self.losses.by_group and self.task_groups else None
 
     @property
     def routes(self) -> bool:
@@ -211,7 +261,17 @@ class HydraLoraConfig(PeftConfig):
     @property
     def losses(self) -> LossWeights:
         """How much each auxiliary loss of the router counts."""
-        return LossWeights(self.balance_weight, self.z_weight, self.balance_loss, self.temperature)
+        groups = tuple(self.task_groups) if self.task_groups else None
+        return LossWeights(
+            self.balance_weight,
+            self.z_weight,
+            self.balance_loss,
+            self.temperature,
+            self.task_weight,
+            self.balance_delta,
+            self.balance_groups,
+            groups,
+        )
 
     def scaling(self, name: str, rank: int) -> float:
         """``alpha / r`` (or ``alpha / sqrt(r)``) of the layer called ``name``."""

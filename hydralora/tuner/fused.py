@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # Options that a plan holds, that `usable` looks at, or that say nothing of what a layer computes.
 UNDERSTOOD = frozenset(
     "r num_experts lora_alpha use_rslora rank_pattern alpha_pattern shared_a combine router_input "
-    "lora_dropout dropout_place balance_weight balance_loss z_weight head_mask head_compensation gate temperature "
+    "lora_dropout dropout_place balance_weight balance_loss balance_delta balance_groups task_groups task_weight "
+    "z_weight head_mask head_compensation compensation_top_k compensation_beta gate temperature "
     "router_init head_init head_init_gamma init_weights bias fan_in_fan_out "
     "target_modules exclude_modules modules_to_save layers_to_transform layers_pattern "
     "trainable_token_indices target_parameters "
@@ -53,6 +54,8 @@ def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
             unknown.append(option.name)
     if config.gate not in ("softmax", "uniform"):
         unknown.append("gate")
+    if config.head_init == "offset":
+        unknown.append("head_init")
     if heads > 1 and (config.combine == "hard" or (config.routes and config.router_input == "pooled")):
         unknown.append("combine" if config.combine == "hard" else "router_input")
     if unknown:

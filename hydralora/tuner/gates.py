@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from hydralora.errors import AdapterError
-from hydralora.tuner.layer import HydraLoraLinear
+from hydralora.tuner.routed import RoutedLayer
 
 
-def gate_layers(model: nn.Module, adapter: str | None = None) -> dict[str, HydraLoraLinear]:
+def gate_layers(model: nn.Module, adapter: str | None = None) -> dict[str, RoutedLayer]:
     """The layers whose gates are not fixed (a router, or heads by task), in model order.
 
     Args:
@@ -22,8 +22,8 @@ def gate_layers(model: nn.Module, adapter: str | None = None) -> dict[str, Hydra
     Raises:
         AdapterError: When several routed adapters are at work and none was named, or the one named is not at work.
     """
-    layers = [module for module in model.modules() if isinstance(module, HydraLoraLinear)]
-    by_adapter: dict[str, dict[str, HydraLoraLinear]] = {}
+    layers = [module for module in model.modules() if isinstance(module, RoutedLayer)]
+    by_adapter: dict[str, dict[str, RoutedLayer]] = {}
     for layer in layers:
         for name in layer.active_adapters:
             if name in layer.hydralora_A and layer.fixed_gates(name) is None:
@@ -39,7 +39,7 @@ def gate_layers(model: nn.Module, adapter: str | None = None) -> dict[str, Hydra
     return by_adapter.get(adapter, {}) if adapter is not None else next(iter(by_adapter.values()), {})
 
 
-def whose(layer: HydraLoraLinear, adapter: str | None = None) -> str:
+def whose(layer: RoutedLayer, adapter: str | None = None) -> str:
     """The adapter of a layer of ``gate_layers`` whose gates are meant."""
     routed = [name for name in layer.active_adapters if name in layer.hydralora_A]
     return adapter or next(name for name in routed if layer.fixed_gates(name) is None)
@@ -52,13 +52,26 @@ def can_cache(model: nn.Module) -> bool:
 
 
 def choose_heads(model: nn.Module, heads: Tensor | None) -> None:
-    """Let head ``heads[b]`` ``(batch,)`` alone speak for example b, from now on; -1 or None chooses none.
+    """Say the task ``heads[b]`` ``(batch,)`` of example b, from now on; -1 or None is none.
 
-    For adapters with ``combine="hard"``; others are left as they are.
+    With ``combine="hard"`` the head of the example's task alone speaks. The losses that ask for tasks (``task_weight``,
+    ``balance_loss`` groups) take it from here too. Other adapters are left as they are.
+
+    Raises:
+        AdapterError: When a layer knows fewer tasks.
     """
-    for module in model.modules():
-        if isinstance(module, HydraLoraLinear):
-            module.choice = heads
+    layers = [module for module in model.modules() if isinstance(module, RoutedLayer)]
+    most = int(heads.max()) if heads is not None and len(heads) else -1
+    for layer in layers if most >= 0 else []:
+        for name in layer.active_adapters:
+            known = layer.options[name].most_tasks if name in layer.options else None
+            if known is not None and most >= known:
+                raise AdapterError(
+                    f"Layer '{layer.name}' knows {known} tasks, 0 to {known - 1}, but an example is of task {most}. "
+                    "Raise `num_experts` (or name its group in `task_groups`), or use fewer tasks."
+                )
+    for layer in layers:
+        layer.choice = heads
 
 
 class GateCapture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from hydralora.errors import AdapterError
 class Merges(BaseTunerLayer):
     """The part of a routed layer that PEFT's ``merge`` and ``unmerge`` ask for."""
 
+    check_fixed: Callable[[str], list[float]]
     name: str
     r: dict[str, int]
     num_experts: dict[str, int]
@@ -22,14 +24,7 @@ class Merges(BaseTunerLayer):
     options: dict[str, Any]
     hydralora_A: Any
     hydralora_B: Any
-    hydralora_router: Any
-
-    def fixed_gates(self, name: str) -> list[float] | None:
-        """The N gate weights where they do not depend on the input, else None."""
-        config, count = self.options[name], self.num_experts[name]
-        if name in self.hydralora_router or (config.combine == "hard" and count > 1):
-            return None
-        return [1.0 if config.combine == "sum" or count == 1 else 1.0 / count] * count
+    hydralora_start: Any
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``s * sum_i g_i B_i A_i`` ``(out, in)`` of an adapter whose gates are fixed.
@@ -37,22 +32,16 @@ class Merges(BaseTunerLayer):
         Raises:
             AdapterError: When a router decides per token, or an example's task; no single matrix equals that.
         """
-        gates = self.fixed_gates(adapter)
-        if gates is None and self.options[adapter].combine == "hard":
-            raise AdapterError(
-                f"Layer '{self.name}' takes the head of an example's task, so no single weight equals it and it "
-                "cannot be merged. Export one plain LoRA for each task instead."
-            )
-        if gates is None:
-            raise AdapterError(
-                f"Layer '{self.name}' is routed per token, so no single weight equals it and it cannot "
-                "be merged. Export a plain-LoRA approximation instead; its gap is measured."
-            )
+        gates = self.check_fixed(adapter)
         count, rank = self.num_experts[adapter], self.r[adapter]
         a, b = self.hydralora_A[adapter].weight, self.hydralora_B[adapter].weight
         weights = torch.tensor(gates, dtype=b.dtype, device=b.device).repeat_interleave(rank)
         stacked = a.repeat(count, 1) if self.options[adapter].shared_a else a
-        return self.scaling[adapter] * ((b * weights) @ stacked)
+        delta = (b * weights) @ stacked
+        if adapter in self.hydralora_start:
+            start = self.hydralora_start[adapter]
+            delta = delta - (start.first_b @ start.first_a).to(delta)
+        return self.scaling[adapter] * delta
 
     def _delta_for_base(self, name: str) -> Tensor:
         delta = self.get_delta_weight(name)
@@ -70,6 +59,15 @@ class Merges(BaseTunerLayer):
                 f"Layer '{self.name}': the base weight is quantised ({weight.dtype}), so nothing can be added to it "
                 "exactly. Load the base unquantised, and merge there."
             )
+
+    def check_merges(self, name: str) -> None:
+        """Refuse what cannot be merged, before any weight is touched.
+
+        Raises:
+            AdapterError: When the base is quantised, or a router decides per token.
+        """
+        self.check_base_merges()
+        self.get_delta_weight(name)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the fixed updates of the adapters to the base weight.

@@ -78,7 +78,7 @@ def add_updates(layer: HydraLoraLinear, x: Tensor, result: Tensor, names: list[s
     for name in dict.fromkeys(names):
         if name not in layer.hydralora_A:
             continue
-        if name in layer.hydralora_router and layer.options[name].router_input == "pooled":
+        if layer.options[name].routes and layer.options[name].router_input == "pooled":
             raise AdapterError(
                 f"Adapter '{name}' pools over tokens, and cannot share a batch. Leave `adapter_names` out."
             )

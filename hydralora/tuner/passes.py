@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
 from hydralora.errors import AdapterError
+from hydralora.tuner.blocks import SharedRouters, block_of
 from hydralora.tuner.losses import LossWeights, auxiliary_loss
 
 # What a model is called with that says where its tokens are: how many there are, and more about each.
@@ -34,6 +35,7 @@ class Routed(NamedTuple):
     gates: Tensor  # (..., N), float32 or wider
     real: Tensor | None  # (...) False for padding; None where there is none
     weights: LossWeights
+    tasks: Tensor | None = None  # (batch,) of examples in turn, -1 for none; None where nobody has told them
 
 
 class Pass:
@@ -45,6 +47,7 @@ class Pass:
         self.is_seq2seq = False
         self.may_pool = False  # some adapter has a router that pools over tokens
         self.may_lose = False  # some adapter has auxiliary losses
+        self.routers = SharedRouters()
         self.mixed: list[str] | None = None  # an adapter for each example, of `mixed_batch`
         self.beams = 1
         self.recording = False  # routers keep what they decide
@@ -56,7 +59,8 @@ class Pass:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a model begins with no pass."""
-        return {**Pass().__dict__, "may_pool": self.may_pool, "may_lose": self.may_lose}
+        kept = {name: self.__dict__[name] for name in ("may_pool", "may_lose", "routers")}
+        return {**Pass().__dict__, **kept}
 
     def begin(self, given: dict[str, Any], is_seq2seq: bool, recording: bool) -> None:
         """Forget the last pass. ``given`` holds shapes by the names of ``SIZED``, tensors by those of ``KEPT``."""
@@ -64,6 +68,7 @@ class Pass:
             given, self.told = {"attention_mask": self.told, **given}, None
         self.given, self.is_seq2seq, self.recording = given, is_seq2seq, recording
         self.routed, self._made, self.lost_gradient, self.owed = [], {}, False, None
+        self.routers.held = {}
 
     def leave(self, loss: Tensor) -> None:
         """Keep an auxiliary loss for whoever computes the loss of this pass."""
@@ -115,6 +120,10 @@ class Pass:
             self._made["starts"] = self._find_starts(rows)
         starts = self._made["starts"]
         return starts if starts is not None and starts.shape == rows else None
+
+    def block_of(self, layer: str) -> str:
+        """The block of the layer called ``layer``."""
+        return block_of(layer, self.is_seq2seq and "decoder" in layer.lower() and self._reads_source(layer))
 
     def _reads_source(self, layer: str) -> bool:
         parts = layer.lower().split(".")
@@ -176,10 +185,11 @@ class Watch:
         given = {name: passed[name] for name in KEPT if passed.get(name) is not None}
         given |= {name: passed[name].shape for name in SIZED if isinstance(passed.get(name), Tensor)}
         self.outer.append((self.now.given, self.now.is_seq2seq))
-        if getattr(model, "_is_replica", False) and (self.now.may_pool or self.now.may_lose):
+        if getattr(model, "_is_replica", False) and (self.now.may_pool or self.now.may_lose or self.now.routers.owners):
             raise AdapterError(
-                "`nn.DataParallel` runs several passes of one model at once, and a pooled router or a loss of routers "
-                "needs one at a time. Start one process for each device (`torchrun`), or show one device only."
+                "`nn.DataParallel` runs several passes of one model at once, and a pooled or shared router or a loss "
+                "of routers needs one at a time. Start one process for each device (`torchrun`), or show one device "
+                "only."
             )
         if self.now.owed is not None:
             _say_lost()
@@ -193,7 +203,7 @@ class Watch:
         """After a pass, also one that failed: its auxiliary loss is added to its loss."""
         now, outer = self.now, self.outer.pop()
         recorded, routed, lost = now.recording, now.routed, now.lost_gradient
-        now.recording, now.routed = False, []
+        now.recording, now.routed, now.routers.held = False, [], {}
         if not recorded:  # checkpointed layers of an earlier pass may yet be computed again
             now.begin(*outer, False)
             return output

@@ -45,7 +45,7 @@ def check_target(model: nn.Module, name: str, base: nn.Module, parent: nn.Module
     if "expert" in name.rpartition(".")[2] and any(weight.dim() == 3 for weight in base.parameters(recurse=False)):
         raise AdapterError(
             f"Layer '{name}' is a {type(base).__name__}: experts stacked into one parameter, not linear layers. Name "
-            "linear target modules, or adapt the experts by PEFT's LoRA and its `target_parameters`."
+            "its parameters in `target_parameters`, or linear target modules."
         )
     raise AdapterError(
         f"Layer '{name}' is a {type(base).__name__}; only linear layers can be adapted. Name other target modules."

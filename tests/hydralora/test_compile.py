@@ -27,7 +27,11 @@ KINDS = [
     {"top_k": 2, "temperature": 2.0},
     {"head_mask": [1]},
     {"head_mask": [1], "head_compensation": "cosine"},
+    {"head_mask": [1], "head_compensation": "cosine", "compensation_top_k": 1, "compensation_beta": 0.5},
     {"lora_dropout": 0.2, "dropout_place": "heads"},
+    {"lora_dropout": 0.2, "dropout_place": "input_per_head"},
+    {"head_init": "offset"},
+    {"router_scope": "block"},
 ]
 
 

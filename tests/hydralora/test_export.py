@@ -293,3 +293,19 @@ def test_patterns_of_rank_and_alpha_and_conv1d_survive(tmp_path):
 def test_an_adapter_of_another_kind_has_no_heads(tiny, tmp_path):
     with pytest.raises(AdapterError, match="no heads to average"):
         export_lora(add_adapter(tiny, "lora", {"r": 2}), tmp_path, {})
+
+
+SHARES = [({}, 1.0), ({"compensation_top_k": 0}, 0.75), ({"compensation_top_k": 2, "compensation_beta": 0.4}, 0.85)]
+
+
+@pytest.mark.parametrize(("options", "total"), SHARES, ids=str)
+def test_equal_shares_hold_as_much_of_the_silent_head_as_the_live_gates(options, total, tiny, ids):
+    model = randomise(add_adapter(tiny, "lope", {"r": 2, "num_experts": 4, "router_input": "x", **options})).eval()
+    for router in (layer.hydralora_router["default"] for layer in model.base_model.routed_layers()):
+        router.weight.data.zero_()  # every head has a gate of 1/4
+    with GateCapture(model) as capture, torch.inference_mode():
+        model(input_ids=ids)
+        live = capture.take().sum(-1)
+    torch.testing.assert_close(live, torch.full_like(live, total))
+    for gates in uniform_gates(model).values():
+        assert gates[3] == 0.0 and sum(gates) == pytest.approx(total)

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nevergrad
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -18,7 +20,7 @@ from hydralora.files import last_checkpoint
 from hydralora.progress import Progress
 from hydralora.training.lorahub import few_shot_loss, search_weights
 from hydralora.training.train import train_adapter
-from tests.hydralora.conftest import make_llama, randomise
+from tests.hydralora.conftest import DEVICE, make_llama, randomise
 from tests.hydralora.test_train import Recorder, make_config, same_weights
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -98,9 +100,65 @@ def test_known_values_are_not_measured_again_and_change_nothing():
     order: list[list[float]] = []
     whole = search_weights(measure, 3, evaluations=20)
     first, order = list(order), []
-    known = [sum((w - 0.3) ** 2 for w in weights) for weights in first[:8]]
+    known = [(sum((w - 0.3) ** 2 for w in weights), weights) for weights in first[:8]]
     assert search_weights(measure, 3, evaluations=20, known=known) == whole
     assert order == first[8:]
+
+
+def test_what_another_search_has_tried_counts_among_the_tries_and_may_be_the_best():
+    measured: list[list[float]] = []
+    known = [(9.0 - number, [0.01 * number, 1.0]) for number in range(8)]  # the last is the best there is
+    best = search_weights(lambda w: measured.append(w) or 5.0 + sum(w) ** 2, 2, evaluations=12, known=known)
+    assert best == [0.07, 1.0] and len(measured) == 4
+
+
+SOURCES, TRIES = 20, 40  # as the authors' script has them
+
+
+@pytest.fixture
+def planted(tmp_path: Path, load_tiny: Any) -> Any:
+    """Gives, by average, the loss of a mixture of twenty LoRAs, as a share of the start's: KL from a planted one."""
+    sources = [make_source(tmp_path / f"planted{i}", load_tiny(), seed=50 + i) for i in range(SOURCES)]
+    ids = torch.randint(6, 300, (4, 12), generator=torch.Generator().manual_seed(3)).to(DEVICE)
+
+    def loss_of(average: str) -> Any:
+        model = get_peft_model(load_tiny(), composed_config(sources, average))
+        mixture = Composition(model, sources, average)
+        mixture.set_weights([0.8 * (i == 3) + 0.5 * (i == 8) + 0.6 * (i == 15) for i in range(SOURCES)])
+        target = logits(model, ids).softmax(-1)
+
+        def kl(weights: Any) -> float:
+            mixture.set_weights([float(weight) for weight in weights])
+            return float((target * (target.log() - logits(model, ids).log_softmax(-1))).sum(-1).mean())
+
+        start = kl([0.0] * SOURCES)
+        return lambda weights: kl(weights) / start
+
+    return loss_of
+
+
+def by_nevergrad(measure: Any) -> Any:
+    """The weights that the authors' search finds: NGOpt of Nevergrad, its seed fixed."""
+    search = authors_search(TRIES)
+    return search.minimize(lambda weights: measure(weights)).value
+
+
+def authors_search(tries: int) -> Any:
+    space = nevergrad.p.Array(init=[0.0] * SOURCES, lower=[-1.5] * SOURCES, upper=[1.5] * SOURCES)
+    space.random_state = np.random.RandomState(0)
+    return nevergrad.optimizers.NGOpt(parametrization=space, budget=tries)
+
+
+@pytest.mark.parametrize("tries", [40, 1000])
+def test_the_authors_search_is_ours_at_twenty_sources(tries):
+    assert authors_search(tries).optim.name == "Cobyla"
+
+
+@pytest.mark.parametrize("average", ["factors", "updates"])
+def test_twenty_planted_sources_are_searched_as_well_as_by_the_authors_search(average, planted):
+    measure = planted(average)
+    ours = measure(search_weights(measure, SOURCES, evaluations=TRIES))
+    assert ours < 0.5 and ours <= measure(by_nevergrad(measure)) + 0.05
 
 
 @pytest.mark.parametrize("average", ["factors", "updates"])

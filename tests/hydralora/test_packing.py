@@ -159,3 +159,26 @@ def test_a_method_that_treats_each_row_by_itself_refuses_packing(
             check_packing(model)
         else:
             refuse_unused(find_trainer(method).unused, make_config(base_folder, method, adapter, packing=True))
+
+
+@pytest.mark.parametrize("combine", ["mean", "router"])
+def test_heads_that_belong_to_no_task_take_packed_rows(
+    combine: str, base_folder: Path, easy_corpus: Path, tmp_path: Path
+) -> None:
+    config = make_config(base_folder, "lora_split", {"r": 4, "num_experts": 2, "combine": combine}, max_steps=2)
+    plain = train_adapter(config, easy_corpus, tmp_path / "plain")
+    packed = train_adapter(
+        make_config(
+            base_folder, "lora_split", {"r": 4, "num_experts": 2, "combine": combine}, max_steps=2, packing=True
+        ),
+        easy_corpus,
+        tmp_path / "packed",
+    )
+    assert packed.held_out_loss == pytest.approx(plain.held_out_loss, rel=1e-3)
+
+
+def test_heads_of_tasks_refuse_packed_rows(base_folder: Path, easy_corpus: Path, tmp_path: Path) -> None:
+    adapter = {"r": 4, "num_experts": 2, "combine": "hard", "tasks": "label"}
+    config = make_config(base_folder, "lora_split", adapter, max_steps=2, packing=True)
+    with pytest.raises(TrainingError, match="`packing` is True, but lora_split does not use it"):
+        train_adapter(config, easy_corpus, tmp_path)

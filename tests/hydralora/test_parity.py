@@ -23,6 +23,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("r_lora", {}),
     ("lora_moe", {}),
     ("lope", {}),
+    ("lope", {"compensation_top_k": 0}),
+    ("lope", {"compensation_top_k": 1, "compensation_beta": 0.5}),
+    ("lope", {"compensation_top_k": 2}),
+    ("lope", {"compensation_top_k": 64, "compensation_beta": 2.0}),
     ("lora_split", {"combine": "mean"}),
     ("lora_split", {"combine": "sum"}),
     ("lora_split", {"combine": "router"}),
@@ -79,7 +83,12 @@ def gates_of(method: str, options: dict[str, Any], x: Tensor, row: int, token: i
     if method == "lope":  # the last head is silent and gives its gate to the others by similarity
         updates = [b @ (a @ x[row, token]) for a, b in zip(own, heads, strict=True)]
         similarity = torch.stack([torch.cosine_similarity(u, updates[-1], dim=0) for u in updates[:-1]])
-        gates = torch.cat([gates[:-1] + gates[-1] * torch.softmax(similarity, 0), gates.new_zeros(1)])
+        most, beta = options.get("compensation_top_k", -1), options.get("compensation_beta", 1.0)
+        order = similarity.argsort(descending=True)
+        like = order if most < 0 else order[:most]
+        extra = torch.zeros_like(similarity)
+        extra[like] = beta * gates[-1] * torch.softmax(similarity[like], 0)
+        gates = torch.cat([gates[:-1] + extra, gates.new_zeros(1)])
     return gates
 
 

@@ -16,7 +16,7 @@ from hydralora.answering import answer_examples
 from hydralora.corpus.examples import Example
 from hydralora.corpus.tasks import read_tasks
 from hydralora.errors import AdapterError, TrainingError
-from hydralora.training.split import HeadCollator
+from hydralora.training.mixin import TASK, TaskCollator
 from hydralora.training.train import train_adapter
 from hydralora.tuner.gates import choose_heads
 from tests.hydralora.conftest import randomise
@@ -75,15 +75,15 @@ def test_heads_by_task_are_not_merged(hard):
 
 def test_training_moves_each_head_by_its_own_task_only(base_folder, easy_corpus, tmp_path, monkeypatch):
     seen: list[set[int]] = []
-    collate = HeadCollator.__call__
+    collate = TaskCollator.__call__
 
     def first_task_only(self, examples):  # type: ignore[no-untyped-def]
         batch = collate(self, examples)
-        seen.append(set(batch["head"].tolist()))
-        batch["head"] = torch.zeros_like(batch["head"])
+        seen.append(set(batch[TASK].tolist()))
+        batch[TASK] = torch.zeros_like(batch[TASK])
         return batch
 
-    monkeypatch.setattr(HeadCollator, "__call__", first_task_only)
+    monkeypatch.setattr(TaskCollator, "__call__", first_task_only)
     train_adapter(make_config(base_folder, "lora_split", HARD, max_steps=3), easy_corpus, tmp_path)
     layer = load_run(tmp_path)[0].base_model.routed_layers()[0]
     heads = layer.hydralora_B["default"].weight.view(layer.out_features, 2, 4)

@@ -97,9 +97,10 @@ def test_a_layer_called_gate_without_experts_is_a_layer_like_any_other():
     assert adapted_names(model) == {"gate"}
 
 
-def test_target_parameters_are_refused_with_their_names():
-    with pytest.raises(AdapterError, match=r"`target_parameters` names .*experts.gate_up_proj.*use PEFT's LoRA"):
-        HydraLoraConfig(target_parameters=["mlp.experts.gate_up_proj"])
+def test_experts_that_are_computed_all_for_all_tokens_are_refused_by_name():
+    config = HydraLoraConfig(r=1, target_parameters=["experts.gate_up_proj"])
+    with pytest.raises(AdapterError, match=r"experts', a Llama4TextExperts, which transformers does not describe as"):
+        get_peft_model(make("Llama4Text"), config)
 
 
 OTHERS = {

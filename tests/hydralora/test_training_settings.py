@@ -96,7 +96,7 @@ def test_batches_of_like_length_hold_less_padding(
             seen.append(int((batch["attention_mask"] == 0).sum()))
             return batch
 
-    monkeypatch.setattr("hydralora.training.trainer.Collator", Counting)
+    monkeypatch.setattr("hydralora.training.feed.Collator", Counting)
     padding = {}
     for order in ("shuffled", "by length"):
         seen.clear()

@@ -20,7 +20,11 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "top-k": ("hydralora", {"top_k": 2, "temperature": 0.5}),
     "uniform": ("hydralora", {"gate": "uniform"}),
     "losses": ("lora_moe", {"balance_weight": 0.1, "balance_loss": "switch", "z_weight": 0.1}),
+    "lope, K": ("lope", {"compensation_top_k": 1, "compensation_beta": 0.5}),
     "one head": ("hydralora", {"num_experts": 1}),
+    "offset": ("r_lora", {"head_init": "offset"}),
+    "shared router": ("hydralora", {"router_scope": "block"}),
+    "guided": ("lora_moe", {"task_weight": 0.1, "balance_weight": 0.1, "balance_loss": "groups"}),
 }
 
 
@@ -86,13 +90,15 @@ def merges(settings: dict[str, Any]) -> bool:
 # An expression for a test's name without parameters, rows of the report, why it cannot pass, whether it never does.
 ROUTED = [row for row in ROWS if not merges(settings_of(row))]
 REENTRANT = "re-entrant checkpointing passes no gradient to the losses of routers, so it is refused"
+TOO_FAST = "its rate of 0.5 makes heads that start at random grow to NaN in three steps"
 ROUNDING = "compares a fused layer with one computed by torch's operations to the last digit"
 LISTED: list[tuple[str, list[str], str, bool]] = [
     (r"test_disable_adapters_with_merging|test_delete_merged_adapter_.*", ROUTED, NO_MERGE, True),
     (r"test_multiple_active_adapters_merge_and_unmerge|test_merge_layers_multi", ROUTED, NO_MERGE, True),
     (r"test_(un)?merge_after_sequential_merge.*|test_sequential_merge_.*", ROUTED, NO_MERGE, True),
     (r"test_save_load_roundtrip_fsdp_wrapped.*", ROUTED, ROUNDING, False),
-    (r"test_training_decoders_gradient_checkpointing", ["losses"], REENTRANT, False),
+    (r"test_training_decoders_gradient_checkpointing", ["losses", "guided"], REENTRANT, False),
+    (r"test_parameters_after_loading_model", ["offset"], TOO_FAST, False),
 ]
 # Tests that are not run: an expression for a part of the node's name, and why.
 LEFT_OUT: list[tuple[str, str]] = [
