@@ -25,6 +25,7 @@ class RunningJob:
         progress: What ``progress.json`` said when it was last passed on.
         members: All that belonged to it when it was asked to end; nothing of it may stay behind.
         stop_sent_at: When it was asked to end, in seconds since 1970.
+        gone: What is told where its process is not there and has left no word.
         rests_until: When it is looked after again, after trouble that may pass.
     """
 
@@ -36,6 +37,7 @@ class RunningJob:
     members: list[Handle] = field(default_factory=list)
     stop_sent_at: float | None = None
     rests_until: float = 0.0
+    gone: str = "Its process vanished."
 
     def new_progress(self) -> dict[str, Any]:
         """``{"share": 0 to 1, "text": ...}`` as written now, else as it was."""

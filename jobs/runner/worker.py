@@ -24,8 +24,8 @@ from jobs.kinds import KINDS, grace_seconds
 from jobs.runner.executors import EXECUTORS, Executor, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
-from jobs.runner.outcome import Outcome, outcome_of
-from jobs.runner.processes import host_name, identity
+from jobs.runner.outcome import Outcome, Retry, outcome_of
+from jobs.runner.processes import boot_of, host_name, identity
 from jobs.runner.running import DamagedError, RunningJob, write_spec
 from jobs.runner.service import hold_lock
 from jobs.store.database import without_secrets
@@ -126,17 +126,23 @@ class Worker:
         self.store.queue.finish(job, JobStatus.FAILED, time.time(), error_kind=kind, error=error)
 
     def _adopt_orphans(self) -> None:
-        for job in self.store.queue.orphans(self.host, self.name):
+        for job in self.store.queue.orphans(self.name, lambda job: job.host == self.host or self._was_before(job)):
             if job.id in self.running:
                 continue
             mine = self.store.queue.adopt(job, self.name)
             if mine is None:
                 continue
-            running = RunningJob(mine, self.home.job(job.id, job.attempt), mine.process or {})
-            if job.host != self.host:
-                self.store.queue.give_back(mine, "Its worker has not been heard of.")
-            else:
-                self.running[job.id] = running
+            folder = self.home.job(job.id, job.attempt)
+            if job.host == self.host:
+                self.running[job.id] = RunningJob(mine, folder, mine.process or {})
+            else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
+                why = "The machine was restarted." if self._was_before(job) else "Its worker has not been heard of."
+                self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
+
+    def _was_before(self, job: Job) -> bool:
+        """Whether a job's machine has started anew since: a home in one file has one machine, which is this one."""
+        is_here = self.home.database_url.startswith("sqlite")
+        return is_here and boot_of(job.host or "") != boot_of(self.host)
 
     # Watch and lease
 
@@ -211,13 +217,14 @@ class Worker:
             remove_leftovers(self.home, running.job)
         self._end(running, outcome_of(running))
 
-    def _end(self, running: RunningJob, outcome: Outcome | str) -> None:
-        """Store the outcome; a sentence says why there is none, and the job is queued again."""
-        if isinstance(outcome, str):
-            self.store.queue.give_back(running.job, outcome)
+    def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
+        """Store the outcome, or queue the job again."""
+        if isinstance(outcome, Retry):
+            self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted)
         else:
             self.store.queue.finish(running.job, outcome.status, time.time(), **outcome.values)
-        self.executor.collect(running.handle)
+        if running.handle:
+            self.executor.collect(running.handle)
         self.running.pop(running.job.id, None)
 
     def run(self) -> None:

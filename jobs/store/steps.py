@@ -102,6 +102,9 @@ def _keep(session: Session, row: JobRow, steps: list[dict[str, Any]], offset: in
     if merged:
         _write(session, merged)
     row.metrics_offset = offset
+    furthest = max((step for _, step in merged), default=0)
+    if furthest > row.reached:
+        row.reached, row.fruitless = furthest, 0
     tell(session, *(f"run-{run_id}" for run_id, _ in merged))
 
 
