@@ -30,6 +30,7 @@ from typing import Any, TextIO
 import psutil
 
 from hydralora.files import write_json
+from jobs.runner.ownership import STARTED
 from jobs.runner.processes import Identity, family, identity, is_alive, kill
 from jobs.runner.reaper import read_limits, reap
 
@@ -37,7 +38,6 @@ MODULES = ("peft", "hydralora.training.train", "hydralora.analysis.answers", "jo
 IDLE_SECONDS = 600.0
 START_SECONDS = 120.0  # to load everything; a process that takes longer is given up
 FORK_SECONDS = 10.0
-STARTED = "started.json"  # in the folder of a forked attempt: its pid and start time
 
 
 class Fork:

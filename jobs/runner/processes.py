@@ -29,9 +29,32 @@ def boot_of(host: str) -> str:
 
 
 def identity(pid: int | None = None) -> Identity:
-    """What tells a process from a later one with the same number: pid and start time."""
+    """What tells a process from a later one with the same number: pid, start and boot.
+
+    The start is counted in ticks since the boot, where the system tells them: a time of day moves with the clock.
+    """
     process = psutil.Process(pid)
-    return {"pid": process.pid, "created": process.create_time()}
+    return {
+        "pid": process.pid,
+        "created": process.create_time(),
+        "ticks": _start_ticks(process.pid),
+        "boot": boot_of(host_name()),
+    }
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since the boot; None where the system does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])  # field 22; the name before may hold blanks
+
+
+def _is_same(process: psutil.Process, who: Identity) -> bool:
+    if who.get("ticks") is None:  # stored by an earlier version
+        return abs(process.create_time() - float(who["created"])) < 0.02
+    return bool(who["boot"] == boot_of(host_name()) and who["ticks"] == _start_ticks(process.pid))
 
 
 def start_detached(command: list[str], log: Path, cwd: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -59,25 +82,54 @@ def is_alive(who: Identity | None) -> bool:
         return False
     try:
         process = psutil.Process(who["pid"])
-        same = abs(process.create_time() - who["created"]) < 0.02
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return _is_same(process, who) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 def family(who: Identity) -> list[Identity]:
-    """A process and all its descendants, also those that left its session."""
-    if not is_alive(who):
+    """A process, all its descendants, also those that left its session, and what is left of its session without it."""
+    if not who:
         return []
+    if not is_alive(who):
+        return _left_of_session(who)
     try:
         members = [psutil.Process(who["pid"]), *psutil.Process(who["pid"]).children(recursive=True)]
     except psutil.NoSuchProcess:
+        return _left_of_session(who)
+    return [member for process in members for member in _identities(process.pid)]
+
+
+def _left_of_session(who: Identity) -> list[Identity]:
+    """What lives in the session of a leader that has died, with their descendants.
+
+    A session keeps its number from every new process, so whatever has it began after that leader; where another
+    process has the number as its pid, nothing was left.
+    """
+    leader, ticks = who["pid"], who.get("ticks")
+    if ticks is None or who["boot"] != boot_of(host_name()) or _is_another(who):
         return []
-    found = []
-    for member in members:
-        with suppress(psutil.NoSuchProcess):
-            found.append({"pid": member.pid, "created": member.create_time()})
-    return found
+    found: dict[int, Identity] = {}
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            if os.getsid(pid) == leader and (_start_ticks(pid) or 0) >= ticks:
+                members = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+                found |= {member: one for member in members for one in _identities(member)}
+    return [member for member in found.values() if is_alive(member)]
+
+
+def _is_another(who: Identity) -> bool:
+    """Whether its number belongs to another process by now; its own zombie is itself."""
+    now = _start_ticks(who["pid"])
+    return now is not None and now != who["ticks"]
+
+
+def _identities(pid: int) -> list[Identity]:
+    """The identity of a process, or nothing where it has gone."""
+    try:
+        return [identity(pid)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def ask_to_end(who: Identity) -> None:

@@ -23,6 +23,7 @@ import psutil
 from hydralora.files import write_json
 from jobs.home import private_files
 from jobs.runner.limits import Limits, impose
+from jobs.runner.ownership import announce
 from jobs.runner.processes import family, identity, kill
 
 GRACE_SECONDS = 8.0  # to clean up after TERM, once the time is over
@@ -44,6 +45,8 @@ def reap(folder: Path, start: Callable[[], Process], limits: Limits) -> int:
     """Start a process within limits, wait for its end, and record return code, limit met, seconds and peak memory
     (bytes)."""
     private_files()
+    if not announce(folder):  # a worker has given this attempt up before it began
+        return 1
     impose(limits)
     began = time.time()
     child = start()

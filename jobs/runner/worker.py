@@ -25,6 +25,7 @@ from jobs.runner.executors import EXECUTORS, Executor, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
 from jobs.runner.outcome import Outcome, Retry, outcome_of
+from jobs.runner.ownership import give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
 from jobs.runner.running import DamagedError, RunningJob, write_spec
 from jobs.runner.service import hold_lock
@@ -40,6 +41,7 @@ POLL_SECONDS = 0.4
 LEASE_RENEWAL_SECONDS = 10.0
 SIGN_OF_LIFE_SECONDS = 4.0
 TOUR_SECONDS = 1.0
+ROUNDS_OF_KILLING = 5
 TROUBLE_SECONDS = 2.0  # before a job that could not be looked after is tried again
 GO_ON = "Check the disk; then resume it, or start it again: what it had finished is still there."
 SLOTS = {"light": 1, "heavy": 1, "server": 1, "network": 1}
@@ -134,7 +136,7 @@ class Worker:
                 continue
             folder = self.home.job(job.id, job.attempt)
             if job.host == self.host:
-                self.running[job.id] = RunningJob(mine, folder, mine.process or {})
+                self.running[job.id] = RunningJob(mine, folder, mine.process or started_in(folder))
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
                 why = "The machine was restarted." if self._was_before(job) else "Its worker has not been heard of."
                 self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
@@ -161,7 +163,7 @@ class Worker:
 
     def _quarantine(self, running: RunningJob, why: str) -> None:
         """End a job whose files are damaged; they stay as they are."""
-        self.executor.kill([*running.members, *self.executor.members(running.handle)])
+        self._end_processes(running)
         outcome = Outcome(JobStatus.FAILED, {"error_kind": DAMAGED, "error": f"{why} {GO_ON}"})
         self._end(running, outcome)
 
@@ -210,12 +212,22 @@ class Worker:
             self.executor.kill([*running.members, *self.executor.members(running.handle)])
 
     def _ended(self, running: RunningJob) -> None:
+        self._end_processes(running)
         self._pass_news_on(running)
-        if running.members:  # nothing of a stopped job may stay behind
-            self.executor.kill(running.members)
         if running.exit() is not None and running.result() is None:  # it was killed: it has not cleaned up itself
             remove_leftovers(self.home, running.job)
         self._end(running, outcome_of(running))
+
+    def _end_processes(self, running: RunningJob) -> None:
+        """End what is left of an attempt whose first process has gone: nothing of it may work beside the next one."""
+        give_up(running.folder)
+        handle = running.handle or (started_in(running.folder) if running.job.host == self.host else {})
+        left = [*running.members, *self.executor.members(handle)]
+        for _ in range(ROUNDS_OF_KILLING):  # one may have started another meanwhile
+            if not left:
+                return
+            self.executor.kill(left)
+            left = self.executor.members(handle)
 
     def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
         """Store the outcome, or queue the job again."""

@@ -99,7 +99,7 @@ def test_term_reaches_the_whole_group(home: Home, executor: LocalExecutor) -> No
     one = attempt(home, executor, "wait")
     one.under_way()
     executor.ask_to_end(one.handle)
-    assert one.ended()["code"] == 0 and (one.running.result() or {})["status"] == "stopped"
+    assert one.ended()["code"] == 0 and (one.running.result() or {})["status"] == "interrupted"
 
 
 def test_a_deaf_one_is_killed_with_its_children_and_the_server_stays(home: Home, executor: LocalExecutor) -> None:
