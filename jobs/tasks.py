@@ -157,19 +157,21 @@ def train(job: Job) -> results.RunSummary:
     from hydralora.files import last_checkpoint
     from hydralora.methods import sources_of
     from hydralora.training.train import train_adapter
+    from jobs.runner.ownership import alone_in
 
     run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
     fit_threads(known_base(job, config.base))
-    return train_adapter(
-        config,
-        _corpus(job),
-        run,
-        clusters_folder=_clusters(job),
-        sources=[job.home.adapter(source) for source in sources_of(config.adapter)],
-        on_step=job.step,
-        progress=job.progress,
-        resume=last_checkpoint(run) is not None,
-    )
+    with alone_in(run, job.progress):
+        return train_adapter(
+            config,
+            _corpus(job),
+            run,
+            clusters_folder=_clusters(job),
+            sources=[job.home.adapter(source) for source in sources_of(config.adapter)],
+            on_step=job.step,
+            progress=job.progress,
+            resume=last_checkpoint(run) is not None,
+        )
 
 
 def import_(job: Job) -> results.AdapterFacts:

@@ -7,13 +7,21 @@ for ``started.json``. Whatever the order, at least one of the two sees the other
 
 from __future__ import annotations
 
+import fcntl
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from hydralora.errors import StoppedError
 from hydralora.files import write_json
+from hydralora.progress import Progress
 from jobs.runner.processes import Identity, identity
 
 STARTED = "started.json"  # the attempt's first process
+LOCK = "lock"  # in the folder of a run: held by whoever trains it, until its process has gone
+WAIT_SECONDS = 0.2
 ENDED = "ended"  # there once a worker has given the attempt up
 
 
@@ -36,3 +44,30 @@ def give_up(folder: Path) -> None:
     """From now on nothing begins to work on the attempt."""
     if folder.is_dir():
         (folder / ENDED).touch()
+
+
+@contextmanager
+def alone_in(folder: Path, progress: Progress) -> Iterator[None]:
+    """Be the only process that trains in ``folder``, and wait until that is so.
+
+    The system gives the lock back when its holder dies, however it dies.
+
+    Raises:
+        StoppedError: When asked to stop meanwhile.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as file:
+        while not _is_taken(file.fileno()):
+            progress.report(0.0, "Waiting for an earlier attempt that still works on this run")
+            if progress.should_stop():
+                raise StoppedError("Stopped before it went on; what it had kept is still there.")
+            time.sleep(WAIT_SECONDS)
+        yield
+
+
+def _is_taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

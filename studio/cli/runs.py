@@ -207,6 +207,8 @@ def stop_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = Fals
     """Stop a run; it writes a checkpoint first."""
     store = Studio.store()
     run = store.runs.stop(run_id)
+    if run.job is not None and not run.job.is_finished:
+        start_worker(store.home)  # where none lives, nobody would end it
     if wait:
         wait_for(store, run.job, "Stopping")
     run = store.runs.get(run_id)

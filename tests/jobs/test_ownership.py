@@ -13,16 +13,18 @@ from typing import Any
 import psutil
 import pytest
 
+from hydralora.errors import StoppedError
+from hydralora.progress import Progress
 from jobs.home import Home
 from jobs.runner.executors.local import LocalExecutor
-from jobs.runner.ownership import announce, give_up, started_in
+from jobs.runner.ownership import alone_in, announce, give_up, started_in
 from jobs.runner.processes import family, identity, is_alive, kill
 from jobs.runner.worker import Worker
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.store.tables import JobRow
-from tests.jobs.conftest import LITTLE, Workshop, end_home, wait_for
+from tests.jobs.conftest import LITTLE, PROJECT, Workshop, end_home, wait_for
 from tests.jobs.test_damaged_files import folder_of, line, stored_steps, write_lines
 from tests.jobs.test_executors import Puppets
 from tests.jobs.test_worker import alive, make_run
@@ -124,6 +126,50 @@ def take_lease_away(store: Store, job: Job) -> None:
 
     with Session(store.engine) as session, session.begin():
         session.get_one(JobRow, job.id).lease_until = 0.0
+
+
+# One trainer in one folder
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from hydralora.progress import SILENT
+from jobs.runner.ownership import alone_in
+with alone_in(Path(sys.argv[1]), SILENT):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that trains in a folder for ever."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROJECT)
+    assert process.stdout is not None and process.stdout.readline() == b"in\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_second_trainer_waits_until_the_first_has_gone(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
+    told: list[str] = []
+
+    def report(share: float, text: str) -> None:
+        told.append(text)
+        if len(told) == 2:  # it has waited
+            holder.kill()
+
+    with alone_in(tmp_path, Progress(report=report)):
+        assert holder.wait(timeout=30) == -signal.SIGKILL
+    assert len(told) >= 2 and "earlier attempt" in told[0]
+
+
+def test_a_trainer_that_waits_can_be_stopped(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
+    stopping = Progress(should_stop=lambda: True)
+    with pytest.raises(StoppedError, match="what it had kept is still there"), alone_in(tmp_path, stopping):
+        raise AssertionError("two trainers in one folder")
+    assert holder.poll() is None
 
 
 # Who is who
