@@ -15,8 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-
 from hydralora.bases.facts import read_facts
 from hydralora.bases.folder import STARTER
 from hydralora.bases.load import fit_threads
@@ -54,6 +52,8 @@ REAL: list[Settings] = [
 
 def make_bases(work: Path) -> dict[str, tuple[Path, list[Settings]]]:
     """Folders of random models of the starter's tokenizer, with the settings they are trained with."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
     tokenizer = AutoTokenizer.from_pretrained(STARTER)
     llama = LlamaConfig(
         vocab_size=8000,
