@@ -96,7 +96,7 @@ def training_arguments(config: RunConfig, run_folder: Path, has_held_out: bool, 
         eval_steps=train.eval_every or None,
         save_strategy="steps" if train.save_every else "no",
         save_steps=train.save_every or 500,
-        save_total_limit=train.keep_checkpoints,
+        save_total_limit=None,  # the Trainer would delete the old ones before the new one is sealed
         logging_steps=1,
         logging_nan_inf_filter=False,
         gradient_checkpointing=train.gradient_checkpointing,

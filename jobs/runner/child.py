@@ -54,8 +54,12 @@ class Job:
         self._stop.set()
 
     def should_stop(self) -> bool:
-        """Whether the user asked for a stop."""
-        return self._stop.is_set() or (self.folder / "stop").exists()
+        """Whether to save the state and end: the user asked for a stop, or the machine shuts down."""
+        return self._stop.is_set() or self.was_asked_to_stop()
+
+    def was_asked_to_stop(self) -> bool:
+        """Whether the user asked for a stop; without this, TERM alone is an interruption, and the job goes on later."""
+        return (self.folder / "stop").exists()
 
     def report(self, share: float, text: str) -> None:
         """Say how far the job is (0 to 1) and what it is doing."""
@@ -136,7 +140,7 @@ def main(folder: Path) -> int:
         tempfile.tempdir = str(folder / TEMPORARY)
         result = {"status": "succeeded", "result": _row(find_task(job.kind, spec.get("tasks"))(job))}
     except StoppedError as stopped:
-        result = {"status": "stopped", "progress_text": str(stopped)}
+        result = {"status": "stopped" if job.was_asked_to_stop() else "interrupted", "progress_text": str(stopped)}
     except BaseException as error:  # the edge of the process: everything becomes a result
         loosen_memory()
         log.exception("The job failed.")

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from hydralora.errors import UserError
@@ -23,11 +24,12 @@ from jobs.kinds import KINDS, grace_seconds
 from jobs.runner.executors import EXECUTORS, Executor, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
-from jobs.runner.outcome import Outcome, outcome_of
-from jobs.runner.processes import host_name, identity
-from jobs.runner.running import RunningJob, write_spec
+from jobs.runner.outcome import Outcome, Retry, outcome_of
+from jobs.runner.processes import boot_of, host_name, identity
+from jobs.runner.running import DamagedError, RunningJob, write_spec
 from jobs.runner.service import hold_lock
 from jobs.store.database import without_secrets
+from jobs.store.queue import DAMAGED
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -38,6 +40,8 @@ POLL_SECONDS = 0.4
 LEASE_RENEWAL_SECONDS = 10.0
 SIGN_OF_LIFE_SECONDS = 4.0
 TOUR_SECONDS = 1.0
+TROUBLE_SECONDS = 2.0  # before a job that could not be looked after is tried again
+GO_ON = "Check the disk; then resume it, or start it again: what it had finished is still there."
 SLOTS = {"light": 1, "heavy": 1, "server": 1, "network": 1}
 
 
@@ -77,7 +81,8 @@ class Worker:
             self.signed_at = now
             self._adopt_orphans()
         for running in list(self.running.values()):
-            self._watch(running)
+            if running.rests_until < now:
+                self._take_care(running, self._watch)
         if now - self.toured_at > TOUR_SECONDS:
             self.toured_at = now
             Tour(self.store).advance()
@@ -121,21 +126,44 @@ class Worker:
         self.store.queue.finish(job, JobStatus.FAILED, time.time(), error_kind=kind, error=error)
 
     def _adopt_orphans(self) -> None:
-        for job in self.store.queue.orphans(self.host, self.name):
+        for job in self.store.queue.orphans(self.name, lambda job: job.host == self.host or self._was_before(job)):
             if job.id in self.running:
                 continue
             mine = self.store.queue.adopt(job, self.name)
             if mine is None:
                 continue
-            running = RunningJob(mine, self.home.job(job.id, job.attempt), mine.process or {})
-            if job.host != self.host:
-                self.store.queue.give_back(mine, "Its worker has not been heard of.")
-            elif self.executor.is_alive(running.handle) or running.exit() is not None:
-                self.running[job.id] = running
-            else:
-                self._ended(running)
+            folder = self.home.job(job.id, job.attempt)
+            if job.host == self.host:
+                self.running[job.id] = RunningJob(mine, folder, mine.process or {})
+            else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
+                why = "The machine was restarted." if self._was_before(job) else "Its worker has not been heard of."
+                self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
+
+    def _was_before(self, job: Job) -> bool:
+        """Whether a job's machine has started anew since: a home in one file has one machine, which is this one."""
+        is_here = self.home.database_url.startswith("sqlite")
+        return is_here and boot_of(job.host or "") != boot_of(self.host)
 
     # Watch and lease
+
+    def _take_care(self, running: RunningJob, do: Callable[[RunningJob], None]) -> None:
+        """Do something for one job, whose trouble is its own: the others, and the worker, go on."""
+        try:
+            do(running)
+        except DamagedError as error:
+            self._quarantine(running, str(error))
+        except (UserError, OSError) as error:  # the database is busy, the disk is full: later, perhaps
+            log.warning("Job %d: %s", running.job.id, one_line(str(error)))
+            running.rests_until = time.time() + TROUBLE_SECONDS
+        except Exception:
+            log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
+            self._quarantine(running, "What it has left behind cannot be stored; the worker's log holds the details.")
+
+    def _quarantine(self, running: RunningJob, why: str) -> None:
+        """End a job whose files are damaged; they stay as they are."""
+        self.executor.kill([*running.members, *self.executor.members(running.handle)])
+        outcome = Outcome(JobStatus.FAILED, {"error_kind": DAMAGED, "error": f"{why} {GO_ON}"})
+        self._end(running, outcome)
 
     def _watch(self, running: RunningJob) -> None:
         alive = self.executor.is_alive(running.handle)
@@ -149,9 +177,11 @@ class Worker:
 
     def _pass_news_on(self, running: RunningJob) -> bool:
         """Store metrics and progress, renew the lease, see what is asked; False when the job is no longer ours."""
-        steps, offset = running.new_steps()
-        if steps:
-            self.store.runs.add_steps(running.job, steps, offset)
+        metrics = running.new_metrics()
+        if metrics.offset > running.job.metrics_offset:
+            self.store.runs.add_steps(running.job, metrics.steps, metrics.offset)
+        if metrics.problem:
+            raise DamagedError(metrics.problem)
         progress, now = running.new_progress(), time.time()
         if progress != running.progress or now - running.renewed_at > LEASE_RENEWAL_SECONDS:
             values = {"progress": progress.get("share", 0.0)}
@@ -187,13 +217,14 @@ class Worker:
             remove_leftovers(self.home, running.job)
         self._end(running, outcome_of(running))
 
-    def _end(self, running: RunningJob, outcome: Outcome | str) -> None:
-        """Store the outcome; a sentence says why there is none, and the job is queued again."""
-        if isinstance(outcome, str):
-            self.store.queue.give_back(running.job, outcome)
+    def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
+        """Store the outcome, or queue the job again."""
+        if isinstance(outcome, Retry):
+            self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted)
         else:
             self.store.queue.finish(running.job, outcome.status, time.time(), **outcome.values)
-        self.executor.collect(running.handle)
+        if running.handle:
+            self.executor.collect(running.handle)
         self.running.pop(running.job.id, None)
 
     def run(self) -> None:

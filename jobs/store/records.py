@@ -77,6 +77,19 @@ class Job(Record):
 
 
 @dataclass(frozen=True)
+class Event(Record):
+    """A move of a job at a time in seconds since 1970; ``before`` is None where it was put into the queue."""
+
+    job_id: int
+    attempt: int
+    at: float
+    before: str | None
+    after: str
+    who: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Corpus(Record):
     """A corpus and the job that imports it; ``examples`` is None until that has succeeded."""
 

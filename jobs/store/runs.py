@@ -19,10 +19,11 @@ from jobs.home import Home
 from jobs.store.bases import Bases
 from jobs.store.clusterings import Clusterings
 from jobs.store.edits import Edits
+from jobs.store.events import events_of
 from jobs.store.exclusions import Exclusions
 from jobs.store.intake import taken_in
 from jobs.store.queue import Queue
-from jobs.store.records import Job, Run, Step
+from jobs.store.records import Event, Job, Run, Step
 from jobs.store.rows import Rows, clean_name, job_of, jobs_with, refuse_busy, row_of
 from jobs.store.speeds import Speeds
 from jobs.store.status import JobStatus
@@ -263,6 +264,12 @@ class Runs:
     def add_steps(self, job: Job, steps: list[dict[str, Any]], offset: int) -> None:
         """Store steps read from a job's file up to byte ``offset``; nothing when the job is no longer its worker's."""
         self._steps.add(job, steps, offset)
+
+    def events(self, run_id: int) -> list[Event]:
+        """What has become of a run's training or import, over all its jobs, oldest first."""
+        kinds = ("train", "import")
+        with self._rows.reading() as session:
+            return events_of(session, jobs_with(session, (JobRow.run_id == run_id) & JobRow.kind.in_(kinds)))
 
     def training_set(self, run_id: int) -> TrainingSet | None:
         """What a run is trained on, known from its first step on; None before that, and for runs of earlier versions.

@@ -19,6 +19,7 @@ from studio.pages.run.views import (
     can_resume,
     gates_now,
     headline,
+    history_table,
     links,
     misses_base,
     no_run,
@@ -57,6 +58,8 @@ class RunPage(Page):
             with gr.Column() as self.curves:
                 self._charts()
             self.export = ExportPart(self.blocks, self.store)
+            with gr.Accordion("History", open=False):
+                self.history = gr.HTML()
             with gr.Accordion("Log", open=False):
                 self.log = gr.HTML()
             with gr.Accordion("Settings", open=False):
@@ -82,7 +85,16 @@ class RunPage(Page):
 
     def connect(self) -> None:
         live = [self.watch, self.head, self.state, self.verdict, self.facts, self.links, self.detail, self.curves]
-        live += [self.stop, self.resume, self.log, self.settings, self.layer, *self.charts.values(), self.stamp]
+        live += [
+            self.stop,
+            self.resume,
+            self.history,
+            self.log,
+            self.settings,
+            self.layer,
+            *self.charts.values(),
+            self.stamp,
+        ]
         known = [self.layer, self.stamp]
         self.on_change(self.watch, self.draw, known, live)
         self.layer.input(self.draw, known, live, **TICK)
@@ -129,6 +141,7 @@ class RunPage(Page):
             self.resume: gr.Button(
                 "Look for its base again" if misses_base(run) else "Resume", visible=can_resume(run)
             ),
+            self.history: history_table(self.store.runs.events(run.id)),
             self.log: cards.log(self.store.queue.log_tail(job) if job else ""),
             self.settings: settings_table(run, training_set),
             **self._draw_charts(run, newest, chosen, planned(run, training_set)),
