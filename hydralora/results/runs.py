@@ -20,7 +20,7 @@ class RunSummary(Part):
 
     steps: int = Field(0, description="Optimizer steps done; 0 for an imported adapter")
     held_out_loss_before: float | None = Field(
-        None, description="Held-out loss before training: nats per answer token, or a pair's"
+        None, description="Held-out loss before training, nats per answer token or pair"
     )
     held_out_loss: float | None = Field(None, description="Held-out loss at the end, as before training")
     best_step: int | None = Field(None, description="Step with the lowest held-out loss; null where none was measured")
