@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench bench-clusters bench-data bench-gpu bench-inspect bench-packing bench-pages matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -32,6 +32,10 @@ bench-data: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_data --json build/data.json $(ARGS)
 
+bench-endpoint: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_endpoint --json build/endpoint.json $(ARGS)
+
 bench-gpu: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_gpu --json build/gpu.json $(ARGS)
@@ -39,6 +43,18 @@ bench-gpu: $(VENV)/.test-ready
 bench-inspect: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_inspect --json build/inspect.json
+
+bench-llamacpp: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_llamacpp --json build/llamacpp.json $(ARGS)
+
+bench-memory: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_memory --json build/memory.json $(ARGS)
+
+bench-real: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_real --json build/real-models.json $(ARGS)
 
 bench-packing: $(VENV)/.test-ready
 	mkdir -p build

@@ -9,6 +9,7 @@ from pydantic import Field
 from hydralora.bounds import MOST_EXPERTS, MOST_LAYERS, Expert, Factor, LayerName, Seed
 from hydralora.settings import Settings, unit
 
+MOST_STOPS, LONGEST_STOP = 4, 200  # texts before which an answer ends, and characters of one
 Factors = Annotated[dict[Expert, Factor], Field(max_length=MOST_EXPERTS)]
 
 

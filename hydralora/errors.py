@@ -17,6 +17,10 @@ class AdapterError(UserError):
     """An adapter setting, target or file that does not fit."""
 
 
+class ContextError(UserError):
+    """A text that does not fit the model's context beside its answer."""
+
+
 class TrainingError(UserError):
     """Training that cannot start or cannot go on (no examples, NaN loss, out of memory)."""
 

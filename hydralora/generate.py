@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors import SafetensorError
 from transformers import StoppingCriteriaList, set_seed
 
@@ -21,15 +22,19 @@ from hydralora.adapters.full import drop_copies
 from hydralora.answer_settings import Change, GenerationSettings
 from hydralora.bases.fingerprint import fingerprint
 from hydralora.bases.load import choose_device, context_length, load_base
-from hydralora.corpus.encode import encode_prompt, end_tokens
-from hydralora.errors import AdapterError, UserError
+from hydralora.corpus.encode import encode_prompt, encode_start, end_tokens
+from hydralora.errors import AdapterError, ContextError
+from hydralora.files import size_on_disk
 from hydralora.results import AdapterFacts
 from hydralora.static_answers import StaticAnswers
-from hydralora.streaming import Answer, GateStreamer, StopsWhenTold, TokenEvent
+from hydralora.streaming import Answer, GateStreamer, StopsWhenTold, TokenEvent, until_stop
 from hydralora.tuner.gates import GateCapture, gate_layers, override_experts
 
-MAX_ADAPTERS = 4  # kept in memory beside one base; the one used longest ago leaves first
+MAX_ADAPTERS = 16  # kept in memory beside one base; the one used longest ago leaves first
+MOST_ADAPTER_BYTES = 2**31  # of all that are kept, as they lie on disk; the one in use stays
 BROKEN = "\ufffd"  # what half of a multi-byte character decodes to
+
+Said = list[dict[str, str]] | str  # a conversation, or a text that is gone on with as it stands
 
 
 def _kind(config: PeftConfig) -> tuple[type, bool]:
@@ -58,6 +63,7 @@ class ChatModel:
         self.mark = fingerprint(self.base)
         self.model: Any = self.base
         self.adapters: OrderedDict[str, str] = OrderedDict()  # folder -> adapter name
+        self._layers: list[BaseTunerLayer] | None = None  # where switching an adapter is all that must be done
         self._count = 0
         self._static = StaticAnswers(self.base.device.type == "cuda" if static is None else static)
 
@@ -71,7 +77,7 @@ class ChatModel:
             return self.base if not isinstance(self.model, PeftModel) else None
         key = str(adapter)
         if key in self.adapters:
-            self.model.set_adapter(self.adapters[key])
+            self._switch(self.adapters[key])
             self.adapters.move_to_end(key)
             return self.model
         check_folder(adapter)
@@ -94,8 +100,45 @@ class ChatModel:
         self.adapters[key] = name
         self.model.set_adapter(name)
         self.model.eval()
+        self._layers = self._switchable_layers()
         self._drop_oldest()
         return self.model
+
+    def _switchable_layers(self) -> list[BaseTunerLayer] | None:
+        """The layers with adapters; None where an adapter is more than these."""
+        modules = list(self.model.modules())
+        if self.model.active_peft_config.is_prompt_learning:
+            return None
+        if any(isinstance(module, AuxiliaryTrainingWrapper) for module in modules):
+            return None
+        return [module for module in modules if isinstance(module, BaseTunerLayer)]
+
+    def _switch(self, name: str) -> None:
+        """As PEFT's ``set_adapter``, without telling every weight of every adapter whether it is trained.
+
+        That takes 74 ms with 16 adapters on 210 layers, and nothing is trained here (docs/endpoint.json).
+        """
+        if self._layers is None:
+            self.model.set_adapter(name)
+            return
+        self.model.active_adapter = self.model.base_model.active_adapter = name
+        for layer in self._layers:
+            layer._active_adapter = [name]
+
+    @contextmanager
+    def _adapters_off(self) -> Iterator[None]:
+        """As PEFT's ``disable_adapter``, in the same way."""
+        if self._layers is None:
+            with self.model.disable_adapter():
+                yield
+            return
+        try:
+            for layer in self._layers:
+                layer._disable_adapters = True
+            yield
+        finally:
+            for layer in self._layers:
+                layer._disable_adapters = False
 
     def _read_config(self, adapter: Path) -> PeftConfig:
         facts = AdapterFacts.find(adapter)
@@ -128,7 +171,10 @@ class ChatModel:
         return kinds == {_kind(config)} and not config.is_prompt_learning
 
     def _drop_oldest(self) -> None:
-        while len(self.adapters) > MAX_ADAPTERS:
+        sizes = {folder: size_on_disk(Path(folder)) for folder in self.adapters}
+        while len(self.adapters) > MAX_ADAPTERS or (
+            len(self.adapters) > 1 and sum(sizes[folder] for folder in self.adapters) > MOST_ADAPTER_BYTES
+        ):
             _, name = self.adapters.popitem(last=False)
             self._static.drop()
             self.model.delete_adapter(name)
@@ -141,11 +187,12 @@ class ChatModel:
             drop_copies(self.model.get_base_model())
             self.base = self.model.get_base_model() if prompt else self.model.unload()
         self.model = self.base
+        self._layers = None
         self.adapters.clear()
 
     def stream(
         self,
-        messages: list[dict[str, str]],
+        messages: Said,
         *,
         adapter: Path | None = None,
         settings: GenerationSettings | None = None,
@@ -154,22 +201,32 @@ class ChatModel:
         force: int | None = None,
         layers: dict[str, Change] | None = None,
         answer: Answer | None = None,
+        stops: Sequence[str] = (),
+        room: int | None = None,
+        gates: bool = True,
     ) -> Iterator[TokenEvent]:
         """Yield the answer's tokens as they come; ``answer`` is filled in on the way.
 
         ``factors`` and ``force`` change experts in every layer, ``layers`` in the ones it names.
 
+        Args:
+            messages: A conversation, or a text that is gone on with as it stands.
+            stops: Texts before which the answer ends.
+            room: Tokens that must be left for the answer; None leaves out old messages until it fits.
+            gates: Whether the gates of every token are wanted.
+
         Raises:
-            UserError: When the last message alone does not fit the context.
+            ContextError: When the last message alone does not fit the context, or, with ``room``, when not all of it
+                does.
         """
         settings, answer = settings or GenerationSettings(), answer or Answer()
         stop = stop or threading.Event()
-        ids, answer.dropped = self._fit(messages, settings)
+        ids, answer.dropped = self._fit(messages, settings, room)
         answer.prompt_tokens = len(ids)
         events: queue.Queue[Any] = queue.Queue()
         with ExitStack() as stack:
             model = stack.enter_context(self._speaking(adapter, factors or {}, force, layers or {}))
-            capture = stack.enter_context(GateCapture(model, enabled=adapter is not None))
+            capture = stack.enter_context(GateCapture(model, enabled=gates and adapter is not None))
             answer.layers = list(capture.names)
             changed = bool(factors or layers) or force is not None
             decode = self._static.using(adapter, changed)
@@ -178,7 +235,7 @@ class ChatModel:
             )
             thread.start()
             try:
-                yield from self._pieces(events, answer, settings, stop)
+                yield from until_stop(self._pieces(events, answer, settings, stop), stops, answer)
             finally:  # also when the reader goes away in mid-answer
                 stop.set()
                 thread.join()
@@ -192,7 +249,7 @@ class ChatModel:
             model = self.use(adapter)
             if model is None:  # the base, while adapters are in place
                 model = self.model
-                stack.enter_context(model.disable_adapter())
+                stack.enter_context(self._adapters_off())
             if adapter is not None and layers:
                 names = dict.fromkeys([*gate_layers(model), *layers])  # an unknown name is refused below
                 plan = {name: {**factors, **(layers[name].factors if name in layers else {})} for name in names}
@@ -206,7 +263,7 @@ class ChatModel:
     @torch.inference_mode()
     def score(
         self,
-        messages: list[dict[str, str]],
+        messages: Said,
         tokens: list[int],
         *,
         adapter: Path | None = None,
@@ -231,9 +288,11 @@ class ChatModel:
         found: list[float] = own.gather(-1, ids[0, -len(kept) :, None]).squeeze(-1).tolist()
         return found
 
-    def _fit(self, messages: list[dict[str, str]], settings: GenerationSettings) -> tuple[list[int], int]:
+    def _fit(self, messages: Said, settings: GenerationSettings, wanted: int | None = None) -> tuple[list[int], int]:
         """Prompt ids that leave room for the answer, and how many old messages were left out."""
         limit = context_length(self.base)
+        if wanted is not None or isinstance(messages, str):
+            return self._whole(messages, limit, wanted or 1), 0
         room = limit - min(settings.max_tokens, limit // 2)
         kept, dropped = list(messages), 0
         while True:
@@ -242,13 +301,28 @@ class ChatModel:
                 return ids, dropped
             oldest = 1 if kept[0]["role"] == "system" else 0
             if oldest >= len(kept) - 1:
-                raise UserError(
+                raise ContextError(
                     f"The message has {len(ids):,} tokens; {room:,} fit this model beside the answer. "
                     "Shorten it, or ask for a shorter answer."
                 )
             step = 2 if len(kept) - oldest > 2 else 1  # a question leaves with its answer
             del kept[oldest : oldest + step]
             dropped += step
+
+    def _whole(self, messages: Said, limit: int, wanted: int) -> list[int]:
+        """Ids of all that was said.
+
+        Raises:
+            ContextError: When it leaves fewer than ``wanted`` of ``limit`` tokens.
+        """
+        tokenizer = self.tokenizer
+        ids = encode_start(tokenizer, messages) if isinstance(messages, str) else encode_prompt(tokenizer, messages)
+        if len(ids) + wanted > limit:
+            raise ContextError(
+                f"This model's context has {limit:,} tokens; {len(ids):,} of the prompt and {wanted:,} for the answer "
+                "do not fit. Shorten the prompt, or ask for fewer tokens."
+            )
+        return ids
 
     @torch.inference_mode()
     def _generate(self, model, ids, settings, stop, events, capture, decode) -> None:  # type: ignore[no-untyped-def]

@@ -717,15 +717,24 @@ EXPORTS = {
     "mean_gate": "Plain LoRA, mean gates over training examples",
     "cluster": "One plain LoRA for each cluster or label",
     "merged": "Whole model with the adapter merged in",
+    "merged_mean": "Whole model with the mean-gate LoRA merged in",
+    "own": "The run's own plain LoRA",
+}
+FORMS = {
+    "safetensors": "safetensors, for PEFT and transformers",
+    "gguf": "GGUF in f16, for llama.cpp and Ollama",
+    "gguf-q8_0": "GGUF in q8_0, half as large",
 }
 
 
 def export_ways(method: str, options: MethodOptions) -> list[str]:
     """The keys of ``EXPORTS`` that a run's method and options allow."""
     if options.combined_by == "router":
-        return ["uniform", "mean_gate", "cluster"]
+        return ["uniform", "mean_gate", "cluster", "merged_mean"]
     if options.combined_by == "hard":
         return ["cluster", "uniform"]
     if options.combined_by in ("mean", "sum"):
         return ["merged", "uniform"]
-    return ["merged"] if METHODS[method].mergeable == "exact" else []
+    if METHODS[method].mergeable != "exact":
+        return []
+    return ["merged", "own"] if METHODS[method].tuner == "LORA" else ["merged"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,14 +33,49 @@ class TokenEvent:
 class Answer:
     """What is known once the stream has begun, and why it ended.
 
-    ``reason`` is ``end`` (the model stopped), ``length`` or ``stopped``. ``dropped`` counts
-    earlier messages left out so that the rest fits the context.
+    ``reason`` is ``end`` (the model stopped), ``stop`` (a stop sequence came), ``length`` or ``stopped``.
+    ``dropped`` counts earlier messages left out so that the rest fits the context.
     """
 
     layers: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
     dropped: int = 0
     reason: str = ""
+
+
+def until_stop(events: Iterable[TokenEvent], stops: Sequence[str], answer: Answer) -> Iterator[TokenEvent]:
+    """Tokens up to the first of ``stops`` in their text, which is left out with all that follows.
+
+    A token whose text may be part of a stop sequence waits for the next ones, so that nothing of one is ever given out.
+    """
+    waiting: list[TokenEvent] = []
+    for event in events:
+        waiting.append(event)
+        text = "".join(token.text for token in waiting)
+        places = [place for stop in stops if (place := text.find(stop)) >= 0]
+        if places:
+            answer.reason = "stop"
+            yield from _before(waiting, min(places))
+            return
+        safe = len(text) - max((_begun(text, stop) for stop in stops), default=0)
+        while waiting and len(waiting[0].text) <= safe:
+            safe -= len(waiting[0].text)
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _begun(text: str, stop: str) -> int:
+    """How many characters at the end of a text begin ``stop``."""
+    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+
+
+def _before(events: list[TokenEvent], place: int) -> Iterator[TokenEvent]:
+    """The tokens that begin before a place in their text, the last one without what lies behind it."""
+    for event in events:
+        if place <= 0:
+            return
+        yield replace(event, text=event.text[:place])
+        place -= len(event.text)
 
 
 class GateStreamer(BaseStreamer):

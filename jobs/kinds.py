@@ -228,6 +228,10 @@ def _limits_of_fetch(memory: int) -> Limits:
     return Limits(max(2 * GIB, min(memory // 4, 8 * GIB)), cpu=HOUR, wall=12 * HOUR, file=2 * GIB)
 
 
+def _limits_of_push(memory: int) -> Limits:
+    return Limits(max(4 * GIB, memory // 2), cpu=2 * HOUR, wall=DAY)
+
+
 def _limits_of_import(memory: int) -> Limits:
     return Limits(max(4 * GIB, memory // 2), cpu=HOUR, wall=2 * HOUR, file=20 * GIB)
 
@@ -445,6 +449,14 @@ for _kind in (
         uses_hub=True,
         leftovers=_half_an_export,
         limits=for_models(wall=DAY),
+    ),
+    Kind(
+        "push",
+        "Push to the hub",
+        "jobs.tasks.push",
+        lane="network",
+        uses_hub=True,
+        limits=_limits_of_push,
     ),
     Kind(
         "serve",

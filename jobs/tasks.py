@@ -222,7 +222,24 @@ def export(job: Job) -> results.Export:
     """Turn a run's adapter into plain LoRAs or a merged model, and measure the gap."""
     from hydralora.analysis.export import export_run
 
-    return export_run(*_measured(job), job.payload["how"], clusters_folder=_clusters(job), progress=job.progress)
+    form = job.payload.get("form", "safetensors")
+    clusters = _clusters(job)
+    return export_run(*_measured(job), job.payload["how"], form=form, clusters_folder=clusters, progress=job.progress)
+
+
+def push(job: Job) -> dict[str, Any]:
+    """Send a finished export to the hub, with a card that says what it is."""
+    from hydralora.adapters.card import model_card
+    from hydralora.adapters.hub import push_folder
+
+    asked, folder = job.payload, job.home.analysis(job.payload["analysis_id"])
+    facts = results.AdapterFacts.read(job.home.adapter(asked["run_id"]))
+    known = asked.get("answers_id")
+    answers = results.Answers.read(job.home.analysis(known)) if known else None
+    card = model_card(facts, results.Export.read(folder), answers, asked["repository"])
+    progress = job.progress
+    address = push_folder(folder, asked["repository"], card, private=asked["private"], progress=progress)
+    return {"address": address, "sentence": f"It is at {address}."}
 
 
 def weights(job: Job) -> results.Weights:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from hydralora.results import ExportedPart, RunSummary
+from hydralora.results import Export, ExportedPart, RunSummary
 from studio import cards
 
-EXPORT_HEAD = ["part", "examples", "loss", "live", "base", "KL from live", "KL of base"]
+EXPORT_HEAD = ["part", "examples", "loss", "live", "base", "KL from live", "KL of base", "llama.cpp gap", "of base"]
 
 
 def export_row(part: ExportedPart) -> list[object]:
-    """One exported part as a row under ``EXPORT_HEAD``; losses and KL are nats per answer token."""
+    """One exported part as a row under ``EXPORT_HEAD``; losses and KL are nats per answer token, gaps nats."""
     figures = [part.loss, part.live_loss, part.base_loss, part.kl, part.base_kl]
+    check = part.llama
+    figures += [check.gap, check.base_gap] if check else [None, None]
     return [part.name, part.examples, *(cards.number(figure, 4) for figure in figures)]
+
+
+def is_doubtful(export: Export) -> bool:
+    """Whether llama.cpp makes something else of a part than it should."""
+    return any(part.llama is not None and not part.llama.is_close for part in export.parts)
 
 
 def trainable(summary: RunSummary) -> str:

@@ -60,6 +60,11 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
+def encode_start(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The same after the token that begins a text, where the tokenizer has one: what a model goes on with."""
+    return [*_begin(tokenizer), *encode_text(tokenizer, text)]
+
+
 def encode_example(
     tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, learn: Learn = "all"
 ) -> Rows | None:

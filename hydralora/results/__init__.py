@@ -11,7 +11,7 @@ from hydralora.results.clusters import Clusters, cluster_name
 from hydralora.results.comparison import Comparison, LayerComparison, PairFigures, PartSummary
 from hydralora.results.corpus import CorpusManifest, ImportCounts, ImportOptions, Roles, SourceFile
 from hydralora.results.experts import Change, Context, ExpertCard, Experts, GroupChange, LayerChange
-from hydralora.results.export import Export, ExportedPart
+from hydralora.results.export import Export, ExportedPart, LlamaCheck
 from hydralora.results.maps import GroupTest, MatrixMap, Point
 from hydralora.results.preview import Piece, Preview, PreviewColumn, PreviewExample, PreviewTable
 from hydralora.results.quality import Finding, Quality, Shortened, TokenLengths
@@ -44,6 +44,7 @@ __all__ = [
     "ImportOptions",
     "LayerChange",
     "LayerComparison",
+    "LlamaCheck",
     "MatrixMap",
     "PairFigures",
     "Part",

@@ -9,6 +9,18 @@ from pydantic import Field
 from hydralora.results.base import Part, Result
 
 
+class LlamaCheck(Part):
+    """What llama.cpp makes of a GGUF file, beside what torch makes of the model that it was written from."""
+
+    prompts: int = Field(description="Places where the next token was compared")
+    gap: float = Field(description="Mean ``|log p_llama.cpp - log p_torch|`` of the likeliest token, nats")
+    largest: float = Field(description="The largest of them, nats")
+    base_gap: float = Field(description="The same of the base alone in the same kind of file, nats")
+    texts: int = Field(description="Texts whose tokens were compared")
+    same_tokens: int = Field(description="How many of them llama.cpp cuts into the same tokens")
+    is_close: bool = Field(description="Whether the gap is at most 0.1 beyond the base's, and all tokens are the same")
+
+
 class ExportedPart(Part):
     """One exported adapter or model, measured; losses and KL are null where there was no example to measure on."""
 
@@ -21,6 +33,8 @@ class ExportedPart(Part):
     kl: float | None = Field(description="Mean ``KL(live || exported)`` of next-token distributions, nats")
     base_loss: float | None = Field(description="Mean loss of the base alone, nats per answer token")
     base_kl: float | None = Field(description="Mean ``KL(live || base)``, nats")
+    files: list[str] = Field([], description="GGUF files and Modelfile, from the export's folder, if any")
+    llama: LlamaCheck | None = Field(None, description="Its check by llama.cpp; null where it was not at hand")
     gates: dict[str, list[float]] = Field({}, description="Constant gate weights by layer, ``(N,)``; empty if merged")
 
 
@@ -29,7 +43,8 @@ class Export(Result):
 
     FILE = "export.json"
 
-    how: str = Field("", description="`uniform`, `mean_gate`, `cluster` or `merged`")
+    how: str = Field("", description="`uniform`, `mean_gate`, `cluster`, `own`, `merged` or `merged_mean`")
+    form: str = Field("safetensors", description="`safetensors`, `gguf` or `gguf-q8_0`")
     method: str = Field("", description="Name of the run's method")
     measured_on: str = Field(description="`held-out` or `training` examples")
     parts: list[ExportedPart] = Field(description="One entry for each exported adapter or model")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
-from hydralora.errors import UserError
+from hydralora.errors import ContextError, UserError
 from jobs.runner.service import start_worker
 from jobs.store.records import Run
 from jobs.store.status import FINISHED, JobStatus
@@ -21,6 +22,13 @@ SILENCE_SECONDS = 600.0
 
 class ServerGone(UserError):
     """The model server ended while it was needed; asking again starts a new one."""
+
+
+class ServerBusy(UserError):
+    """More questions wait than the model server takes; later it answers again."""
+
+
+KINDS: dict[str, type[UserError]] = {"busy": ServerBusy, "context": ContextError}  # of errors that the server tells
 
 
 def base_of(run: Run) -> dict[str, str]:
@@ -39,6 +47,8 @@ class ChatClient:
 
         Raises:
             ServerGone: When the server dies in mid-answer.
+            ServerBusy: When too many questions wait.
+            ContextError: When the question does not fit the model's context.
             UserError: When it cannot be started, or refuses the question.
         """
         where = self._address()
@@ -59,7 +69,7 @@ class ChatClient:
                 for line in reply.iter_lines():
                     item = json.loads(line)
                     if "error" in item:
-                        raise UserError(item["error"])
+                        raise KINDS.get(item.get("kind", ""), UserError)(item["error"])
                     yield item
         except (httpx.TransportError, json.JSONDecodeError) as error:
             raise ServerGone(
@@ -118,7 +128,8 @@ class ChatClient:
         """Ask the server to end an answer; nothing happens when it has ended already."""
         where = self._address()
         if where is not None:
-            httpx.post(f"{where[0]}/stop/{request_id}", headers=where[1], timeout=5)
+            with suppress(httpx.TransportError):  # it ended meanwhile
+                httpx.post(f"{where[0]}/stop/{request_id}", headers=where[1], timeout=5)
 
     def _address(self) -> tuple[str, dict[str, str]] | None:
         path = self.home.server / "server.json"

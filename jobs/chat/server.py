@@ -24,14 +24,14 @@ import torch
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
-from hydralora.answer_settings import Factors, GenerationSettings, Layers
+from hydralora.answer_settings import LONGEST_STOP, MOST_STOPS, Factors, GenerationSettings, Layers
 from hydralora.bases.load import choose_device, fit_threads
-from hydralora.bounds import LARGEST_ID, BaseName, Expert, Id, Message, Step
+from hydralora.bounds import LARGEST_ID, BaseName, Expert, Id, Length, Message, Step
 from hydralora.config import Dtype
-from hydralora.errors import UserError
+from hydralora.errors import ContextError, UserError
 from hydralora.files import write_json
 from hydralora.generate import Answer, ChatModel
 from jobs.chat.fair_lock import Turn
@@ -68,22 +68,32 @@ class Load(BaseModel):
 class Speaker(Load):
     """Who is to speak: a base, an adapter on it, and what is changed in its experts."""
 
-    messages: list[Said] = Field(min_length=1, max_length=200)
+    messages: list[Said] = Field(default_factory=list, max_length=200)
+    text: Message | None = Field(None, description="In place of messages: what the model goes on with as it stands")
     settings: GenerationSettings = Field(default_factory=GenerationSettings)
     factors: Factors = Field(default_factory=dict)
     force: Expert | None = None
     layers: Layers = Field(default_factory=dict, description="Changes of single layers")
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Speaker:
+        if bool(self.messages) == (self.text is not None):
+            raise ValueError("Give either `messages` or `text`.")
+        return self
+
     @property
-    def said(self) -> list[dict[str, str]]:
-        """The messages as a chat template reads them."""
-        return [message.model_dump() for message in self.messages]
+    def said(self) -> list[dict[str, str]] | str:
+        """The messages as a chat template reads them, or the text."""
+        return self.text if self.text is not None else [message.model_dump() for message in self.messages]
 
 
 class Ask(Speaker):
     """One question to the server."""
 
     request_id: str = Field(max_length=64)
+    stops: list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]] = Field([], max_length=MOST_STOPS)
+    room: Length | None = Field(None, description="Tokens to leave for the answer; None leaves out old messages")
+    gates: bool = Field(True, description="Whether the gates of every token are wanted")
 
 
 class Score(Speaker):
@@ -121,7 +131,7 @@ class Server:
         """Lines of JSON: ``start``, a ``token`` each, then ``done`` or ``error``."""
         with self._count:
             if self.waiting >= MAX_WAITING:
-                yield _line(error="Too many questions are waiting. Try again in a moment.")
+                yield _line(error="Too many questions are waiting. Try again in a moment.", kind="busy")
                 return
             self.waiting += 1
             stop = self.stops[ask.request_id] = threading.Event()
@@ -129,7 +139,7 @@ class Server:
             with self.turn:
                 yield from self._speak(ask, stop)
         except UserError as error:
-            yield _line(error=str(error))
+            yield _line(error=str(error), kind="context" if isinstance(error, ContextError) else "refused")
         finally:
             with self._count:
                 self.waiting -= 1
@@ -153,6 +163,9 @@ class Server:
             force=ask.force,
             layers=ask.layers,
             answer=answer,
+            stops=ask.stops,
+            room=ask.room,
+            gates=ask.gates,
         )
         for event in stream:
             if count == 0:
@@ -166,6 +179,7 @@ class Server:
             count=count,
             tokens_per_second=round(count / seconds, 1),
             layers=answer.layers,
+            prompt_tokens=answer.prompt_tokens,
             dropped=answer.dropped,
         )
 

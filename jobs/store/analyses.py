@@ -9,9 +9,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hydralora.adapters.card import check_repository
 from hydralora.errors import UserError
-from hydralora.methods import METHODS, export_ways
+from hydralora.methods import FORMS, METHODS, export_ways
+from hydralora.plain import shown
 from jobs.kinds import kind_of, looks
+from jobs.store.bases import is_hub_allowed
 from jobs.store.records import Analysis, Job, Run
 from jobs.store.rows import Rows
 from jobs.store.runs import Runs
@@ -32,6 +35,11 @@ def question_of(kind: str, params: dict[str, Any] | None = None) -> str:
     asked = {former.get(name, name): value for name, value in (params or {}).items()}
     text = json.dumps([kind, kind_of(kind).version, asked], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def export_params(how: str, form: str = "safetensors") -> dict[str, Any]:
+    """The parameters of an export; safetensors is not named, as in the exports of earlier versions."""
+    return {"how": how} if form == "safetensors" else {"how": how, "form": form}
 
 
 class Analyses:
@@ -108,12 +116,14 @@ class Analyses:
         edited = {"grouping": clustering.grouping} if clustering and clustering.grouping else {}
         return {"corpus_id": corpus_id, "clustering_id": clustering.id if clustering else None, **edited}
 
-    def export(self, run_id: int, how: str) -> Analysis:
-        """The export of a run in one of its method's ways: the stored one, or a newly queued one.
+    def export(self, run_id: int, how: str, form: str = "safetensors") -> Analysis:
+        """The export of a run in one of its method's ways and forms: the stored one, or a newly queued one.
 
         Raises:
-            UserError: When the run's method does not allow it, with the ways that it does.
+            UserError: When the run's method does not allow it, with the ways that it does, or there is no such form.
         """
+        if form not in FORMS:
+            raise UserError(f"`form` must be one of {', '.join(FORMS)}, got {shown(form)}.")
         run = self.runs.get(run_id)
         ways = export_ways(run.method, run.config.adapter)
         if how not in ways:
@@ -122,7 +132,29 @@ class Analyses:
                 f"Run {run_id} ({title}) cannot be exported as '{how}'. "
                 + (f"Choose one of: {', '.join(ways)}." if ways else "It changes no weights; take its own files.")
             )
-        return self.ask(run_id, "export", {"how": how})
+        return self.ask(run_id, "export", export_params(how, form))
+
+    def push(self, analysis_id: int, repository: str, *, private: bool = True) -> Job:
+        """Queue sending a finished export to the hub.
+
+        Raises:
+            UserError: When it is no finished export, the name is none, or hub ids are refused here.
+        """
+        if not is_hub_allowed():
+            raise UserError("Models are not sent to the hub from here: HYDRA_STUDIO_HUB says no.")
+        found = self.get(analysis_id)
+        if found.kind != "export" or found.job is None or found.job.status != JobStatus.SUCCEEDED:
+            raise UserError("There is no finished export of this number. Export the run first.")
+        answers = self.find(found.run_id, "answers")
+        is_measured = answers is not None and answers.job is not None and answers.job.status == JobStatus.SUCCEEDED
+        payload = {
+            "analysis_id": found.id,
+            "run_id": found.run_id,
+            "repository": check_repository(repository),
+            "private": private,
+            "answers_id": answers.id if answers is not None and is_measured else None,
+        }
+        return self.runs.queue.submit("push", payload, max_attempts=1, run_id=found.run_id)
 
     def find(
         self, run_id: int, kind: str, params: dict[str, Any] | None = None, *, failed: bool = False

@@ -32,6 +32,7 @@ from jobs.store.tables import (
     EditRow,
     ExclusionRow,
     JobRow,
+    KeyRow,
     MessageRow,
     RunRow,
     SelectionRow,
@@ -91,6 +92,8 @@ def topics_of(row: Any) -> tuple[str, ...]:
             return (f"chat-{row.conversation_id}",)
         case SettingRow():
             return ("all", "settings", "speeds") if row.key.startswith(SPEED) else ("all", "settings")
+        case KeyRow():
+            return "all", "settings"
     return ()
 
 

@@ -27,6 +27,7 @@ from jobs.store.corpora import Corpora
 from jobs.store.database import migrate, open_engine
 from jobs.store.edits import Edits
 from jobs.store.exclusions import Exclusions
+from jobs.store.keys import Keys
 from jobs.store.layouts import Layouts
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
@@ -76,6 +77,7 @@ class Store:
         )
         self.analyses = Analyses(rows, self.runs)
         self.chats = Chats(rows)
+        self.keys = Keys(rows, self.settings)
         self.changes = Changes(rows)
 
     def totals(self) -> Totals:

@@ -305,6 +305,19 @@ class SettingRow(Base):
     value: Mapped[dict[str, Any]]
 
 
+class KeyRow(Base):
+    """A key of the endpoint; its secret is nowhere, ``digest`` is the SHA-256 of it."""
+
+    __tablename__ = "keys"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True, unique=True)
+    digest: Mapped[str] = mapped_column(index=True, unique=True)
+    ending: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    used_at: Mapped[float | None]
+    __table_args__ = (KEYS,)
+
+
 class ChangeRow(Base):
     """How often something of a topic has changed (see ``jobs.store.changes``)."""
 

@@ -26,6 +26,7 @@ from studio.cli.chat import chat
 from studio.cli.clusters import clusters_app
 from studio.cli.corpora import corpora_app
 from studio.cli.edits import edits_app
+from studio.cli.endpoint import keys_app, serve
 from studio.cli.inspect import inspect_run
 from studio.cli.quality import quality_app
 from studio.cli.runs import runs_app
@@ -60,7 +61,9 @@ app.add_typer(corpora_app, name="corpora")
 app.add_typer(runs_app, name="runs")
 app.add_typer(bases_app, name="bases")
 app.command("inspect")(inspect_run)
+app.add_typer(keys_app, name="keys")
 app.command("chat")(chat)
+app.command("serve")(serve)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import getpass
-import ipaddress
 import os
-import re
 import secrets
-import socket
 from pathlib import Path
 
-import psutil
 import uvicorn
 
 from hydralora.errors import UserError
-from hydralora.plain import shown
 from jobs.home import HOME_VARIABLE, Home
-from jobs.http import MOST_CONNECTIONS, PatientProtocol
 from jobs.store.bases import BASES_VARIABLE
+from jobs.store.store import Store
 from studio.cli.terminal import err, out
+from studio.endpoint import count_keys
 from studio.web.address import Address
 from studio.web.door import Door
-from studio.web.proxies import NamedProxies
-from studio.web.server import LOOPBACK_NAMES, create_app
+from studio.web.listening import HOST, PORT, allowed_hosts, bind, is_loopback, server_config
+from studio.web.server import create_app
 
-HOST, PORT = "127.0.0.1", 7860
 PASSWORD_VARIABLE, TOKEN_VARIABLE = "HYDRA_STUDIO_PASSWORD", "HYDRA_STUDIO_TOKEN"
-SHUTDOWN_SECONDS = 2
-# No lone `*`: it would let every name in, and with it pages that make a browser take their name for this machine.
-HOST_NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]")
 ASK = object()  # `--password` without a value
 
 
@@ -54,6 +45,13 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         default=[],
         metavar="FOLDER",
         help="folder of a base model that runs may use; can be given several times (see `python -m studio bases`)",
+    )
+    parser.add_argument(
+        "--endpoint",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="switch the OpenAI-compatible endpoint on or off, for good (default: as it was; off at first); its keys "
+        "are made with `python -m studio keys create NAME`",
     )
     _add_door_options(parser)
     return parser.parse_args(arguments)
@@ -84,54 +82,6 @@ def _add_door_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="address of a proxy whose X-Forwarded headers are believed; can be given several times",
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return host == "localhost"
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket on the address.
-
-    Raises:
-        UserError: When the port is taken or the address is not one of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host.strip("[]"), port))
-    except (OSError, OverflowError) as error:
-        bound.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"Port {port} on {host} cannot be used ({reason}). Close the program that has it, or choose another: "
-            f"python app.py --port {port + 1 if port < 65535 else PORT}"
-        ) from error
-    return bound
-
-
-def allowed_hosts(host: str, names: list[str]) -> list[str]:
-    """Names under which the studio answers: loopback, and on the network its addresses and given names.
-
-    Raises:
-        UserError: When a name is none.
-    """
-    wrong = next((name for name in names if not HOST_NAME.fullmatch(name)), None)
-    if wrong is not None:
-        raise UserError(
-            f"`--host-name {shown(wrong)}`: write a name as it stands in the address, such as studio.example.org, or "
-            "*.example.org for all below one."
-        )
-    if is_loopback(host):
-        return [*LOOPBACK_NAMES, *names]
-    if host.strip("[]") not in ("0.0.0.0", "::"):
-        return [*LOOPBACK_NAMES, host, *names]
-    addresses = [a.address for card in psutil.net_if_addrs().values() for a in card if a.family == socket.AF_INET]
-    return [*LOOPBACK_NAMES, *addresses, socket.gethostname(), *names]
 
 
 def choose_secret(options: argparse.Namespace) -> tuple[str | None, bool]:
@@ -174,6 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
         home = Home(options.home)
         if options.base:
             os.environ[BASES_VARIABLE] = os.pathsep.join(str(Path(folder).absolute()) for folder in options.base)
+        keys = Store(home).keys
+        if options.endpoint is not None:
+            keys.switch(options.endpoint)
         door = Door(secret, home.server / "cookie.key", is_password=is_password)
         hosts = allowed_hosts(options.host, options.host_name)
         app = create_app(home, hosts=hosts, keep_worker=not options.no_worker, door=door)
@@ -183,24 +136,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     address = Address.of(options.host, bound.getsockname()[1], door)
     out.print(f"Hydra Studio: {address.link}   everything is kept in {home.root}")
+    if keys.is_on:
+        out.print(f"Endpoint:     {address.url}/v1   {count_keys(len(keys.all()))}")
     if door.is_open:
         err.print("No token is asked for: every account of this machine can read and delete everything.")
     with address.kept(home):
         uvicorn.Server(config).run(sockets=[bound])
     return 0
-
-
-def server_config(app: object, trusted_proxies: list[str]) -> uvicorn.Config:
-    """How the studio is served: bounds on connections and half-sent requests; only named proxies are believed.
-
-    Raises:
-        UserError: When a proxy's address is none.
-    """
-    return uvicorn.Config(
-        NamedProxies(app, trusted_proxies),
-        http=PatientProtocol,
-        log_level="warning",
-        limit_concurrency=MOST_CONNECTIONS,
-        proxy_headers=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )

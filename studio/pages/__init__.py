@@ -10,13 +10,22 @@ from studio.pages.bases.page import BasesPage
 from studio.pages.chat import ChatPage
 from studio.pages.common import Pages
 from studio.pages.corpora.page import CorporaPage
+from studio.pages.endpoint import EndpointPage
 from studio.pages.inspect.page import InspectPage
 from studio.pages.new_run.page import NewRunPage
 from studio.pages.overview.page import OverviewPage
 from studio.pages.page import Page
 from studio.pages.run.page import RunPage
 
-PAGES: tuple[type[Page], ...] = (CorporaPage, BasesPage, NewRunPage, RunPage, InspectPage, ChatPage)
+PAGES: tuple[type[Page], ...] = (
+    CorporaPage,
+    BasesPage,
+    NewRunPage,
+    RunPage,
+    InspectPage,
+    ChatPage,
+    EndpointPage,
+)
 
 
 def build_pages(store: Store, *, has_sign_out: bool = False) -> gr.Blocks:

@@ -14,7 +14,11 @@ from studio.pages.page import Changes, Page
 from studio.widgets import ChatThread
 
 WAY_ON = "Choose who answers below, or begin a new conversation."
-LEAD = "Each word has the colour of its leading expert. Point at a word to see its routing weights."
+LEAD = cards.join(
+    "Each word has the colour of its leading expert. Point at a word to see its routing weights. Programs ask by the ",
+    cards.link("/endpoint", "endpoint"),
+    ".",
+)
 
 
 def answering_run(store: Store, run_id: int) -> Run:

@@ -95,7 +95,8 @@ def figure_router(store: Store) -> APIRouter:
         found = store.analyses.get(analysis_id)
         if found.kind != "export" or found.job is None or found.job.status != "succeeded":
             raise UserError("There is no finished export of this number.")
-        return _zip(store.home.analysis(analysis_id), f"run-{found.run_id}-{found.params['how']}.zip")
+        words = "-".join(map(str, found.params.values()))
+        return _zip(store.home.analysis(analysis_id), f"run-{found.run_id}-{words}.zip")
 
     @router.get("/runs/{run_id}/metrics.csv")
     def metrics(run_id: Id) -> Response:

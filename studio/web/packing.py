@@ -25,7 +25,9 @@ DOWNLOADS = {
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "Modelfile",
 }
+WEIGHTS = (".safetensors", ".gguf")
 IN_MEMORY = 64 * 2**20  # bytes; a larger archive is laid down on disk while it is sent
 DEEPEST = 2  # parts of a name in an archive: in the folder, and right below it
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip knows no earlier time
@@ -40,7 +42,7 @@ def pack(folder: Path) -> IO[bytes]:
     packed = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name in files_below(folder):
-            known = name.name in DOWNLOADS or name.suffix == ".safetensors"
+            known = name.name in DOWNLOADS or name.suffix in WEIGHTS
             if not known or len(name.parts) > DEEPEST:
                 continue
             with open_plain(folder / name) as file:

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from jobs.http import App, Receive, Refused, Scope, Send, read_body, replay
+from studio.web.json_bodies import parse_payload, walk
 from studio.web.uploads import UPLOAD, Uploads
 
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
@@ -24,8 +25,6 @@ READ = re.compile(
 WRITE = re.compile(r"/gradio_api/(queue/join|run/predict|cancel|reset|upload)")
 FILE_KEYS = frozenset({"path", "url", "_type", "orig_name", "is_stream", "mime_type"})
 FIELDS = frozenset({"session_hash", "event_id", "data", "event_data", "fn_index", "trigger_id"})
-MOST_DEPTH = 12  # lists and objects within each other
-MOST_VALUES = 20_000  # in one payload
 OWN = "/ui/"
 
 
@@ -107,40 +106,6 @@ class PayloadGuard:
             file_url = file.get("url")
             if file_url is not None and "/gradio_api/file=" not in str(file_url):
                 raise Refused(422, "A file is uploaded here, never fetched from an address.")
-
-
-def parse_payload(body: bytes) -> dict[str, Any]:
-    """The JSON object of an event, bounded in depth and number.
-
-    Raises:
-        Refused: When it is none.
-    """
-    try:
-        payload = json.loads(body or b"{}", parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Refused(422, "This is not valid JSON.") from None
-    if not isinstance(payload, dict):
-        raise Refused(422, "This is not a JSON object.")
-    for count, (depth, _) in enumerate(walk(payload)):
-        if depth > MOST_DEPTH or count > MOST_VALUES:
-            raise Refused(422, "This JSON holds too much.")
-    return payload
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def walk(value: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
-    """All values within a value, with their depth."""
-    pending = [(depth, value)]
-    while pending:
-        level, item = pending.pop()
-        yield level, item
-        if level > MOST_DEPTH:
-            continue
-        inside = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        pending.extend((level + 1, child) for child in inside)
 
 
 def file_data(value: Any) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,6 @@ from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
@@ -31,7 +30,7 @@ from starlette.routing import Mount
 from hydralora.plain import hide_place
 from jobs.database_file import NAME
 from jobs.home import Home
-from jobs.http import App, BoundedBody, Message, Receive, Refused, Scope, Send, header
+from jobs.http import BoundedBody
 from jobs.runner.service import start_worker
 from jobs.store.store import Store
 from studio.pages import build_pages
@@ -40,48 +39,15 @@ from studio.web.api import explain_errors, figure_router
 from studio.web.changes import changes_router
 from studio.web.chat_api import chat_router
 from studio.web.door import Door, DoorMiddleware
+from studio.web.endpoint.api import build_endpoint
+from studio.web.endpoint.gate import EndpointGate
+from studio.web.guard import LOOPBACK_NAMES, Guard
 from studio.web.payloads import PayloadGuard
 from studio.web.selection_api import selection_router
 from studio.web.theme import CSS, HEAD, STATIC, studio_theme
 from studio.web.uploads import MOST_FILE, UploadMiddleware, Uploads, is_upload
 
-CONTENT_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-    "frame-ancestors 'self'; form-action 'self'; object-src 'none'; base-uri 'self'"
-)
-SECURITY_HEADERS = {
-    "content-security-policy": CONTENT_POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 WORKER_CHECK_SECONDS = 5.0
-
-
-class Guard:
-    """Refuses writes from other sites, and tells browsers to load nothing from elsewhere."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        origin = header(scope, "origin")
-        if scope["method"] not in ("GET", "HEAD") and origin and origin.partition("://")[2] != header(scope, "host"):
-            await Refused(403, "Requests from other sites are refused.").answer(with_headers)
-            return
-        await self.app(scope, receive, with_headers)
 
 
 def create_app(
@@ -106,6 +72,9 @@ def create_app(
     app.add_middleware(BoundedBody, streams=is_upload)
     app.add_middleware(UploadMiddleware, uploads=uploads)
     app.add_middleware(DoorMiddleware, door=door)
+    app.add_middleware(
+        EndpointGate, endpoint=build_endpoint(store), store=store, is_on=lambda: store.keys.is_on
+    )  # programs come in by keys, before the door
     app.add_middleware(GZipMiddleware, minimum_size=2_000)
     app.add_middleware(Guard)
     app.add_middleware(CORSMiddleware, allow_origins=[])

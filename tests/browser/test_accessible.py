@@ -66,10 +66,11 @@ STATES = {
     "run waiting": "/run?run={waiting}",
     "chat with answers": "/chat?run={finished}&conversation={conversation}",
     "chat without anybody": "/chat?run=999",
+    "endpoint with keys": "/endpoint",
 }
 FAQ = "Ticket;Question;Reply\n" + "".join(f"T-{i};Where is order {i}?;It is on its way.\n" for i in range(9))
 TABS = ("Answers", "Gates", "Heads", "Map", "Experts", "Runs")
-EMPTY = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat")
+EMPTY = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat", "/endpoint")
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
@@ -140,6 +141,8 @@ def fill(home: Home) -> dict[str, int]:
     unread = store.corpora.add("Unread", [file])
     stored.end(unread.job, status=JobStatus.FAILED, error="No column looks like a question. Choose the roles.")
     ids["unread"] = unread.id
+    store.keys.create("a notebook")
+    store.keys.switch(True)
     (file := home.root / "faq.csv").write_text(FAQ, "utf-8")
     draft = store.corpora.draft("Draft", [file])
     stored.end(draft.job, preview_files([file]).row())

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.browser.conftest import Studio, Trouble
 
 pytestmark = pytest.mark.browser
-PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat")
+PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat", "/endpoint")
 ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>{{7*7}}${7*7}"
 
 

@@ -219,6 +219,22 @@ def test_exact_methods_merge_into_a_whole_model_with_the_same_logits(runs, name,
     assert result.parts[0].kl < 1e-6 and (tmp_path / "out" / "model" / "tokenizer.json").exists()
 
 
+def test_mean_gates_are_merged_into_a_whole_model(runs, easy_corpus, load_tiny, ids, tmp_path):
+    export_run(runs("hydralora"), easy_corpus, tmp_path / "plain", "mean_gate")
+    result = export_run(runs("hydralora"), easy_corpus, tmp_path / "out", "merged_mean")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model").to(DEVICE)
+    plain = exported_logits(load_tiny, tmp_path / "plain" / "adapter", ids)
+    torch.testing.assert_close(logits(model, ids), plain, rtol=1e-3, atol=1e-3)
+    assert result.parts[0].kl == pytest.approx(Export.read(tmp_path / "plain").parts[0].kl, rel=1e-2)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["export.json", "model"]
+
+
+@pytest.mark.parametrize("name", ["lora", "thanora", "meta_lora"])
+def test_a_plain_lora_is_taken_out_as_it_is(runs, name, easy_corpus, tmp_path):
+    part = export_run(runs(name), easy_corpus, tmp_path / "out", "own").parts[0]
+    assert part.kl < 1e-9 and (tmp_path / "out" / part.folder / "adapter_model.safetensors").exists()
+
+
 REFUSED = [
     ("hydralora", "merged", r"Layer 'model.layers.0.self_attn.q_proj' is routed per token"),
     ("lora_moe", "merged", "is routed per token"),
@@ -230,7 +246,11 @@ REFUSED = [
     ("lora", "uniform", "LoRA has no heads to average"),
     ("prompt", "merged", "changes what the model reads, not its weights"),
     ("prompt", "uniform", "Prompt tuning has no heads to average"),
-    ("hydralora", "sideways", "`how` must be one of uniform, mean_gate, cluster, merged, got 'sideways'"),
+    (
+        "hydralora",
+        "sideways",
+        "`how` must be one of uniform, mean_gate, cluster, merged, merged_mean, own, got 'sideways'",
+    ),
 ]
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from hydralora import ChatModel, GateCapture, add_adapter
 from hydralora.bases.fingerprint import fingerprint
 from hydralora.corpus.encode import encode_prompt
-from hydralora.errors import AdapterError, UserError
+from hydralora.errors import AdapterError, ContextError, UserError
 from hydralora.generate import MAX_ADAPTERS, Answer, Change, GenerationSettings, TokenEvent
 from tests.hydralora.conftest import DEVICE, make_llama, randomise
 
@@ -109,6 +109,52 @@ def test_the_same_seed_gives_the_same_answer(chat):
         ids_of(ask(chat, settings=GenerationSettings(temperature=1.0, max_tokens=20, seed=seed))) for seed in (4, 4, 5)
     ]
     assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize("method", ["hydralora", "lora", "ia3"])
+def test_many_adapters_answer_in_turns_as_each_does_alone(base_folder, adapters, method):
+    folders = [adapters(method, seed) for seed in range(1, 5)]
+    alone = [ids_of(ask(ChatModel(str(base_folder), device=DEVICE), adapter=folder)) for folder in folders]
+    chat = ChatModel(str(base_folder), device=DEVICE)
+    base = ids_of(ask(chat))
+    for place in (0, 1, 2, 3, 1, 0, 3):
+        assert ids_of(ask(chat, adapter=folders[place])) == alone[place]
+        assert ids_of(ask(chat)) == base
+    assert len(chat.adapters) == 4
+
+
+def test_an_answer_ends_before_the_first_stop_sequence_however_it_is_cut_into_tokens(chat):
+    events = ask(chat)
+    text = "".join(event.text for event in events)
+    for begin in range(len(text)):
+        for size in (1, 2, 5):
+            stop, answer = text[begin : begin + size], Answer()
+            given = ask(chat, stops=["never said", stop], answer=answer)
+            assert "".join(event.text for event in given) == text[: text.index(stop)]
+            assert answer.reason == "stop" and ids_of(given) == ids_of(events)[: len(given)]
+
+
+def test_a_stop_sequence_that_does_not_come_changes_nothing(chat):
+    events = ask(chat)
+    text, answer = "".join(event.text for event in events), Answer()
+    assert ask(chat, stops=[text + "x", text[-3:] + "x"], answer=answer) == events and answer.reason == "length"
+
+
+def test_a_text_is_gone_on_with_as_it_stands(chat):
+    answer = Answer()
+    events = list(chat.stream("The door", settings=GREEDY, answer=answer))
+    ids = [chat.tokenizer.bos_token_id, *chat.tokenizer("The door", add_special_tokens=False)["input_ids"]]
+    out = chat.base.generate(input_ids=torch.tensor([ids], device=DEVICE), do_sample=False, max_new_tokens=12)
+    assert answer.prompt_tokens == len(ids) and ids_of(events) == out[0, len(ids) :].tolist()
+
+
+def test_with_room_asked_for_nothing_is_left_out(chat):
+    long = [{"role": "user", "content": "The door is red. " * 20}, {"role": "assistant", "content": "Yes."}, *ASK]
+    answer = Answer()
+    ask(chat, messages=long * 6, answer=answer)
+    assert answer.dropped > 0
+    with pytest.raises(ContextError, match="do not fit"):
+        ask(chat, messages=long * 6, room=1)
 
 
 def test_a_stop_ends_the_answer_after_the_token_under_way(chat):

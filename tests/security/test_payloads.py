@@ -19,7 +19,8 @@ from jobs.home import Home
 from jobs.http import Refused
 from jobs.store.store import Store
 from studio.web.door import Visitor
-from studio.web.payloads import MOST_DEPTH, PayloadGuard, file_data, parse_payload
+from studio.web.json_bodies import MOST_DEPTH, parse_payload
+from studio.web.payloads import PayloadGuard, file_data
 from studio.web.server import create_app
 from tests.security.conftest import Served, blocks_of, event, file_value, secret_file, upload, visit
 from tests.studio.stored import Stored

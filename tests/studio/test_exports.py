@@ -11,11 +11,11 @@ from fastapi.testclient import TestClient
 
 from hydralora.errors import UserError
 from hydralora.methods import EXPORTS, METHODS, export_ways
-from hydralora.results import Export, ExportedPart, RunSummary
+from hydralora.results import Export, ExportedPart, LlamaCheck, RunSummary
 from jobs.store.records import Analysis, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
-from studio.exports import EXPORT_HEAD, export_row, trainable
+from studio.exports import EXPORT_HEAD, export_row, is_doubtful, trainable
 from studio.pages.run.export import export_view
 from studio.pages.run.views import run_cards
 from tests.studio.stored import Stored, weights_result
@@ -119,3 +119,35 @@ def test_the_page_of_a_run_shows_both_counts(stored: Stored) -> None:
     run = stored.run(stored.corpus())
     view = str(run_cards(replace(run, summary=COUNT), None, None))
     assert ">90<" in view and "+ 10 of the router = 100, 10.0% of 1,000" in view
+
+
+def test_an_export_of_each_form_is_its_own(stored: Stored) -> None:
+    run = stored.run(stored.corpus())
+    plain, gguf = (stored.store.analyses.export(run.id, "uniform", form) for form in ("safetensors", "gguf"))
+    assert plain.id != gguf.id and plain.params == {"how": "uniform"}
+    with pytest.raises(UserError, match="`form` must be one of safetensors, gguf, gguf-q8_0, got 'onnx'"):
+        stored.store.analyses.export(run.id, "uniform", "onnx")
+
+
+def test_an_export_that_llama_cpp_computes_otherwise_is_shown_with_a_warning() -> None:
+    check = LlamaCheck(prompts=9, gap=0.5, largest=0.9, base_gap=0.01, texts=3, same_tokens=3, is_close=False)
+    part = PART.model_copy(update={"llama": check})
+    assert export_row(part)[-2:] == ["0.5000", "0.0100"] and len(export_row(part)) == len(EXPORT_HEAD)
+    doubtful = Export(measured_on="held-out", parts=[part], sentence="")
+    assert is_doubtful(doubtful) and not is_doubtful(doubtful.model_copy(update={"parts": [PART]}))
+
+
+def test_only_a_finished_export_is_sent_to_the_hub(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stored.run(stored.corpus())
+    found = exported(stored, run, ["export.json"])
+    other = stored.analysis(run, "weights", weights_result())
+    with pytest.raises(UserError, match="no finished export"):
+        stored.store.analyses.push(other.id, "me/mine")
+    with pytest.raises(UserError, match="is no name of a model on the hub"):
+        stored.store.analyses.push(found.id, "../mine")
+    job = stored.store.analyses.push(found.id, "me/mine")
+    assert job.payload["private"] is True and job.run_id == run.id
+    monkeypatch.setenv("HYDRA_STUDIO_HUB", "no")
+    with pytest.raises(UserError, match="HYDRA_STUDIO_HUB says no"):
+        stored.store.analyses.push(found.id, "me/mine")
+    stored.end_all()

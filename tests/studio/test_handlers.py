@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from hydralora.errors import UserError
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio.pages.corpora.page import CorporaPage
+from studio.pages.endpoint import SURE as SURE_OF_KEY
+from studio.pages.endpoint import EndpointPage
 from studio.pages.inspect.page import CANCEL, InspectPage
 from studio.pages.new_run.page import NewRunPage
 from studio.pages.overview.page import OverviewPage
@@ -150,3 +153,33 @@ def test_no_base_is_offered_where_nothing_may_be_fetched(
     with pytest.raises(UserError, match="fetched by command only"):
         page.offer.start()
     assert stored.store.queue.jobs(kind="base") == before
+
+
+def test_the_endpoint_is_off_until_it_is_switched_on_and_says_so(draw: Opened, store: Store) -> None:
+    page = draw(EndpointPage)
+    assert "The endpoint is off." in page.draw(asking())[page.state] and not store.keys.is_on
+    page.turn()
+    state = page.draw(asking())[page.state]
+    assert "The endpoint is on" in state and "/v1" in state and store.keys.is_on
+    page.turn()
+    assert not store.keys.is_on
+
+
+def test_a_key_is_shown_to_its_maker_alone_and_can_be_revoked(draw: Opened, store: Store) -> None:
+    page = draw(EndpointPage)
+    made = page.make("<i>mine</i>")
+    secret = made[page.secret].value
+    assert store.keys.find(secret) is not None and "<i>" not in made[page.told]
+    drawn = page.draw(asking())
+    assert secret not in drawn[page.keys] and secret[-4:] in drawn[page.keys] and "<i>" not in drawn[page.keys]
+    with pytest.raises(UserError, match=re.escape(SURE_OF_KEY)):
+        page.end("<i>mine</i>", None)
+    page.end("<i>mine</i>", True)
+    assert store.keys.find(secret) is None
+
+
+def test_the_endpoints_page_names_what_programs_can_ask(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus(), "<i>Doors</i>"), draw(EndpointPage)
+    drawn = page.draw(asking())
+    assert f"run-{run.id}" in drawn[page.models] and "<i>" not in drawn[page.models]
+    assert f"run-{run.id}" in drawn[page.examples] and "chat/completions" in drawn[page.examples]

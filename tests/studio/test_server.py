@@ -20,7 +20,8 @@ from studio.pages.corpora import views as corpora_page
 from studio.pages.corpora.cluster_views import cluster_list
 from studio.pages.overview import views as overview
 from studio.pages.run import views as run
-from studio.web.server import CONTENT_POLICY, create_app
+from studio.web.guard import CONTENT_POLICY
+from studio.web.server import create_app
 from tests.studio.conftest import bearer
 from tests.studio.stored import (
     LAYERS,
@@ -32,7 +33,7 @@ from tests.studio.stored import (
 )
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}${alert(2)}"
-PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat")
+PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat", "/endpoint")
 STEPS = [
     {"loss": 2.0, "learning_rate": 0.001, "tokens_per_second": 50.0, "gates": {name: [0.75, 0.25] for name in LAYERS}},
     {"loss": 1.5, "eval_loss": 1.75, "learning_rate": 0.002, "tokens_per_second": 60.0},

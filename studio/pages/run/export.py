@@ -2,48 +2,61 @@
 
 from __future__ import annotations
 
+import itertools
+
 import gradio as gr
 
 from hydralora.errors import UserError
-from hydralora.methods import EXPORTS, export_ways
+from hydralora.methods import EXPORTS, FORMS, export_ways
 from hydralora.results import Export
-from jobs.store.records import Run
+from jobs.store.analyses import export_params
+from jobs.store.records import Job, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio import cards
 from studio.cards import Markup
-from studio.exports import EXPORT_HEAD, export_row
+from studio.exports import EXPORT_HEAD, export_row, is_doubtful
 from studio.pages.common import TICK, address_id, chosen_id, chosen_text, corpus_choices, job_state
 from studio.pages.page import Changes, Part
 from studio.widgets import LiveChanges
 
 LEAD = (
-    "A plain LoRA works wherever PEFT does, without this studio. Where gates depend on the token it is an "
-    "approximation, and how far it is off is measured on held-out examples."
+    "A plain LoRA works wherever PEFT does, without this studio, and as GGUF in llama.cpp and Ollama. Where gates "
+    "depend on the token it is an approximation, and how far it is off is measured on held-out examples; GGUF files "
+    "are checked by llama.cpp where it is installed."
 )
 
 
 def export_view(store: Store, run: Run) -> Markup:
     """Every export of a run: its state, or its gaps in a table and the way to its files."""
     pieces: list[object] = []
-    for how, words in EXPORTS.items():
-        found = store.analyses.find(run.id, "export", {"how": how}, failed=True)
+    pushes = [job for job in store.queue.jobs(kind="push") if job.run_id == run.id]
+    for how, form in itertools.product(EXPORTS, FORMS):
+        found = store.analyses.find(run.id, "export", export_params(how, form), failed=True)
         if found is None or found.job is None:
             continue
-        pieces.append(Markup(f"<h4>{cards.text(words)}</h4>"))
+        pieces.append(Markup(f"<h4>{cards.text(EXPORTS[how])}, {cards.text(FORMS[form])}</h4>"))
         if found.job.status != JobStatus.SUCCEEDED:
             pieces.append(job_state(found.job))
             continue
         result = Export.load(found.job.result or {}, "The database")
         caption = "Nats per answer token; KL is how far the next-token distributions lie from the live adapter's"
         pieces += [
-            cards.note("good", "Ready.", result.sentence),
-            cards.table(EXPORT_HEAD, [export_row(part) for part in result.parts], caption=caption, numbers=range(1, 7)),
+            cards.note("warn" if is_doubtful(result) else "good", "Ready.", result.sentence),
+            cards.table(EXPORT_HEAD, [export_row(part) for part in result.parts], caption=caption, numbers=range(1, 9)),
             Markup("<div class='hy-links'>"),
             cards.link(f"/ui/analyses/{found.id}/export.zip", "Download"),
             Markup("</div>"),
+            *(_push_state(job) for job in pushes if job.payload["analysis_id"] == found.id),
         ]
     return cards.join(*pieces)
+
+
+def _push_state(job: Job) -> Markup:
+    """How far an export is on its way to the hub."""
+    if job.status == JobStatus.SUCCEEDED:
+        return cards.note("good", "Sent.", (job.result or {}).get("sentence", ""))
+    return job_state(job)
 
 
 class ExportPart(Part):
@@ -60,16 +73,36 @@ class ExportPart(Part):
                 )
                 self.use = gr.Button("Use this corpus", scale=0, min_width=150, elem_id="use-corpus")
             with gr.Row():
-                self.how = gr.Dropdown([], label="As", min_width=260, elem_id="export-how")
+                self.how = gr.Dropdown([], label="What", min_width=260, elem_id="export-how")
+                self.form = gr.Dropdown(
+                    [(words, form) for form, words in FORMS.items()],
+                    value="safetensors",
+                    label="As",
+                    min_width=220,
+                    elem_id="export-form",
+                )
                 self.start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export")
             self.view = gr.HTML()
+            with gr.Row(equal_height=True):
+                self.repository = gr.Textbox(
+                    label="Send this export to the hub, as",
+                    placeholder="owner/name",
+                    max_lines=1,
+                    min_width=240,
+                    elem_id="push-to",
+                )
+                self.public = gr.Checkbox(False, label="Everybody may see it", min_width=170, scale=0)
+                self.push = gr.Button("Send to the hub", scale=0, min_width=150, elem_id="push-export")
 
     def connect(self) -> None:
         all_of_it = [self.how, self.start, self.view, self.without_corpus, self.corpus]
         self.on_open(self.load, None, all_of_it)
         self.watch.select(self.look, self.view, self.view, **TICK)
         self.on_click(self.use, self.use_corpus, self.corpus, None).success(self.load, None, all_of_it, **TICK)
-        self.on_click(self.start, self.begin, self.how, None).success(self.look, self.view, self.view, **TICK)
+        started = self.on_click(self.start, self.begin, [self.how, self.form], None)
+        started.success(self.look, self.view, self.view, **TICK)
+        pushed = self.on_click(self.push, self.send, [self.how, self.form, self.repository, self.public], None)
+        pushed.success(self.look, self.view, self.view, **TICK)
 
     def run_of(self, request: gr.Request) -> Run | None:
         """The finished run that the address names."""
@@ -98,11 +131,21 @@ class ExportPart(Part):
         view = str(export_view(self.store, run)) if run else "It can be exported once it has finished."
         return {} if view == known else {self.view: view}
 
-    def begin(self, request: gr.Request, way: str | None) -> None:
+    def begin(self, request: gr.Request, way: str | None, form: str | None = "safetensors") -> None:
         """Queue an export."""
         if not chosen_text(way):
             raise UserError("There is nothing to export yet.")
-        self.store.analyses.export(address_id(request, "run") or 0, chosen_text(way))
+        self.store.analyses.export(address_id(request, "run") or 0, chosen_text(way), chosen_text(form))
+
+    def send(
+        self, request: gr.Request, way: str | None, form: str | None, repository: str | None, is_public: bool | None
+    ) -> None:
+        """Queue sending the chosen export to the hub, which must be finished."""
+        params = export_params(chosen_text(way), chosen_text(form))
+        found = self.store.analyses.find(address_id(request, "run") or 0, "export", params)
+        if found is None:
+            raise UserError("This export has not been made yet. Press Export first.")
+        self.store.analyses.push(found.id, chosen_text(repository).strip(), private=is_public is not True)
 
     def use_corpus(self, request: gr.Request, corpus_id: int | None) -> None:
         """Give an adapter that came without a corpus one to be measured on."""

@@ -116,7 +116,7 @@ class RunPage(Page):
         return {
             self.watch: watching,
             self.head: headline(self.store, run),
-            self.state: run_state(run, training_set),
+            self.state: run_state(self.store, run, training_set),
             self.verdict: verdict_view(self.store, run, answers),
             self.facts: cards.join(run_cards(run, newest, training_set), gates_now(newest)),
             self.links: links(run),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from hydralora.bases.folder import shown_base
+from hydralora.errors import UserError
 from hydralora.methods import METHODS, HeadOptions
 from hydralora.plain import without_paths
 from hydralora.results import TrainingSet
+from hydralora.training.memory import training_memory
 from jobs.store.records import Job, Run, Step
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio import cards
+from studio.bases import amount
 from studio.cards import Markup
 from studio.exports import trainable
 from studio.pages.common import job_state
@@ -96,11 +99,24 @@ def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
     )
 
 
-def time_taken(job: Job) -> str:
-    """How long the training took, and what had been estimated before it started."""
+def time_taken(store: Store, run: Run, job: Job) -> str:
+    """How long the training took and the memory it had, each beside what was estimated."""
     took = (job.finished_at or 0) - (job.started_at or 0)
     told = job.payload.get("estimated_seconds")
-    return f"It took {cards.duration(took)}" + (f"; {cards.duration(told)} had been estimated." if told else ".")
+    time_told = f"It took {cards.duration(took)}" + (f"; {cards.duration(told)} had been estimated." if told else ".")
+    return f"{time_told} {memory_taken(store, run)}".strip()
+
+
+def memory_taken(store: Store, run: Run) -> str:
+    """The most memory that the training took, beside what is estimated; empty where it was not measured."""
+    peak = run.summary.peak_bytes if run.summary else None
+    if not peak:
+        return ""
+    try:
+        told = amount(training_memory(store.base_checks.facts(store.bases.name_of(run.base)), run.config).total)
+    except UserError:  # its base is not here any more, or on a hub
+        return f"At most {amount(peak)} of memory."
+    return f"At most {amount(peak)} of memory; {told} are estimated for the longest batches."
 
 
 def links(run: Run) -> Markup:
@@ -137,12 +153,12 @@ def headline(store: Store, run: Run) -> Markup:
     )
 
 
-def run_state(run: Run, training_set: TrainingSet | None) -> Markup:
+def run_state(store: Store, run: Run, training_set: TrainingSet | None) -> Markup:
     """How its newest job stands, that it succeeded, and what training does not see in full."""
     job, summary = run.job, run.summary
     pieces: list[object] = [job_state(job)]
     if summary and job and job.status == JobStatus.SUCCEEDED:
-        pieces.append(cards.note("good", "Done.", "" if run.is_imported else time_taken(job)))
+        pieces.append(cards.note("good", "Done.", "" if run.is_imported else time_taken(store, run, job)))
     if summary and summary.overfitting:
         pieces.append(cards.note("warn", *summary.overfitting))
     if summary and summary.note:
