@@ -21,6 +21,7 @@ Learn = Literal["all", "last", "former"]  # which answers of a conversation; see
 Dtype = Literal["float32", "bfloat16", "auto", "int8", "nf4"]  # see ``hydralora.bases.load``
 ReportTo = Literal["none", "tensorboard", "wandb", "trackio"]  # see ``hydralora.training.loggers``
 SplitBy = Literal["prompt", "row"]  # see ``hydralora.corpus.split``
+Objective = Literal["answers", "dpo"]  # see ``hydralora.training.objective``
 LongTexts = Literal["split", "cut"]  # see ``hydralora.corpus.encode.split``
 # Settings that every stored configuration has held from the first version on, and nobody writes all by hand.
 ALWAYS_STORED = {"max_steps", "accumulation", "warmup_fraction", "weight_decay", "max_grad_norm", "keep_checkpoints"}
@@ -52,6 +53,18 @@ class TrainConfig(Settings):
         le=1.0,
         description="Peak learning rate; 0 chooses 0.64 / width of the base, at most 0.004 (a tenth of it "
         "where every weight is trained)",
+    )
+    objective: Objective = Field(
+        "answers",
+        description="What is learnt from: answers, or preferences (dpo), pairs of a better and a worse answer to one "
+        "prompt, which needs the package trl",
+    )
+    dpo_beta: float = Field(
+        0.1,
+        gt=0.0,
+        le=100.0,
+        title="Beta of DPO",
+        description="With preferences: the larger, the nearer the adapter stays to the base",
     )
     optimizer: Literal["adamw", "adamw_8bit", "adafactor", "lion"] = Field(
         "adamw",

@@ -14,7 +14,8 @@ from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
 from hydralora.files import CONFIG, FACTS, WEIGHTS, list_checkpoints
 from hydralora.methods import METHODS, sources_of
-from hydralora.results import TrainingSet
+from hydralora.results import CorpusManifest, TrainingSet
+from hydralora.training.objective import check_objective
 from jobs.home import Home
 from jobs.store.bases import Bases
 from jobs.store.clusterings import Clusterings
@@ -75,6 +76,7 @@ class Runs:
         """
         corpus = self.corpora.ready(corpus_id)
         checked = parse_config(config)
+        check_objective(checked, CorpusManifest.read(self.home.corpus(corpus_id)).counts.pairs)
         left_out = self.exclusions.selection(corpus_id) if selection is None else selection
         layer = self.edits.layer(corpus_id) if edits is None else edits
         train = checked.train.model_copy(update={"selection": left_out, "edits": layer})

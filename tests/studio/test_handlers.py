@@ -183,3 +183,19 @@ def test_the_endpoints_page_names_what_programs_can_ask(draw: Opened, stored: St
     drawn = page.draw(asking())
     assert f"run-{run.id}" in drawn[page.models] and "<i>" not in drawn[page.models]
     assert f"run-{run.id}" in drawn[page.examples] and "chat/completions" in drawn[page.examples]
+
+
+PAIRS = [{"prompt": f"question {i}", "chosen": f"answer {i}", "rejected": f"<b>worse</b> {i}"} for i in range(6)]
+
+
+def test_pairs_are_counted_before_a_run_and_shown_beside_the_rows(draw: Opened, stored: Stored) -> None:
+    corpus = stored.corpus("Liked", PAIRS)
+    note = draw(NewRunPage).load(asking(corpus=corpus.id))
+    assert any("6 of them pairs of a better and a worse answer" in str(value) for value in note.values())
+    page = draw(CorporaPage)
+    page.draw(asking(corpus=corpus.id))
+    drawn = page.fill_selection(asking(corpus=corpus.id), "", [], [], [], [], "", "", "", 0, "")[page.selection.rows]
+    assert "Worse answer" in drawn and "&lt;b&gt;worse&lt;/b&gt; 3" in drawn and "<b>worse" not in drawn
+    answers = stored.corpus("Plain")
+    drawn = page.fill_selection(asking(corpus=answers.id), "", [], [], [], [], "", "", "", 0, "")
+    assert "Worse answer" not in drawn[page.selection.rows]

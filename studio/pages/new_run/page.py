@@ -53,6 +53,8 @@ BASE_INFO = "starter, or one of the list (`python -m studio bases add`)"
 HUB_INFO = ", or a hub id such as owner/name"
 GROUPS = {
     "Training": (
+        "objective",
+        "dpo_beta",
         "epochs",
         "batch_size",
         "accumulation",

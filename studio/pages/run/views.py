@@ -84,7 +84,8 @@ def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
     config = run.config.model_dump()
     rows: list[list[object]] = [["base", shown_base(run.base)], ["method", config["method"]]]
     if training_set is not None:
-        rows.append(["training set", f"{training_set.examples:,} examples, hash {training_set.hash[:12]}"])
+        what = "pairs" if training_set.pairs else "examples"
+        rows.append(["training set", f"{training_set.examples:,} {what}, hash {training_set.hash[:12]}"])
     if run.clustering_id is not None:
         rows.append(
             ["clusters", f"clustering {run.clustering_id}" + (f", grouping {run.grouping}" * bool(run.grouping))]
