@@ -75,7 +75,7 @@ def early_end(train: TrainConfig, has_held_out: bool) -> list[TrainerCallback]:
 
 def training_arguments(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> TrainingArguments:
     train = config.train
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run_folder / "checkpoints"),
         max_steps=train.max_steps,
         per_device_train_batch_size=train.batch_size,
@@ -108,3 +108,14 @@ def training_arguments(config: RunConfig, run_folder: Path, has_held_out: bool, 
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    return on_one_device(arguments)
+
+
+def on_one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Train on the device of this process alone.
+
+    With several GPUs in sight the Trainer would wrap the model in ``DataParallel`` by itself, which multiplies the
+    batch and loses what layers keep of a pass. Several GPUs take several processes (`torchrun`), each with its own.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

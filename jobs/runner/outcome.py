@@ -6,11 +6,13 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.runner.limits import crash_sentence, sentence
+from jobs.runner.limits import OUT_OF_MEMORY, crash_sentence, machine_memory, sentence
 from jobs.runner.running import RunningJob
 from jobs.store.status import JobStatus
 
 CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
+
+MOST_OF_MEMORY = 0.75  # of the machine: a process that has taken more and is killed is killed for that
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ def outcome_of(running: RunningJob) -> Outcome | str:
     if ended is not None and ended["code"] in CRASHES:
         return _failed("bug", crash_sentence(running.limits()))
     killed = ended is not None and ended["code"] == -signal.SIGKILL
+    if killed and not stopping and ended is not None and ended["peak_bytes"] > MOST_OF_MEMORY * machine_memory():
+        return _failed("memory", OUT_OF_MEMORY)
     return "Its process was killed (often for lack of memory)." if killed else "Its process vanished."
 
 

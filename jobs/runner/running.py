@@ -33,6 +33,11 @@ class RunningJob:
     members: list[Handle] = field(default_factory=list)
     stop_sent_at: float | None = None
 
+    @property
+    def gpu(self) -> str | None:
+        """The uuid of the GPU that it was given, if any; stored with the job, for a later worker."""
+        return self.handle.get("gpu")
+
     def new_progress(self) -> dict[str, Any]:
         """``{"share": 0 to 1, "text": ...}`` as written now, else as it was."""
         return _read_json(self.folder / "progress.json") or self.progress

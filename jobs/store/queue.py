@@ -155,7 +155,7 @@ class Queue:
         """Change a running job on behalf of its worker; False when it is no longer theirs."""
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not _is_held(row, job) or JobStatus(row.status) not in ACTIVE:
+            if row is None or not is_held(row, job) or JobStatus(row.status) not in ACTIVE:
                 return False
             for name, value in values.items():
                 setattr(row, name, value)
@@ -185,7 +185,7 @@ class Queue:
         """End a job and write its result where its kind says, in one transaction; False when it is no longer theirs."""
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not _is_held(row, job) or JobStatus(row.status) in FINISHED:
+            if row is None or not is_held(row, job) or JobStatus(row.status) in FINISHED:
                 return False
             row.status, row.finished_at = status, now
             for name, value in values.items():
@@ -320,6 +320,6 @@ class Queue:
         }
 
 
-def _is_held(row: JobRow, job: Job) -> bool:
+def is_held(row: JobRow, job: Job) -> bool:
     """Whether the worker of this copy still has the job, at the same attempt."""
     return (row.worker, row.attempt) == (job.worker, job.attempt)
