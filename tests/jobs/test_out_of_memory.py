@@ -23,14 +23,14 @@ STEPS = 5
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store whose trainings may take 5 GiB, so that five examples are too many."""
+    """A store whose trainings may take 7 GiB, so that eight examples are too many."""
     home, folder, tokenizer = Home(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("base"), make_tokenizer()
     make_llama(len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     store = Store(home)
     store.bases.add(folder, name="tiny")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYDRA_STUDIO_LIMIT_TRAIN_MEMORY_GIB", "5")
+        patch.setenv("HYDRA_STUDIO_LIMIT_TRAIN_MEMORY_GIB", "7")
         start_worker(home, "--tasks", HUNGRY)
     yield store
     end_home(home)
@@ -61,11 +61,11 @@ def failed(store: Store, corpus: int) -> Run:
 
 def test_it_fails_in_a_sentence_that_names_the_limit(store: Store, failed: Run) -> None:
     assert (failed.status, failed.job.error_kind, failed.job.attempt) == (JobStatus.FAILED, "memory", 1)
-    assert "5 GiB of memory" in failed.job.error and failed.can_shrink
+    assert "7 GiB of memory" in failed.job.error and failed.can_shrink
 
 
 def test_one_word_goes_on_from_the_last_checkpoint_with_half_as_many_examples(store: Store, failed: Run) -> None:
-    before = {step.step: step.numbers["loss"] for step in store.runs.steps(failed.id)}
+    before = {step.step: step.numbers["loss"] for step in store.runs.steps(failed.id) if "loss" in step.numbers}
     assert store.runs.checkpoints(failed.id) == [2]
     done = ended(store, store.runs.resume(failed.id, smaller=True))
     assert done.status == JobStatus.SUCCEEDED, done.job.error
@@ -73,7 +73,7 @@ def test_one_word_goes_on_from_the_last_checkpoint_with_half_as_many_examples(st
     assert (train.batch_size, train.accumulation, train.batch_asked) == (4, 2, 8)
     assert summary.resumed_from == 2 and summary.steps == STEPS
     assert "with 8 examples in one forward pass and went on with 4, 2 passes added up" in summary.note
-    after = {step.step: step.numbers["loss"] for step in store.runs.steps(failed.id)}
+    after = {step.step: step.numbers["loss"] for step in store.runs.steps(failed.id) if "loss" in step.numbers}
     assert sorted(after) == list(range(1, STEPS + 1)) and after[3] == pytest.approx(before[3], rel=1e-3)
 
 
