@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.runner.service import start_worker
 from jobs.store.records import Run
@@ -85,22 +83,3 @@ def test_where_it_may_it_goes_on_by_itself_until_it_fits(store: Store, corpus: i
     train = done.config.train
     assert (train.batch_size, train.accumulation, train.batch_asked) == (4, 4, 16)
     assert "with 16 examples in one forward pass and went on with 4" in done.summary.note
-
-
-def test_a_run_that_holds_one_example_at_once_cannot_go_on_smaller(store: Store, tmp_path: Path, corpus: int) -> None:
-    idle = Store(Home(tmp_path / "home"))
-    made = idle.corpora.add("easy", [write_lines(tmp_path / "easy.jsonl", easy_rows())])
-    assert idle.queue.claim("w", "h", "light") is not None
-    idle.queue.finish(idle.queue.get(made.job.id), JobStatus.SUCCEEDED, 0.0, result={"examples": 64})
-    run = started_alone(idle, made.id)
-    with pytest.raises(UserError, match="a forward pass holds one example"):
-        idle.runs.resume(run.id, smaller=True)
-    assert not idle.runs.get(run.id).can_shrink
-
-
-def started_alone(store: Store, corpus: int) -> Run:
-    """A run of single examples that has failed for want of memory."""
-    run = store.runs.start(corpus, {"train": {"batch_size": 1}})
-    job = store.queue.claim("w", "h", "heavy")
-    store.queue.finish(job, JobStatus.FAILED, 0.0, error_kind="memory", error="Out of memory.")
-    return run
