@@ -268,6 +268,12 @@ def _note(config: RunConfig, data: Data, tokenizer: Any, given_length: int) -> s
             f"The base has {config.train.max_length:,} positions, fewer than the {given_length:,} tokens of "
             "`max_length`: examples were cut there."
         )
+    if config.train.batch_asked:
+        train = config.train
+        found.append(
+            f"It ran out of memory with {train.batch_asked:,} examples in one forward pass and went on with "
+            f"{train.batch_size:,}, {train.accumulation:,} passes added up: the same step, in smaller parts."
+        )
     if data.clusters is not None:
         found.append(ClusterSampler(data.clusters, config.train.cluster_power, config.train.seed).told())
     has_talks = any(example.history for _, example in data.kept)

@@ -28,7 +28,7 @@ from hydralora.training.answer_logits import can_keep_answers, keep_answers
 from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.journal import Journal
 from hydralora.training.rates import rate_groups
-from hydralora.training.sampling import ClusterSampler
+from hydralora.training.sampling import ClusterSampler, LengthSampler
 from hydralora.training.state import has_state, load_state, save_state
 from hydralora.tuner.gates import GateCapture
 from hydralora.tuner.passes import tell_padding
@@ -104,6 +104,10 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         super()._save_checkpoint(model, trial)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.sampler is None and self.args.train_sampling_strategy == "group_by_length":
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthSampler([len(row["input_ids"]) for row in rows], size, self.args.seed)
         return self.sampler or super()._get_train_sampler(train_dataset)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

@@ -196,3 +196,9 @@ def can_resume(run: Run) -> bool:
     """Whether its job has ended without the whole result."""
     ended = run.job is not None and run.job.is_finished
     return ended and (misses_base(run) or run.status != JobStatus.SUCCEEDED)
+
+
+def smaller_words(run: Run) -> str:
+    """What the button says that goes on in smaller parts."""
+    train = run.config.train.in_smaller_parts() if run.can_shrink else None
+    return f"Go on with {train.batch_size} at once" if train else "Go on in smaller parts"
