@@ -409,7 +409,8 @@ class Method:
 
     ``mergeable`` is ``exact`` where one weight equals the adapter, ``fixed`` where that is so as long as the
     heads are combined with fixed weights, else ``no``. ``needs_labels`` is true where it learns from tasks
-    (clusters, or a label column), ``hard`` where it does so with ``combine="hard"``.
+    (clusters, or a label column), ``hard`` where it does so with ``combine="hard"``. ``learns_pairs`` is true where
+    it can learn from preferences: its layers can be switched off, which gives the reference.
     """
 
     name: str
@@ -425,12 +426,14 @@ class Method:
     routed: bool = False
     mergeable: Literal["exact", "fixed", "no"] = "no"
     needs_labels: bool | Literal["hard"] = False
+    learns_pairs: bool = False
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 _LIST = (
     Method(
         name="hydralora",
+        learns_pairs=True,
         title="HydraLoRA",
         options=HydraOptions,
         tuner="HYDRALORA",
@@ -464,6 +467,7 @@ _LIST = (
     ),
     Method(
         name="lora",
+        learns_pairs=True,
         title="LoRA",
         options=LoraOptions,
         tuner="LORA",
@@ -478,6 +482,7 @@ _LIST = (
     ),
     Method(
         name="lora_split",
+        learns_pairs=True,
         title="LoRA-Split",
         options=SplitOptions,
         tuner="HYDRALORA",
@@ -499,6 +504,7 @@ _LIST = (
     ),
     Method(
         name="r_lora",
+        learns_pairs=True,
         title="R-LoRA",
         options=RandomHeadOptions,
         tuner="HYDRALORA",
@@ -532,6 +538,7 @@ _LIST = (
     ),
     Method(
         name="lora_moe",
+        learns_pairs=True,
         title="LoRA-MoE",
         options=MixtureOptions,
         tuner="HYDRALORA",
@@ -639,6 +646,7 @@ _LIST = (
     ),
     Method(
         name="ia3",
+        learns_pairs=True,
         title="IA3",
         options=TargetOptions,
         tuner="IA3",

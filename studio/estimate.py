@@ -12,6 +12,7 @@ from hydralora.errors import TrainingError, UserError
 from hydralora.methods import METHODS
 from hydralora.plain import without_paths
 from hydralora.results.bases import BaseFacts
+from hydralora.training.objective import STEP_COST
 from hydralora.training.presets import Speed, expected_steps, preset_settings
 from jobs.machine import look_at_machine
 from jobs.store.records import Job, Run
@@ -132,8 +133,8 @@ def _tell_time(store: Store, place: Place, train: TrainConfig, steps: int, examp
     if run is None or run.summary is None or run.summary.seconds_per_step is None:
         return "How long it takes is not known yet. “Time a few steps” finds out."
     other = run.config.train
-    size = train.batch_size * train.accumulation / (other.batch_size * other.accumulation)
-    seconds = run.summary.seconds_per_step * steps * size
+    share = train.batch_size * train.accumulation / (other.batch_size * other.accumulation)
+    seconds = run.summary.seconds_per_step * steps * share * STEP_COST[train.objective]
     return f"About {cards.duration(seconds)}, judged by run {run.id} on the same base with the same method."
 
 
@@ -143,7 +144,7 @@ def _like_run(store: Store, place: Place) -> Run | None:
     if config is None:
         return None
     for run in store.runs.all():
-        same = run.base == config.base and run.method == config.method
+        same = run.base == config.base and run.method == config.method and run.config.train.objective == "answers"
         if run.summary and same and not run.is_imported and run.status == JobStatus.SUCCEEDED:
             return run
     return None

@@ -12,6 +12,7 @@ from hydralora.corpus.examples import Example
 from hydralora.corpus.rows import SPLIT_NAMES, Rejected, Row
 from hydralora.corpus.shapes.choices import Choices, labels_of, with_choices
 from hydralora.corpus.shapes.messages import Turn, is_messages, tools_of, turns_of
+from hydralora.corpus.shapes.preferences import find_worse
 from hydralora.corpus.shapes.unfold import Unfolding
 from hydralora.corpus.shapes.values import Tally, parsed, text_of
 from hydralora.corpus.shapes.wrapped import Family, unwrap, without_end
@@ -29,6 +30,7 @@ class Content(NamedTuple):
     system: str = ""
     history: tuple[tuple[str, str], ...] = ()
     extra: str = ""
+    rejected: str = ""
 
 
 @dataclass
@@ -86,8 +88,8 @@ class Converter:
             self.tally.marked_bad += 1
             return
         for content in self._contents(values):
-            yield self._finished(row, values, content)
-        self.tally.worse_answers += bool(self.roles.rejected and values.get(self.roles.rejected))
+            yield self._finished(row, values, self._paired(content, values))
+        self.tally.worse_answers += self._has_worse(values)
 
     def _is_bad(self, mark: Any) -> bool:
         said = str(mark).strip().lower()
@@ -237,6 +239,25 @@ class Converter:
             extra=_extra(turns, tools),
         )
 
+    # Preferences
+
+    def _has_worse(self, values: dict[str, Any]) -> bool:
+        return bool(self.roles.rejected and values.get(self.roles.rejected))
+
+    def _paired(self, content: Content, values: dict[str, Any]) -> Content:
+        """With the worse answer of the row beside the better one, where both answer the same prompt."""
+        if not self._has_worse(values):
+            return content
+        try:
+            worse = find_worse(values[self.roles.rejected], content, self.family, self.tally)
+        except CorpusError:  # the better answer is an example without it; the worse one is counted
+            worse = ""
+        worse = self._without_end(worse)
+        is_pair = bool(worse and content.prompt and worse != content.answer)
+        self.tally.pairs += is_pair
+        self.tally.unpaired += not is_pair
+        return content._replace(rejected=worse) if is_pair else content
+
     # The rest of an example
 
     def _finished(self, row: Row, values: dict[str, Any], content: Content) -> Example | Rejected:
@@ -246,8 +267,8 @@ class Converter:
         if roles.split:
             split = row.split or SPLIT_NAMES.get(text_of(values.get(roles.split), self.tally).lower(), "") or split
         label = text_of(values.get(roles.label), self.tally) if roles.label else self.label
-        prompt, answer, system, history, extra = content
-        example = Example(prompt, answer, system, history, label, split, row.number, self.source, extra)
+        prompt, answer, system, history, extra, rejected = content
+        example = Example(prompt, answer, system, history, label, split, row.number, self.source, extra, rejected)
         kept = "".join(example.parts())
         if not (kept.isascii() and label.isascii()):
             try:

@@ -15,6 +15,7 @@ BATCH_ROWS = 1_000  # examples of one batch in the file
 
 HASH = "hash"  # column of ``Example.hash_number``; files of earlier versions have none
 EXTRA = "extra"  # column that files of earlier versions have not either
+REJECTED = "rejected"  # another one
 PROMPT_HASH = "prompt_hash"  # column of ``Example.prompt_number``, which they have not either
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema(
@@ -30,11 +31,12 @@ SCHEMA = pa.schema(
         (HASH, pa.uint64()),
         (EXTRA, pa.string()),
         (PROMPT_HASH, pa.uint64()),
+        (REJECTED, pa.string()),
     ]
 )
 FIELDS = tuple(name for name in SCHEMA.names if name not in (HASH, PROMPT_HASH))  # of ``Example``
 Message = dict[str, Any]  # ``role`` and ``content``, and what a chat template may want besides
-TEXTS = ("prompt", "answer", "system", "label", "split", "source", EXTRA)
+TEXTS = ("prompt", "answer", "system", "label", "split", "source", EXTRA, REJECTED)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Example:
     trained on), ``split`` is ``""``, ``"train"`` or ``"held_out"``, ``row`` and ``source`` say
     where it came from. ``extra`` is what a conversation holds besides texts, as JSON: its declared
     ``tools``, and under ``messages`` what stands beside the content of a message (calls of tools, a weight
-    of 0, another role), by its place among history, prompt and answer; empty for most.
+    of 0, another role), by its place among history, prompt and answer; empty for most. ``rejected`` is the worse
+    answer to the same prompt that a preference holds; only a run whose ``objective`` is ``dpo`` learns from it.
     """
 
     prompt: str
@@ -58,6 +61,12 @@ class Example:
     row: int = 0
     source: str = ""
     extra: str = ""
+    rejected: str = ""
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it holds a better and a worse answer to one prompt."""
+        return bool(self.prompt and self.rejected and self.rejected != self.answer)
 
     @property
     def is_text(self) -> bool:
@@ -80,7 +89,8 @@ class Example:
 
     @cached_property
     def _digest(self) -> bytes:
-        return hashlib.sha256("\x1f".join(self.parts()).encode()).digest()
+        worse = ("\x1e", self.rejected) if self.rejected else ()
+        return hashlib.sha256("\x1f".join([*self.parts(), *worse]).encode()).digest()
 
     def content_hash(self) -> bytes:
         """SHA-256 of everything that is trained on; equal examples have equal hashes."""

@@ -221,7 +221,10 @@ def _decisions(converter: Converter, rows: list[dict[str, Any]]) -> list[str]:
         taken = "each makes one example" if converter.options.answers == "each" else taken
         notes.append(f"`{roles.answer}` may hold several right answers: {taken}.")
     if roles.rejected:
-        notes.append(f"`{roles.rejected}` holds the worse answers of preferences: they are never trained on.")
+        notes.append(
+            f"`{roles.rejected}` holds the worse answers of preferences: only a run whose `objective` is dpo learns "
+            "from them."
+        )
     if roles.choices and converter.choices is None:
         notes.append("The answers name none of the choices; the choices are not used.")
     if converter.choices is not None and converter.choices.kind == "number":

@@ -19,6 +19,7 @@ from hydralora.sheets import as_csv
 
 FORMATS = ("jsonl", "csv", "parquet")
 CSV_COLUMNS = ("prompt", "answer", "system", "label", "split")
+PAIRED = ("rejected",)  # a further column, of corpora that hold preferences
 
 
 def check_format(name: str) -> str:
@@ -35,7 +36,7 @@ def check_format(name: str) -> str:
 def row_of(example: Example) -> dict[str, Any]:
     """An example as a row: a text, a prompt with its answer, or messages with what stands beside them."""
     split = {"held_out": "test"}.get(example.split, example.split)
-    beside = {key: value for key, value in (("label", example.label), ("split", split)) if value}
+    beside = _filled(rejected=example.rejected, label=example.label, split=split)
     if example.history or example.extra:
         messages = [{k: v for k, v in m.items() if k != "text"} for m in conversation_of(example)]
         tools = example.details().get("tools")
@@ -55,21 +56,26 @@ def pieces(corpus: Corpus, positions: Iterable[int], name: str) -> Iterator[str]
     Raises:
         CorpusError: When a conversation shall become a row of CSV.
     """
-    head: Sequence[object] = CSV_COLUMNS
+    columns = (*CSV_COLUMNS, *_more_columns(corpus))
+    head: Sequence[object] = columns
     for batch in _batched(positions):
         rows = [row_of(example) for example in corpus.take(batch)]
         if name == "jsonl":
             yield "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:  # the head comes with the first rows, and so after a refusal
-            cells = [_cells(row) for row in rows]
+            cells = [_cells(row, columns) for row in rows]
             yield as_csv(head, cells)
             head = ()
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _more_columns(corpus: Corpus) -> tuple[str, ...]:
+    return PAIRED if corpus.manifest.counts.pairs else ()
+
+
+def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
     if "messages" in row:
         raise CorpusError("A conversation does not fit into a row of CSV. Write JSONL or Parquet.")
-    return [row.get("text", "") if name == "answer" and "text" in row else row.get(name, "") for name in CSV_COLUMNS]
+    return [row.get("text", "") if name == "answer" and "text" in row else row.get(name, "") for name in columns]
 
 
 def write_examples(corpus: Corpus, positions: Iterable[int], path: Path, name: str) -> None:
@@ -91,7 +97,7 @@ def write_examples(corpus: Corpus, positions: Iterable[int], path: Path, name: s
 
 def _write_parquet(corpus: Corpus, positions: Iterable[int], path: Path) -> None:
     """Messages and tools stand as JSON text, since Parquet wants one type for a column."""
-    names = ("text", "prompt", "answer", "system", "messages", "tools", "label", "split")
+    names = ("text", "prompt", "answer", "system", "messages", "tools", "label", "split", *_more_columns(corpus))
     schema = pa.schema([(name, pa.string()) for name in names])
     with pq.ParquetWriter(path, schema) as out:
         for batch in _batched(positions):

@@ -28,7 +28,7 @@ class Roles(Part):
     choices: tuple[str, ...] = Field((), description="Columns of the choices, or the one that lists them")
     id: str = Field("", description="Column of an id, which is never trained on")
     mark: str = Field("", description="Column that says which answers are bad (or weighed 0); these are left out")
-    rejected: str = Field("", description="Column of the worse answer of a preference, which is never trained on")
+    rejected: str = Field("", description="Column of the worse answer of a preference, learnt from by `objective` dpo")
     tools: str = Field("", description="Column of the tools that a conversation may call")
     unused: tuple[str, ...] = Field((), description="Columns that are not to be used")
 
@@ -84,7 +84,13 @@ class ImportCounts(Part):
     several: int = Field(0, description="Rows that became more than one example")
     other_answers: int = Field(0, description="Further right answers that were left out, since the first was taken")
     marked_bad: int = Field(0, description="Rows left out since they are marked bad or weighed 0")
-    worse_answers: int = Field(0, description="Worse answers of preferences, which are not trained on")
+    worse_answers: int = Field(0, description="Rows with the worse answer of a preference")
+    pairs: int = Field(0, description="Examples that hold a better and a worse answer to one prompt")
+    unpaired: int = Field(
+        0,
+        description="Worse answers that were left out: empty, equal to the better one, of another "
+        "prompt, several, or with calls of tools",
+    )
     unwrapped: int = Field(0, description="Rows taken out of a chat template that was written into them")
     end_marks: int = Field(0, description="Answers that lost the end token of a model written behind them")
     line_ends: int = Field(0, description="Values whose line ends were made those of Unix")

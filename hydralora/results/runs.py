@@ -19,8 +19,10 @@ class RunSummary(Part):
     """What came of a training, or of taking in an adapter; the database keeps it with the run."""
 
     steps: int = Field(0, description="Optimizer steps done; 0 for an imported adapter")
-    held_out_loss_before: float | None = Field(None, description="Held-out loss before training, nats per answer token")
-    held_out_loss: float | None = Field(None, description="Held-out loss at the end, nats per answer token")
+    held_out_loss_before: float | None = Field(
+        None, description="Held-out loss before training, nats per answer token or pair"
+    )
+    held_out_loss: float | None = Field(None, description="Held-out loss at the end, as before training")
     best_step: int | None = Field(None, description="Step with the lowest held-out loss; null where none was measured")
     best_held_out_loss: float | None = Field(None, description="Held-out loss at that step, nats per answer token")
     train_examples: int = Field(0, description="Examples trained on")
@@ -29,6 +31,8 @@ class RunSummary(Part):
     cut_examples: int = Field(0, description="Training examples that lost their end: longer than `max_length`")
     partly_examples: int = Field(0, description="Training examples of which not all answers could be learnt")
     leaking_examples: int = Field(0, description="Training examples left out: a held-out one has the same prompt")
+    unpaired_examples: int = Field(0, description="Training examples left out: preferences are learnt, they hold none")
+    pairs: int = Field(0, description="Pairs of a better and a worse answer trained on; 0 where answers are learnt")
     training_hash: str = Field("", description="`hash` of its training set; empty for runs of earlier versions")
     trainable: int = Field(0, description="Trainable parameters, the router left out; 0 if unknown")
     router: int = Field(0, description="Parameters of the router")
@@ -67,7 +71,13 @@ class RunSummary(Part):
     @property
     def losses(self) -> list[tuple[str, str]]:
         """What was not trained on in full, for people; see ``told_losses``."""
-        return told_losses(self.cut_examples, self.skipped_examples, self.leaking_examples, self.partly_examples)
+        return told_losses(
+            self.cut_examples,
+            self.skipped_examples,
+            self.leaking_examples,
+            self.partly_examples,
+            self.unpaired_examples,
+        )
 
 
 class TrainingSet(Result):
@@ -85,6 +95,8 @@ class TrainingSet(Result):
     split: int = Field(0, description="Plain texts trained on in pieces: longer than `max_length`")
     pieces: int = Field(0, description="Pieces that these were split into")
     leaking: int = Field(description="Examples left out because a held-out one has the same prompt")
+    unpaired: int = Field(0, description="Examples left out because preferences are learnt and they hold none")
+    pairs: int = Field(0, description="Pairs of a better and a worse answer trained on; 0 where answers are learnt")
     steps: int | None = Field(None, description="Steps planned; null in runs of earlier versions")
     encoded: str = Field(
         "", description="SHA-256 over tokens and labels of what is trained on and measured; empty in earlier versions"
@@ -93,16 +105,17 @@ class TrainingSet(Result):
     @property
     def losses(self) -> list[tuple[str, str]]:
         """What is not trained on in full, for people; see ``told_losses``."""
-        return told_losses(self.cut, self.skipped, self.leaking, self.partly)
+        return told_losses(self.cut, self.skipped, self.leaking, self.partly, self.unpaired)
 
 
-def told_losses(cut: int, skipped: int, leaking: int, partly: int) -> list[tuple[str, str]]:
+def told_losses(cut: int, skipped: int, leaking: int, partly: int, unpaired: int = 0) -> list[tuple[str, str]]:
     """What training does not see in full: how many examples, and why with the way out."""
     told = [
         (cut, "lost their end", "They are longer than `max_length`; raise it to keep them whole."),
         (skipped, "left out", "Their prompt alone is longer than `max_length`."),
         (partly, "learnt in part", NOT_TOLD_APART),
         (leaking, "left out", "A held-out example has the same prompt."),
+        (unpaired, "left out", "Preferences are learnt, and they hold no better and worse answer."),
     ]
     return [(f"{count:,} {'example' if count == 1 else 'examples'} {what}.", why) for count, what, why in told if count]
 

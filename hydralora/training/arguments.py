@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
@@ -74,8 +75,13 @@ def early_end(train: TrainConfig, has_held_out: bool) -> list[TrainerCallback]:
 
 
 def training_arguments(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> TrainingArguments:
+    return on_one_device(TrainingArguments(**settings_of(config, run_folder, has_held_out, width)))
+
+
+def settings_of(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> dict[str, Any]:
+    """A run's settings by the names of `transformers.TrainingArguments`."""
     train = config.train
-    return TrainingArguments(
+    return dict(
         output_dir=str(run_folder / "checkpoints"),
         max_steps=train.max_steps,
         per_device_train_batch_size=train.batch_size,
@@ -108,3 +114,13 @@ def training_arguments(config: RunConfig, run_folder: Path, has_held_out: bool, 
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+
+
+def on_one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Train on the device of this process alone.
+
+    With several GPUs in sight the Trainer would wrap the model in ``DataParallel`` by itself, which multiplies the
+    batch and loses what layers keep of a pass. Several GPUs take several processes (`torchrun`), each with its own.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

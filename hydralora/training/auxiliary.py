@@ -30,9 +30,10 @@ class AddsAuxiliaryLoss:
         inner = self.accelerator.unwrap_model(model)  # several processes wrap it
         collecting = getattr(getattr(inner, "base_model", None), "collecting_losses", None)
         with collecting() if callable(collecting) else nullcontext([]) as left:
-            loss, outputs = super().compute_loss(  # type: ignore[misc]
-                model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch, **more
+            found = super().compute_loss(  # type: ignore[misc]
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch, **more
             )
+        loss, outputs = found if return_outputs else (found, None)
         extra = self.auxiliary_loss(inner) if model.training else None
         for each in left if extra is None else [*left, extra]:
             # The language loss is already a share of the whole accumulated batch; these are not.

@@ -16,6 +16,7 @@ from hydralora.corpus.batches import Encoded
 from hydralora.corpus.encode import cut, encode_telling, split
 from hydralora.corpus.examples import Example
 from hydralora.corpus.folder import Corpus
+from hydralora.corpus.pairs import cut_pair, encode_pair, pair_tokens
 from hydralora.corpus.split import split_examples, training_hash
 from hydralora.corpus.tasks import Placed, Tasks, only_cluster, read_clusters, read_tasks
 from hydralora.errors import TrainingError
@@ -101,7 +102,9 @@ def read_data(config: RunConfig, corpus: Corpus, tokenizer: Any, clusters_folder
         corpus_hash=corpus.manifest.content_hash,
         examples=len(each),
         held_out=len(held_out_ids),
-        skipped=len(train_ids) - len(each),
+        skipped=len(train_ids) - len(each) - found.unpaired,
+        unpaired=found.unpaired,
+        pairs=len(each) if train.objective == "dpo" else 0,
         cut=found.cut,
         partly=found.partly,
         split=found.split,
@@ -171,16 +174,21 @@ def settle_training_set(training_set: TrainingSet, run_folder: Path, *, resumed:
 @dataclass
 class _Encoding:
     """Positions and examples that fit, their rows of ids, how many were cut at their end, of how many not all answers
-    are learnt that should be, and how many were split into several rows."""
+    are learnt that should be, how many were split into several rows, and how many hold no pair where pairs are
+    learnt."""
 
     kept: Placed = field(default_factory=list)
     rows: list[Encoded] = field(default_factory=list)
     cut: int = 0
     partly: int = 0
     split: int = 0
+    unpaired: int = 0
 
     def add(self, position: int, example: Example, tokenizer: Any, train: TrainConfig) -> None:
         """Encode one example; nothing is added where its prompt leaves no room."""
+        if train.objective == "dpo":
+            self._add_pair(position, example, tokenizer, train.max_length)
+            return
         whole, is_partly = encode_telling(tokenizer, example, train.learn)
         is_longer = len(whole["input_ids"]) > train.max_length
         is_split = is_longer and example.is_text and train.long_texts == "split"
@@ -193,12 +201,28 @@ class _Encoding:
             self.cut += is_longer and not is_split
             self.partly += is_partly
 
+    def _add_pair(self, position: int, example: Example, tokenizer: Any, max_length: int) -> None:
+        if not example.is_pair:
+            self.unpaired += 1
+            return
+        whole = encode_pair(tokenizer, example)
+        row = cut_pair(whole, max_length)
+        if row is not None:
+            self.kept.append((position, example))
+            self.rows.append(row)
+            self.cut += pair_tokens(whole) > max_length
+
 
 def _encode(corpus: Corpus, ids: list[int], tokenizer: Any, train: TrainConfig) -> _Encoding:
     """The examples at these positions as they are trained on or measured."""
     found = _Encoding()
     for position, example in zip(ids, corpus.take(ids), strict=True):
         found.add(position, example, tokenizer, train)
+    if ids and found.unpaired == len(ids):
+        raise TrainingError(
+            f"`objective` is dpo, but none of these {len(ids):,} examples holds a better and a worse answer. Train on "
+            "others, or set `objective` to answers."
+        )
     if ids and not found.kept:
         raise TrainingError(
             f"No example fits into {train.max_length} tokens: every prompt alone is longer. "

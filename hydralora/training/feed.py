@@ -31,14 +31,20 @@ def held_out_rows(plan: Plan, columns: Iterable[str]) -> list[Any]:
     return _with_tasks(plan.held_out, plan.held_out_groups) if has_tasks else plan.held_out
 
 
-def collator_of(plan: Plan) -> Collator:
+def collator_of(plan: Plan) -> Any:
     """What makes a batch of rows."""
     train, pad_id = plan.config.train, plan.tokenizer.pad_token_id
+    if train.objective == "dpo":
+        from hydralora.training.preferences import preference_collator  # TRL need not be installed
+
+        return preference_collator(pad_id)
     return PackingCollator(pad_id, train.max_length) if train.packing else Collator(pad_id)
 
 
 def given_to_method(plan: Plan, kind: type[AdapterTrainer]) -> dict[str, Any]:
     """What a method's mixin is given beside what every Trainer is."""
+    if plan.config.train.objective == "dpo":
+        return {"processing_class": plan.tokenizer}
     if not issubclass(kind, TrainsMethod):
         return {}
     given: dict[str, Any] = {"options": plan.config.adapter}

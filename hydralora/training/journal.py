@@ -14,7 +14,9 @@ from hydralora.files import step_of
 from hydralora.plain import shown
 from hydralora.results import RunJournal
 
-HARMLESS = frozenset({"report_to", "save_every", "keep_checkpoints", "gate_every"})  # they change no weight
+# Settings that change no weight; a step may be read in other parts, as after memory ran out.
+HARMLESS = frozenset({"report_to", "save_every", "keep_checkpoints", "gate_every", "on_out_of_memory", "batch_asked"})
+PARTS = frozenset({"batch_size", "accumulation"})
 
 
 class Journal:
@@ -84,8 +86,11 @@ def _differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any
     """Settings that decide what is learnt and have changed, with both values."""
     if before.method != after.method:
         yield "method", before.method, after.method
+    trains = before.train, after.train
+    is_one_step = len({train.batch_size * train.accumulation for train in trains}) == 1
+    harmless = HARMLESS | PARTS if is_one_step else HARMLESS
     for part in ("adapter", "train"):
         one, other = before.model_dump()[part], after.model_dump()[part]
-        for name in sorted({*one, *other} - HARMLESS):
+        for name in sorted({*one, *other} - harmless):
             if one.get(name) != other.get(name):
                 yield name, one.get(name), other.get(name)

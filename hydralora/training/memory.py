@@ -46,7 +46,7 @@ def training_memory(facts: BaseFacts, config: RunConfig, longest: int | None = N
     """
     train, size = config.train, TYPES[config.train.dtype]
     length = min(train.max_length, longest or train.max_length, facts.context or train.max_length)
-    tokens = train.batch_size * length
+    tokens = train.batch_size * length * (2 if train.objective == "dpo" else 1)  # both sides of a pair
     wide = max(size, 2.0)  # quantised layers compute in a wider type
     trained = trainable(facts, config)
     layers = 1 if train.gradient_checkpointing else facts.layers

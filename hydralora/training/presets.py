@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hydralora.bounds import MOST_STEPS
 from hydralora.config import TrainConfig
 from hydralora.errors import TrainingError
+from hydralora.training.objective import MEASURE_COST, STEP_COST
 
 MEASUREMENTS = 10  # held-out losses during a run
 FEWEST_STEPS = 20
@@ -40,7 +41,11 @@ class Speed:
         """
         steps = expected_steps(train, examples)
         measurements = steps // train.eval_every if train.eval_every else 0
-        return self.seconds(steps, train.batch_size * train.accumulation, measurements)
+        batch, step, measure = train.batch_size * train.accumulation, STEP_COST, MEASURE_COST
+        costly = replace(
+            self, step=self.step * step[train.objective], evaluation=self.evaluation * measure[train.objective]
+        )
+        return costly.seconds(steps, batch, measurements)
 
 
 @dataclass(frozen=True)

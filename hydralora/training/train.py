@@ -16,14 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
 from hydralora.adapters.build import add_adapter, count_parameters
 from hydralora.bases.fingerprint import fingerprint
 from hydralora.bases.load import context_length, load_base
-from hydralora.config import RunConfig, TrainConfig
+from hydralora.config import Objective, RunConfig, TrainConfig
 from hydralora.corpus.encode import CANNOT_MASK, can_mask
 from hydralora.corpus.folder import Corpus
 from hydralora.errors import StoppedError
@@ -37,6 +37,7 @@ from hydralora.training.feed import collator_of, given_to_method, held_out_rows,
 from hydralora.training.journal import Journal
 from hydralora.training.loggers import logger_of
 from hydralora.training.mixin import ReadsTasks, TrainsMethod
+from hydralora.training.objective import check_objective
 from hydralora.training.packing import check_packing
 from hydralora.training.sampling import ClusterSampler
 from hydralora.training.trainer import AdapterTrainer, Plan, StepReporter, StepValues
@@ -45,12 +46,16 @@ log = logging.getLogger(__name__)
 
 
 @cache
-def find_trainer(method: str, has_tasks: bool = True) -> type[AdapterTrainer]:
-    """The trainer of a method: ours, with the method's mixin before it where it has one.
+def find_trainer(method: str, has_tasks: bool = True, objective: Objective = "answers") -> type[AdapterTrainer]:
+    """The trainer of a method: ours, with the method's mixin before it where it has one; that of pairs for ``dpo``.
 
     Args:
         has_tasks: Whether tasks are read; without them heads of LoRA-Split are trained as any others.
     """
+    if objective == "dpo":
+        from hydralora.training.preferences import PreferenceTrainer  # TRL need not be installed
+
+        return PreferenceTrainer
     module, _, name = METHODS[method].mixin.rpartition(".")
     mixin = getattr(import_module(module), name) if name else None
     if mixin is None or (issubclass(mixin, ReadsTasks) and not has_tasks):
@@ -90,6 +95,7 @@ def train_adapter(
     mark = fingerprint(base)
     progress.report(0.0, "Preparing examples")
     corpus, checkpoint = Corpus(corpus_folder, config.train.edits), last_checkpoint(run_folder) if resume else None
+    check_objective(config, corpus.manifest.counts.pairs)
     data = read_data(config, corpus, tokenizer, clusters_folder)
     config = fit_steps(config, data.training_set.steps or config.train.max_steps)
     settle_training_set(data.training_set, run_folder, resumed=checkpoint is not None)
@@ -125,6 +131,8 @@ def train_adapter(
         cut_examples=data.training_set.cut,
         partly_examples=data.training_set.partly,
         leaking_examples=data.training_set.leaking,
+        unpaired_examples=data.training_set.unpaired,
+        pairs=data.training_set.pairs,
         training_hash=data.training_set.hash,
         note=" ".join(filter(None, [_note(config, data, tokenizer, given_length), _early(config.train, step)])),
         **best_step(trainer.state.log_history),
@@ -156,11 +164,12 @@ def make_trainer(
         watching: Who is told of every step, the reporter first.
         width: Width of the base.
     """
-    kind, config = find_trainer(plan.config.method, plan.tasks is not None), plan.config
+    config = plan.config
+    kind = find_trainer(config.method, plan.tasks is not None, config.train.objective)
     refuse_unused(kind.unused, config)
     if config.train.packing:
         check_packing(model)
-    arguments = training_arguments(config, plan.run_folder, bool(plan.held_out), width)
+    arguments = arguments_of(config)(config, plan.run_folder, bool(plan.held_out), width)
     columns = kind.columns if issubclass(kind, TrainsMethod) else ()
     measured = held_out_rows(plan, columns)
     trainer = kind(
@@ -181,6 +190,15 @@ def make_trainer(
         trainer.rates = config.train
     trainer.begin(plan.resumed)
     return trainer, measured
+
+
+def arguments_of(config: RunConfig) -> Callable[..., TrainingArguments]:
+    """What makes the Trainer's arguments of a run's settings."""
+    if config.train.objective == "answers":
+        return training_arguments
+    from hydralora.training.preferences import preference_arguments  # TRL need not be installed
+
+    return preference_arguments
 
 
 def _train(trainer: AdapterTrainer, reporter: StepReporter, checkpoint: Path | None, max_steps: int) -> int:
@@ -249,6 +267,12 @@ def _note(config: RunConfig, data: Data, tokenizer: Any, given_length: int) -> s
         found.append(
             f"The base has {config.train.max_length:,} positions, fewer than the {given_length:,} tokens of "
             "`max_length`: examples were cut there."
+        )
+    if config.train.batch_asked:
+        train = config.train
+        found.append(
+            f"It ran out of memory with {train.batch_asked:,} examples in one forward pass and went on with "
+            f"{train.batch_size:,}, {train.accumulation:,} passes added up: the same step, in smaller parts."
         )
     if data.clusters is not None:
         found.append(ClusterSampler(data.clusters, config.train.cluster_power, config.train.seed).told())

@@ -28,12 +28,14 @@ from hydralora.training.answer_logits import can_keep_answers, keep_answers
 from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.journal import Journal
 from hydralora.training.rates import rate_groups
-from hydralora.training.sampling import ClusterSampler
+from hydralora.training.sampling import ClusterSampler, LengthSampler
 from hydralora.training.state import has_state, load_state, save_state
 from hydralora.tuner.gates import GateCapture
 from hydralora.tuner.passes import tell_padding
 
 StepValues = dict[str, Any]
+TOLD = ("loss", "learning_rate", "grad_norm", "margin", "preferred")  # numbers of a step, where the Trainer gives them
+MEASURED = ("eval_loss", "eval_exact_match", "eval_margin", "eval_preferred")  # those of a measurement
 
 
 @dataclass
@@ -102,6 +104,10 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         super()._save_checkpoint(model, trial)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.sampler is None and self.args.train_sampling_strategy == "group_by_length":
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthSampler([len(row["input_ids"]) for row in rows], size, self.args.seed)
         return self.sampler or super()._get_train_sampler(train_dataset)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -132,14 +138,14 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
             tell_padding(self.accelerator.unwrap_model(model), inputs.pop("attention_mask"))
         inputs = self._with_fewer_logits(model, inputs)
         with GateCapture(model, enabled=recording) as capture:
-            loss, outputs = super().compute_loss(
-                model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+            found = super().compute_loss(
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
             if recording and capture.names:
                 self.gate_means = capture.take_means()
         if not model.training:
-            self._add_held_out(loss, inputs["labels"])
-        return (loss, outputs) if return_outputs else loss
+            self._add_held_out(found[0] if return_outputs else found, inputs)
+        return found
 
     def _with_fewer_logits(self, model: torch.nn.Module, inputs: Any) -> Any:
         """The batch with logits where answers are predicted only, if this model's loss is the same then."""
@@ -172,7 +178,8 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         answers = answer_examples(model, self.tokenizer, examples, max_tokens=room, heads=heads or None)
         return score(examples, answers).exact_match
 
-    def _add_held_out(self, loss: Tensor, labels: Tensor) -> None:
+    def _add_held_out(self, loss: Tensor, inputs: Any) -> None:
+        labels = inputs["labels"]
         is_seq2seq = self.accelerator.unwrap_model(self.model).config.is_encoder_decoder
         predicted = labels if is_seq2seq else labels[:, 1:]  # a causal model predicts nothing for the first token
         tokens = int((predicted != IGNORED).sum())
@@ -203,9 +210,7 @@ class StepReporter(TrainerCallback):
         if "loss" in logs:
             self._check(state.global_step, logs)
             now = time.perf_counter()
-            values: StepValues = {
-                key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs
-            }
+            values: StepValues = {key: float(logs[key]) for key in TOLD if key in logs}
             values["tokens_per_second"] = self.trainer.tokens_seen / max(now - self._since, 1e-9)
             if self.trainer.gate_means is not None:
                 values["gates"] = self.trainer.gate_means
@@ -216,7 +221,7 @@ class StepReporter(TrainerCallback):
             )
         elif "eval_loss" in logs:
             self.last_eval = (state.global_step, float(logs["eval_loss"]))
-            measured = {name: float(logs[name]) for name in ("eval_loss", "eval_exact_match") if name in logs}
+            measured = {name: float(logs[name]) for name in MEASURED if name in logs}
             self.on_step(state.global_step, measured)
             self._since = time.perf_counter()
 

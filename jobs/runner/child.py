@@ -27,8 +27,8 @@ from hydralora.plain import one_line, without_paths
 from hydralora.progress import Progress
 from hydralora.results import Part
 from jobs.home import Home
-from jobs.kinds import kind_of
-from jobs.runner.limits import Limits, loosen_memory, machine_memory, sentence
+from jobs.kinds import KINDS, kind_of
+from jobs.runner.limits import OUT_OF_MEMORY, Limits, loosen_memory, machine_memory, sentence
 from jobs.runner.logs import begin_log
 
 log = logging.getLogger("jobs.runner.child")  # under its own name also where it runs as a program
@@ -91,12 +91,9 @@ def explain(error: BaseException, kind: str = "", limits: Limits | None = None) 
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _says(text, NO_MEMORY):
         is_limited = limits.memory is not None and limits.memory < machine_memory()  # else the machine has no more
         if is_limited and not _says(text, ("cuda",)):
-            return {"error_kind": "limit", "error": sentence(kind, "memory", limits)}
-        return {
-            "error_kind": "memory",
-            "error": "Out of memory. Halve `batch_size` (and double "
-            "`accumulation` to keep the same training), shorten `max_length`, or choose a smaller base.",
-        }
+            shrinks = kind in KINDS and KINDS[kind].shrinks
+            return {"error_kind": "memory" if shrinks else "limit", "error": sentence(kind, "memory", limits)}
+        return {"error_kind": "memory", "error": OUT_OF_MEMORY}
     if limits.file is not None and (number == errno.EFBIG or "File too large" in text):
         return {"error_kind": "limit", "error": sentence(kind, "file", limits)}
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _says(text, (*NO_DISK, "File too large")):

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.kinds import KINDS
-from jobs.runner.limits import crash_sentence, sentence
+from jobs.runner.limits import OUT_OF_MEMORY, crash_sentence, machine_memory, sentence
 from jobs.runner.running import RunningJob
 from jobs.store.status import JobStatus
 
 CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
+
+MOST_OF_MEMORY = 0.75  # of the machine: a process that has taken more and is killed is killed for that
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
     if ended is not None and ended["code"] == -signal.SIGTERM:  # before its task could listen
         return INTERRUPTED
     killed = ended is not None and ended["code"] == -signal.SIGKILL
+    if killed and not stopping and ended is not None and ended["peak_bytes"] > MOST_OF_MEMORY * machine_memory():
+        return _failed("memory", OUT_OF_MEMORY)
     return Retry("Its process was killed (often for lack of memory)." if killed else running.gone)
 
 

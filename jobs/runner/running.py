@@ -39,6 +39,11 @@ class RunningJob:
     rests_until: float = 0.0
     gone: str = "Its process vanished."
 
+    @property
+    def gpu(self) -> str | None:
+        """The uuid of the GPU that it was given, if any; stored with the job, for a later worker."""
+        return self.handle.get("gpu")
+
     def new_progress(self) -> dict[str, Any]:
         """``{"share": 0 to 1, "text": ...}`` as written now, else as it was."""
         try:

@@ -20,7 +20,8 @@ from pathlib import Path
 from hydralora.errors import UserError
 from hydralora.plain import one_line, plain
 from jobs.home import Home
-from jobs.kinds import KINDS, grace_seconds
+from jobs.kinds import KINDS, grace_seconds, kind_of
+from jobs.machine import choose_gpu, look_at_gpus
 from jobs.runner.executors import EXECUTORS, Executor, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
@@ -72,6 +73,7 @@ class Worker:
         self.process = identity()
         self.name = f"{self.host}:{self.process['pid']}:{self.process['created']:.2f}"
         self.running: dict[int, RunningJob] = {}
+        self.gpus = len(look_at_gpus())  # each takes one training at a time
         self.signed_at = self.toured_at = 0.0
         self.ending = False
 
@@ -88,25 +90,34 @@ class Worker:
         if now - self.toured_at > TOUR_SECONDS:
             self.toured_at = now
             Tour(self.store).advance()
-        self._share_gpu()
         waiting = self.store.queue.waiting_kinds()
         for lane in SLOTS:
             self._claim(lane, waiting.get(lane, set()))
+        self._share_gpu()
 
     def _share_gpu(self) -> None:
-        """Training goes before chat: while a heavy job runs or waits, the model server keeps off the GPU."""
-        busy = any(running.job.lane == "heavy" for running in self.running.values())
-        if busy or self.store.queue.has_waiting("heavy"):
+        """Training goes before chat: while a heavy job has the model server's GPU, or waits for the only one, the
+        server keeps off it."""
+        chat = next((running.gpu for running in self.running.values() if running.job.lane == "server"), None)
+        if chat in self._trained_on() or (self.gpus <= 1 and self.store.queue.has_waiting("heavy")):
             self.home.make_room.touch()
         else:
             self.home.make_room.unlink(missing_ok=True)
+
+    def _trained_on(self) -> list[str | None]:
+        """The GPU of each heavy job that runs; None of one that has none."""
+        return [running.gpu for running in self.running.values() if running.job.lane == "heavy"]
+
+    def _slots(self, lane: str) -> int:
+        """How many jobs of a lane may run at once: of the heavy ones, one a GPU."""
+        return max(SLOTS[lane], self.gpus) if lane == "heavy" else SLOTS[lane]
 
     # Claim and adopt
 
     def _claim(self, lane: str, kinds: set[str]) -> None:
         """Start jobs of a lane while there is room in it; those that the executor makes ready for wait."""
         not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.root)}
-        while kinds and sum(running.job.lane == lane for running in self.running.values()) < SLOTS[lane]:
+        while kinds and sum(running.job.lane == lane for running in self.running.values()) < self._slots(lane):
             job = self.store.queue.claim(self.name, self.host, lane, not_yet)
             if job is None:
                 break
@@ -115,12 +126,14 @@ class Worker:
     def _start(self, job: Job) -> None:
         try:
             folder = write_spec(self.home, job, self.tasks)
-            handle = self.executor.start(job.kind, folder, self.home.root)
+            gpu = choose_gpu(look_at_gpus(), self._trained_on()) if kind_of(job.kind).uses_gpu else None
+            handle = self.executor.start(job.kind, folder, self.home.root, gpu.uuid if gpu else None)
         except UserError as error:
             self._refuse(job, "user", str(error))
         except OSError as error:
             self._refuse(job, "disk", f"The job could not be started: {error}. Free disk space and try again.")
         else:
+            handle = {**handle, "gpu": gpu.uuid} if gpu else handle
             self.store.queue.renew(job, process=handle)
             self.running[job.id] = RunningJob(self.store.queue.get(job.id), folder, handle, time.time())
 
@@ -233,7 +246,7 @@ class Worker:
         """Store the outcome, or queue the job again."""
         if isinstance(outcome, Retry):
             self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted)
-        else:
+        elif outcome.values.get("error_kind") != "memory" or not self.store.runs.retry_smaller(running.job):
             self.store.queue.finish(running.job, outcome.status, time.time(), **outcome.values)
         if running.handle:
             self.executor.collect(running.handle)

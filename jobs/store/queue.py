@@ -163,7 +163,7 @@ class Queue:
         """Change a running job on behalf of its worker; False when it is no longer theirs."""
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not _is_held(row, job) or JobStatus(row.status) not in ACTIVE:
+            if row is None or not is_held(row, job) or JobStatus(row.status) not in ACTIVE:
                 return False
             for name, value in values.items():
                 setattr(row, name, value)
@@ -193,7 +193,7 @@ class Queue:
         """End a job and write its result where its kind says, in one transaction; False when it is no longer theirs."""
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not _is_held(row, job) or JobStatus(row.status) in FINISHED:
+            if row is None or not is_held(row, job) or JobStatus(row.status) in FINISHED:
                 return False
             take_in(session, row, self.home.job(job.id, job.attempt))
             why = values.get("error") or values.get("progress_text") or ""
@@ -238,7 +238,7 @@ class Queue:
         """
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not _is_held(row, job) or JobStatus(row.status) not in ACTIVE:
+            if row is None or not is_held(row, job) or JobStatus(row.status) not in ACTIVE:
                 return
             take_in(session, row, self.home.job(job.id, job.attempt))
             _give_back(session, row, f"worker {job.worker}", why, interrupted)
@@ -344,6 +344,6 @@ def _give_back(session: Session, row: JobRow, who: str, why: str, interrupted: b
     move(session, row, JobStatus.QUEUED, who, why, **again)
 
 
-def _is_held(row: JobRow, job: Job) -> bool:
+def is_held(row: JobRow, job: Job) -> bool:
     """Whether the worker of this copy still has the job, at the same attempt."""
     return (row.worker, row.attempt) == (job.worker, job.attempt)

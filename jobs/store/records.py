@@ -308,6 +308,14 @@ class Run(Record):
         return self.job is not None and self.job.kind == "import"
 
     @property
+    def can_shrink(self) -> bool:
+        """Whether it ended for want of memory, or was killed, and can go on in smaller parts."""
+        job = self.job
+        if job is None or job.kind != "train" or not (job.error_kind == "memory" or job.status == JobStatus.LOST):
+            return False
+        return self.config.train.in_smaller_parts() is not None
+
+    @property
     def status(self) -> str:
         """Status of its newest job."""
         return self.job.status if self.job else JobStatus.QUEUED

@@ -216,10 +216,17 @@ def stop_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = Fals
 
 
 @runs_app.command("resume")
-def resume_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = False, as_json: AsJson = False) -> None:
+def resume_run(
+    run_id: RunId,
+    smaller: Annotated[
+        bool, typer.Option("--smaller", help="With half the examples in one pass and twice the passes: less memory")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Go on with a stopped, failed or lost run from its last checkpoint; look for an imported adapter's base again."""
     store = Studio.store()
-    run = store.runs.resume(run_id)
+    run = store.runs.resume(run_id, smaller=smaller)
     start_worker(store.home)
     follow(store, run, wait, as_json)
 

@@ -44,6 +44,14 @@ CURVES: dict[str, Curve] = {
         "small step means nothing.",
         empty="No questions were answered during this training (the setting “Questions answered” is 0).",
     ),
+    "margin": Curve(
+        "Margin of preferences",
+        {"margin": "trained pairs", "eval_margin": "held-out pairs"},
+        "margin",
+        "By how much more the adapter has raised better answers than worse ones, in nats times `dpo_beta`; it begins "
+        "at 0. Where that of the held-out pairs stops rising while the other goes on, the adapter overfits.",
+        empty="No preferences are learnt in this run (the setting “Objective” is answers).",
+    ),
     "speed": Curve(
         "Speed",
         {"tokens_per_second": "tokens per second"},

@@ -14,6 +14,7 @@ from hydralora.config import TrainConfig
 from hydralora.corpus.encode import IGNORED, encode_whole
 from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
+from hydralora.corpus.pairs import encode_pair, pair_tokens
 from hydralora.corpus.quality.findings import read_finding
 from hydralora.corpus.quality.languages import Teller
 from hydralora.corpus.quality.lengths import count_tokens
@@ -244,9 +245,30 @@ def test_token_counts_agree_with_training_at_every_limit(base_folder: Path, tmp_
     data = [{**row, "answer": " ".join([row["answer"]] * (1 + i % 4))} for i, row in enumerate(rows(200))]
     texts = read_texts(Corpus(keep(tmp_path, data)), TrainConfig())
     tokenizer = load_tokenizer(str(base_folder))
-    counted = count_tokens(tokenizer, texts, max_length, "all")
+    counted = count_tokens(tokenizer, texts, TrainConfig(max_length=max_length))
     exact = np.array([len(encode_whole(tokenizer, example)["labels"]) for example in texts.corpus])
     assert ((counted.whole > max_length) == (exact > max_length)).all()
+
+
+@pytest.mark.parametrize("max_length", [20, 47, 60, 90])
+def test_of_pairs_the_longer_side_is_counted_and_what_is_none_is_told(
+    base_folder: Path, tmp_path: Path, max_length: int
+) -> None:
+    data = [
+        {"prompt": row["prompt"], "chosen": row["answer"], "rejected": " ".join(["or not"] * (i % 9))}
+        for i, row in enumerate(rows(200))
+    ]
+    folder, train = keep(tmp_path, data), TrainConfig(max_length=max_length, objective="dpo")
+    tokenizer, texts = load_tokenizer(str(base_folder)), read_texts(Corpus(folder), train)
+    texts.look()
+    counted = count_tokens(tokenizer, texts, train)
+    exact = np.array([pair_tokens(encode_pair(tokenizer, e)) if e.is_pair else 0 for e in texts.corpus])
+    assert ((counted.whole > max_length) == (exact > max_length)).all() and (exact == 0).sum() == 23
+    report = check_corpus(folder, train, base=str(base_folder))
+    cut, unfit, unpaired = (finding(report, kind) for kind in ("cut", "unfit", "unpaired"))
+    assert unpaired is not None and unpaired.count == 23
+    assert (cut.count if cut else 0) + (unfit.count if unfit else 0) == (exact > max_length).sum()
+    assert finding(check_corpus(folder, TrainConfig()), "unpaired") is None
 
 
 def test_a_finding_that_was_not_made_is_refused_with_those_that_were(tmp_path: Path) -> None:

@@ -359,3 +359,10 @@ def test_a_page_of_a_large_corpus_reads_only_the_batches_it_lies_in(home: Home, 
     page = rows.page(77_770, 10)
     assert [example.answer for example in page] == [f"it is {i}" for i in range(77_770, 77_780)]
     assert len(read) <= 2
+
+
+def test_preferences_without_pairs_are_refused_before_anything_is_queued(store: Store, tmp_path: Path) -> None:
+    corpus = ready_corpus(store, tmp_path)
+    with pytest.raises(UserError, match="this corpus holds no pairs of a better and a worse answer"):
+        store.runs.start(corpus, {"train": {"objective": "dpo"}})
+    assert not store.runs.all()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hydralora.config import TrainConfig
+from hydralora.training.presets import Speed
 from studio.estimate import Place, ask_speed, tell
 from tests.studio.stored import Stored
 
@@ -53,3 +57,11 @@ def test_numbers_out_of_bounds_give_a_sentence_and_no_time(stored: Stored) -> No
     place = known_pace(stored, stored.corpus().id)
     assert "within its bounds" in tell(stored.store, place, {"max_steps": None})
     assert "within its bounds" in tell(stored.store, place, {"epochs": 10_000, "batch_size": 10**9})
+
+
+def test_a_step_of_pairs_takes_longer_than_one_of_answers() -> None:
+    speed = Speed(start=10.0, step=3.0, evaluation=1.0, batch=4)
+    train = TrainConfig(max_steps=10, batch_size=4, eval_every=5)
+    pairs = train.model_copy(update={"objective": "dpo"})
+    assert speed.of_run(train, 100) == 10 + 30 + 3
+    assert speed.of_run(pairs, 100) == pytest.approx(10 + 10 * 8 + 3 * 4)

@@ -28,7 +28,8 @@ NOTHING = re.compile(r"[\W_]*|n/?a|none|null|nan|tbd|todo|unknown|\[removed\]|\[
 @dataclass
 class Facts:
     """Of each example, ``(examples,)``: characters of its text and of its answer, whether it is plain text, whether
-    its answer says nothing, whether it holds marks of a template, a name of its system text, and its language.
+    its answer says nothing, whether it holds marks of a template, whether it is a pair of answers, a name of its system
+    text, and its language.
 
     Args:
         marks: How many examples hold each mark.
@@ -42,6 +43,7 @@ class Facts:
     is_plain: np.ndarray
     is_blank: np.ndarray
     has_marks: np.ndarray
+    is_pair: np.ndarray
     systems: np.ndarray
     languages: np.ndarray
     marks: Counter[str] = field(default_factory=Counter)
@@ -58,6 +60,7 @@ class Facts:
             is_plain=np.zeros(count, bool),
             is_blank=np.zeros(count, bool),
             has_marks=np.zeros(count, bool),
+            is_pair=np.zeros(count, bool),
             systems=np.zeros(count, np.uint64),
             languages=np.full(count, UNTOLD, np.int16),
         )
@@ -114,6 +117,7 @@ def _look(facts: Facts, places: slice, examples: list[Example]) -> None:
     """Everything that is told of one example alone, but its language."""
     facts.answers[places] = [len(example.answer) for example in examples]
     facts.is_plain[places] = [example.is_text for example in examples]
+    facts.is_pair[places] = [example.is_pair for example in examples]
     facts.is_blank[places] = [bool(NOTHING.fullmatch(example.answer.strip())) for example in examples]
     facts.systems[places] = [_name_of(example.system) for example in examples]
     marks = [_marks_in(example) for example in examples]

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from hydralora.config import Learn, TrainConfig
 from hydralora.corpus.encode import encode_whole, is_left_out, prompt_tokens
 from hydralora.corpus.examples import Example
+from hydralora.corpus.pairs import encode_pair, pair_tokens
 from hydralora.corpus.quality.table import Found, Texts
 from hydralora.results.quality import TokenLengths
 from hydralora.threads import in_order
@@ -33,8 +34,7 @@ class Lengths:
 def count_tokens(
     tokenizer: PreTrainedTokenizerBase,
     texts: Texts,
-    max_length: int,
-    learn: Learn,
+    train: TrainConfig,
     step: Callable[[float], None] = lambda share: None,
 ) -> Lengths:
     """Tokens of every example as training would encode it.
@@ -43,16 +43,18 @@ def count_tokens(
     for all at once, and what the template adds is fitted, ``a + b * parts``, to ``CALIBRATION`` examples that are
     encoded as in training. Every example whose estimate is as near to ``max_length`` as the worst of these was to the
     truth is encoded as in training too, so what is said to be cut is exact unless a template is wilder than all those.
+    Of a pair the longer side counts; where pairs are learnt, what is none has no tokens.
 
     Raises:
         BaseModelError: When the template refuses a conversation.
     """
-    estimate, parts, is_talk = _estimate(tokenizer, texts, learn, step)
-    groups = [np.flatnonzero(is_talk), np.flatnonzero(~is_talk)]
-    near = [_fit(tokenizer, texts, group, parts, estimate, max_length, learn) for group in groups]
+    estimate, parts, is_talk = _estimate(tokenizer, texts, train, step)
+    is_learnt = texts.facts.is_pair if train.objective == "dpo" else np.ones(len(texts), bool)
+    groups = [np.flatnonzero(is_talk & is_learnt), np.flatnonzero(~is_talk & is_learnt)]
+    near = [_fit(tokenizer, texts, group, parts, estimate, train) for group in groups]
     step(0.7)
     places = np.sort(np.concatenate(near))
-    counted = _encode(tokenizer, texts, places, learn)
+    counted = _encode(tokenizer, texts, places, train)
     estimate.whole[places], estimate.prompt[places] = counted.whole, counted.prompt
     return Lengths(np.rint(estimate.whole).astype(np.int64), np.rint(estimate.prompt).astype(np.int64))
 
@@ -63,8 +65,7 @@ def _fit(
     group: np.ndarray,
     parts: np.ndarray,
     estimate: Lengths,
-    max_length: int,
-    learn: Learn,
+    train: TrainConfig,
 ) -> np.ndarray:
     """Add what a template adds to the estimates of a group of alike examples; gives those to be counted exactly."""
     if not len(group):
@@ -72,33 +73,38 @@ def _fit(
     is_sample = np.zeros(len(group), bool)
     is_sample[np.unique(np.linspace(0, len(group) - 1, min(len(group), CALIBRATION)).astype(int))] = True
     places, is_near = group[is_sample], is_sample.copy()
-    exact = _encode(tokenizer, texts, places, learn)
+    exact = _encode(tokenizer, texts, places, train)
     matrix = np.column_stack([np.ones(len(group)), parts[group]])
     for known, values in ((exact.whole, estimate.whole), (exact.prompt, estimate.prompt)):
         values[group] += matrix @ np.linalg.lstsq(matrix[is_sample], known - values[places], rcond=None)[0]
         error = np.abs(values[places] - known).max()
-        is_near |= np.abs(values[group] - max_length) <= 2 * error + MARGIN
+        is_near |= np.abs(values[group] - train.max_length) <= 2 * error + MARGIN
     return group[is_near]
 
 
 def _estimate(
-    tokenizer: PreTrainedTokenizerBase, texts: Texts, learn: Learn, step: Callable[[float], None]
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, train: TrainConfig, step: Callable[[float], None]
 ) -> tuple[Lengths, np.ndarray, np.ndarray]:
     """Tokens of the parts of each example, how many parts it has, and whether it is a conversation; ``(examples,)``."""
     count = len(texts)
     whole, prompt, parts = np.zeros(count), np.zeros(count), np.zeros(count, np.int32)
     is_talk = np.zeros(count, bool)
     tokenizer.backend_tokenizer.encode_special_tokens = True  # as plain text
-    for begin, examples, found in in_order(partial(_counts_of, tokenizer), texts.parts()):
+    is_dpo = train.objective == "dpo"
+    for begin, examples, found in in_order(partial(_counts_of, tokenizer, is_dpo), texts.parts()):
         counts = iter(found)
         for place, example in enumerate(examples, begin):
             tokens = [next(counts) for _ in example.parts()]
+            worse = next(counts) if is_dpo else 0
+            if is_dpo and not example.is_pair:
+                continue
             whole[place], parts[place], is_talk[place] = (
-                sum(tokens),
+                sum(tokens) + max(0, worse - tokens[_parts_before(example, "last")] if is_dpo else 0),
                 len(tokens),
                 bool(example.history or example.extra),
             )
-            prompt[place] = sum(tokens[: _parts_before(example, learn)]) if example.prompt else 0
+            before = _parts_before(example, "last" if is_dpo else train.learn)
+            prompt[place] = sum(tokens[:before]) if example.prompt else 0
         step(0.6 * (begin + len(examples)) / count)
     return Lengths(whole, prompt), parts, is_talk
 
@@ -112,28 +118,33 @@ def _parts_before(example: Example, learn: Learn) -> int:
 
 
 def _counts_of(
-    tokenizer: PreTrainedTokenizerBase, part: tuple[int, list[Example]]
+    tokenizer: PreTrainedTokenizerBase, has_worse: bool, part: tuple[int, list[Example]]
 ) -> tuple[int, list[Example], list[int]]:
     """Tokens of each text of some examples alone, as ``encode_text`` gives them; ids are not even copied out of the
     tokenizer."""
     begin, examples = part
-    parts = [text for example in examples for text in example.parts()]
+    worse = [[example.rejected] * has_worse for example in examples]
+    parts = [text for example, more in zip(examples, worse, strict=True) for text in (*example.parts(), *more)]
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(parts, add_special_tokens=False)
     return begin, examples, [len(tokens) for tokens in encoded]
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: Texts, places: np.ndarray, learn: Learn) -> Lengths:
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Texts, places: np.ndarray, train: TrainConfig) -> Lengths:
     """Tokens of the examples at these places, ascending, encoded as in training; ``(places,)`` both."""
     whole, prompt = np.zeros(len(places)), np.zeros(len(places))
     for number, example in enumerate(chain.from_iterable(texts.some(places))):
-        encoded = encode_whole(tokenizer, example, learn)
+        if train.objective == "dpo":
+            pair = encode_pair(tokenizer, example)
+            whole[number], prompt[number] = pair_tokens(pair), len(pair["prompt_ids"])
+            continue
+        encoded = encode_whole(tokenizer, example, train.learn)
         whole[number], prompt[number] = len(encoded["labels"]), prompt_tokens(encoded)
     return Lengths(whole, prompt)
 
 
 def summary(lengths: Lengths) -> TokenLengths:
     """The lengths in a few numbers."""
-    whole = lengths.whole
+    whole = lengths.whole[lengths.whole > 0] if lengths.whole.any() else lengths.whole
     return TokenLengths(
         median=int(np.median(whole)),
         p95=int(np.quantile(whole, 0.95, method="higher")),

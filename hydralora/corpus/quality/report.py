@@ -73,7 +73,9 @@ def check_corpus(
     progress.report(0.0, "Reading the examples")
     texts = read_texts(corpus, train)
     texts.look(lambda share: progress.step(0.5 * share, "Reading the examples", "The check"))
+    unpaired = find_unpaired(texts, train)
     train, lengths, found, told = _measure(texts, train, base, progress.part(0.5, 0.85, ""))
+    found += unpaired
     for number, (words, check) in enumerate(CHECKS):
         progress.step(0.85 + 0.1 * number / len(CHECKS), words, "The check")
         found += check(texts)
@@ -124,6 +126,14 @@ def read_texts(corpus: Corpus, train: TrainConfig) -> Texts:
     )
 
 
+def find_unpaired(texts: Texts, train: TrainConfig) -> list[Found]:
+    """Examples that are no pair, where preferences are learnt."""
+    if train.objective != "dpo":
+        return []
+    advice = "Preferences are learnt (`objective` dpo), and they hold no better and worse answer to one prompt."
+    return [Found("unpaired", "{} would be left out of training.", advice, np.flatnonzero(~texts.facts.is_pair))]
+
+
 def _measure(
     texts: Texts, train: TrainConfig, base: str, progress: Progress
 ) -> tuple[TrainConfig, Lengths | None, list[Found], TokenLengths | None]:
@@ -137,8 +147,7 @@ def _measure(
     lengths = count_tokens(
         load_tokenizer(base),
         texts,
-        train.max_length,
-        train.learn,
+        train,
         lambda share: progress.step(share, "Counting tokens", "The check"),
     )
     return train, lengths, find_too_long(lengths, train, texts.facts.is_plain), summary(lengths)

@@ -20,6 +20,8 @@ class Tally:
     other_answers: int = 0
     marked_bad: int = 0
     worse_answers: int = 0
+    pairs: int = 0
+    unpaired: int = 0
     unwrapped: int = 0
     end_marks: int = 0
     line_ends: int = 0

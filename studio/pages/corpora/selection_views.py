@@ -77,16 +77,18 @@ def page_of_rows(store: Store, corpus_id: int, found: Selected, number: int, kno
     positions = found.positions[start : start + PAGE_ROWS].tolist()
     examples = Rows(store.home.corpus(corpus_id)).take(positions)
     states = _states(store, corpus_id, positions)
-    has_label = any(example.label for example in examples)
+    has_label, has_worse = (any(getattr(e, name) for e in examples) for name in ("label", "rejected"))
     rows: list[list[object]] = []
     for place, (position, example) in enumerate(zip(positions, examples, strict=True)):
         prompt = "\n".join([*(f"[{role}] {text}" for role, text in example.history), example.prompt])
         answer = cards.long_text(example.answer)
         cells: list[object] = [position, cards.long_text(prompt), answer]
+        cells += [cards.long_text(example.rejected)] if has_worse else []
         cells += [example.label] if has_label else []
         cells += [] if known is None else [cards.cluster(int(known.places.cluster[position]))]
         rows.append([*cells, *([states[place]] if any(states) else [])])
-    head = ["#", "Prompt", "Answer or text", *(["Label"] if has_label else []), *([] if known is None else ["Cluster"])]
+    head = ["#", "Prompt", "Answer or text", *(["Worse answer"] * has_worse), *(["Label"] * has_label)]
+    head += [] if known is None else ["Cluster"]
     head += ["State"] if any(states) else []
     caption = f"Page {number:,} of {last_page(found):,}"
     return cards.table(head, rows, caption=caption, numbers=[0])

@@ -77,15 +77,15 @@ def facts(store: Store, corpus: Corpus) -> Markup:
 
 def rows_table(examples: list[Example], ids: list[int], caption: str) -> Markup:
     """Examples as a table."""
-    has_label = any(example.label for example in examples)
+    has_label, has_worse = (any(getattr(e, name) for e in examples) for name in ("label", "rejected"))
     rows: list[list[object]] = []
     for position, example in zip(ids, examples, strict=True):
         prompt = "\n".join([*(f"[{role}] {text}" for role, text in example.history), example.prompt])
         cells: list[object] = [position, cards.long_text(prompt), cards.long_text(example.answer)]
+        cells += [cards.long_text(example.rejected)] if has_worse else []
         rows.append([*cells, example.label] if has_label else cells)
-    return cards.table(
-        ["#", "Prompt", "Answer or text", *(["Label"] if has_label else [])], rows, caption=caption, numbers=[0]
-    )
+    head = ["#", "Prompt", "Answer or text", *(["Worse answer"] * has_worse), *(["Label"] * has_label)]
+    return cards.table(head, rows, caption=caption, numbers=[0])
 
 
 def rejected_table(store: Store, corpus: Corpus) -> Markup:

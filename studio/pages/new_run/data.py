@@ -17,7 +17,7 @@ from studio.pages.common import chosen_id, chosen_text, job_state
 from studio.pages.page import Changes, Part
 
 TOLD = frozenset(
-    {"cut", "unfit", "pieces", "held out", "leaks"}
+    {"cut", "unfit", "pieces", "unpaired", "held out", "leaks"}
 )  # findings that say what training does not see, or sees too early
 UNKNOWN = "Not known yet: what of this corpus would be cut or left out."
 ALL_WHOLE = "Every example is trained on whole."

@@ -17,7 +17,14 @@ from studio.form import collect
 from studio.pages.common import chosen_id, chosen_text
 from studio.pages.page import Changes, Part
 
-DECIDING = ("batch_size", "accumulation", "max_length", "dtype", "gradient_checkpointing")  # settings that take memory
+DECIDING = (  # settings that take memory
+    "batch_size",
+    "accumulation",
+    "max_length",
+    "dtype",
+    "gradient_checkpointing",
+    "objective",
+)
 LINK = cards.link("/bases", "All bases: what they need, and how to add one")
 KINDS = {"fits": "good", "tight": "warn", "does not fit": "bad"}
 SMALL_WORLD = "The starter knows the little world of its sample corpora only."

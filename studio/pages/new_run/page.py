@@ -53,6 +53,8 @@ BASE_INFO = "starter, or one of the list (`python -m studio bases add`)"
 HUB_INFO = ", or a hub id such as owner/name"
 GROUPS = {
     "Training": (
+        "objective",
+        "dpo_beta",
         "epochs",
         "batch_size",
         "accumulation",
@@ -84,7 +86,7 @@ GROUPS = {
         "keep_checkpoints",
         "report_to",
     ),
-    "Memory": ("dtype", "packing", "gradient_checkpointing"),
+    "Memory": ("dtype", "packing", "gradient_checkpointing", "on_out_of_memory"),
 }
 # Settings that decide how long a run takes.
 PACE = ("max_steps", "epochs", "batch_size", "accumulation", "eval_every", "held_out_fraction")

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from hydralora.corpus.folder import Corpus as Rows
 from hydralora.errors import UserError
 from hydralora.methods import METHODS
 from hydralora.settings import Settings
@@ -21,17 +22,22 @@ from studio.pages.common import chosen_text
 
 def about_corpus(store: Store, corpus: Corpus) -> tuple[Markup, int | None]:
     """What is known about a corpus, and how many experts its clusters speak for: the number chosen, else suggested."""
-    clustering = store.clusterings.latest(corpus.id, finished=True)
+    clustering, size = store.clusterings.latest(corpus.id, finished=True), _size(store, corpus)
     if clustering is None or clustering.result is None:
         way = cards.join(
             "Cluster it on its ",
             cards.link(f"/corpora?corpus={corpus.id}", "page"),
             " to get a suggested number of experts.",
         )
-        return cards.note("info", f"{corpus.examples:,} examples, not clustered yet.", way), None
-    return cards.note(
-        "good", f"{corpus.examples:,} examples; {experts_title(clustering)}.", experts_reason(clustering)
-    ), (clustering.experts)
+        return cards.note("info", f"{size}, not clustered yet.", way), None
+    return cards.note("good", f"{size}; {experts_title(clustering)}.", experts_reason(clustering)), (clustering.experts)
+
+
+def _size(store: Store, corpus: Corpus) -> str:
+    """Examples, and how many of them are pairs where there are any."""
+    pairs = Rows(store.home.corpus(corpus.id)).manifest.counts.pairs
+    told = f", {pairs:,} of them pairs of a better and a worse answer (`objective` dpo learns from these)"
+    return f"{corpus.examples:,} examples" + (told if pairs else "")
 
 
 def about_method(name: str) -> Markup:

@@ -84,7 +84,8 @@ def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
     config = run.config.model_dump()
     rows: list[list[object]] = [["base", shown_base(run.base)], ["method", config["method"]]]
     if training_set is not None:
-        rows.append(["training set", f"{training_set.examples:,} examples, hash {training_set.hash[:12]}"])
+        what = "pairs" if training_set.pairs else "examples"
+        rows.append(["training set", f"{training_set.examples:,} {what}, hash {training_set.hash[:12]}"])
     if run.clustering_id is not None:
         rows.append(
             ["clusters", f"clustering {run.clustering_id}" + (f", grouping {run.grouping}" * bool(run.grouping))]
@@ -195,3 +196,9 @@ def can_resume(run: Run) -> bool:
     """Whether its job has ended without the whole result."""
     ended = run.job is not None and run.job.is_finished
     return ended and (misses_base(run) or run.status != JobStatus.SUCCEEDED)
+
+
+def smaller_words(run: Run) -> str:
+    """What the button says that goes on in smaller parts."""
+    train = run.config.train.in_smaller_parts() if run.can_shrink else None
+    return f"Go on with {train.batch_size} at once" if train else "Go on in smaller parts"
