@@ -22,7 +22,7 @@ from hydralora.plain import one_line, plain
 from jobs.home import Home
 from jobs.kinds import KINDS, grace_seconds, kind_of
 from jobs.machine import choose_gpu, look_at_gpus
-from jobs.runner.executors import EXECUTORS, Executor, find_executor
+from jobs.runner.executors import EXECUTORS, Executor, Handle, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
 from jobs.runner.outcome import Outcome, Retry, outcome_of
@@ -149,10 +149,17 @@ class Worker:
                 continue
             folder = self.home.job(job.id, job.attempt)
             if job.host == self.host:
-                self.running[job.id] = RunningJob(mine, folder, mine.process or started_in(folder))
+                self.running[job.id] = RunningJob(mine, folder, mine.process or self._find_owner(mine, folder))
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
                 why = "The machine was restarted." if self._was_before(job) else "Its worker has not been heard of."
                 self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
+
+    def _find_owner(self, job: Job, folder: Path) -> Handle:
+        """What an earlier worker has started and died before it could store it; empty where nothing was."""
+        handle = started_in(folder)
+        if handle:
+            self.store.queue.renew(job, process=handle)
+        return handle
 
     def _was_before(self, job: Job) -> bool:
         """Whether a job's machine has started anew since: a home in one file has one machine, which is this one."""

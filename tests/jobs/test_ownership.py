@@ -57,8 +57,8 @@ def test_a_job_whose_reaper_was_killed_is_ended_before_it_is_tried_again(worksho
 class Dying(LocalExecutor):
     """Starts an attempt, and its worker dies before it can store what was started."""
 
-    def start(self, kind: str, folder: Path, cwd: Path) -> Any:
-        super().start(kind, folder, cwd)
+    def start(self, kind: str, folder: Path, cwd: Path, gpu: str | None = None) -> Any:
+        super().start(kind, folder, cwd, gpu)
         raise SystemExit
 
 
@@ -82,7 +82,8 @@ def test_a_worker_that_died_before_it_stored_the_pid_leaves_one_owner(
         return store.queue.get(job.id).progress_text == "under way"
 
     wait_for(is_under_way)
-    assert store.queue.get(job.id).attempt == (1 if has_begun else 2)
+    found = store.queue.get(job.id)
+    assert found.attempt == (1 if has_begun else 2) and is_alive(found.process)
     wait_for(lambda: len(tasks_of(home)) == 1)
 
 
