@@ -78,7 +78,7 @@ def test_an_added_kind_leaves_nothing_half_written_and_has_its_own_grace(store: 
     assert grace_seconds("lengths") == 1.5 and limits_of("lengths").wall == 77
 
 
-def test_only_kinds_that_load_models_are_given_the_hubs_token() -> None:
+def test_only_kinds_that_load_models_or_send_one_are_given_the_hubs_token() -> None:
     with_token = {name for name in KINDS if "HF_TOKEN" in job_environment(name, {"HF_TOKEN": "secret"})}
     assert with_token == {
         "check",
@@ -93,6 +93,7 @@ def test_only_kinds_that_load_models_are_given_the_hubs_token() -> None:
         "experts",
         "answers",
         "export",
+        "push",
         "serve",
     }
 

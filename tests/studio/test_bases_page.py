@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from hydralora.analysis.base_check import check_base
 from hydralora.bases.folder import STARTER
-from hydralora.config import parse_config
+from hydralora.config import TrainConfig, parse_config
 from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.machine import Gpu, Machine
@@ -227,12 +227,12 @@ def test_new_run_tells_before_start_what_fits_and_that_the_starter_is_for_its_sa
     corpus = stored.corpus()
     with gr.Blocks() as blocks:
         part = BaseNote(blocks, store)
-    settings = (16, 1, 256, "float32", False)
+    settings = (16, 1, 256, "float32", False, TrainConfig().objective)
     note = part.draw(corpus.id, "starter", "hydralora", *settings)[part.note]
     assert "are free: fits" in note and (SMALL_WORLD in note) is not corpus.is_sample
     half = part.draw(corpus.id, "nobo", "hydralora", *settings)[part.note]
     assert "All bases" in half and "free" not in half
-    assert "All bases" in part.draw(None, "starter", "rubbish", "x", None, 1, [], "y")[part.note]
+    assert "All bases" in part.draw(None, "starter", "rubbish", "x", None, 1, [], "y", "z")[part.note]
 
 
 def test_a_link_to_new_run_chooses_the_base_it_names(store: Store, stored: Stored, mine: str) -> None:
