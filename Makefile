@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test check bench bench-chat bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -23,6 +23,10 @@ check: $(VENV)/.test-ready
 bench: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_adapters --json build/bench.json
+
+bench-chat: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_chat --json build/chat.json $(ARGS)
 
 bench-clusters: $(VENV)/.test-ready
 	mkdir -p build

@@ -22,9 +22,12 @@ Dtype = Literal["float32", "bfloat16", "auto", "int8", "nf4"]  # see ``hydralora
 ReportTo = Literal["none", "tensorboard", "wandb", "trackio"]  # see ``hydralora.training.loggers``
 SplitBy = Literal["prompt", "row"]  # see ``hydralora.corpus.split``
 Objective = Literal["answers", "dpo"]  # see ``hydralora.training.objective``
+OnOutOfMemory = Literal["ask", "retry"]
 LongTexts = Literal["split", "cut"]  # see ``hydralora.corpus.encode.split``
 # Settings that every stored configuration has held from the first version on, and nobody writes all by hand.
 ALWAYS_STORED = {"max_steps", "accumulation", "warmup_fraction", "weight_decay", "max_grad_norm", "keep_checkpoints"}
+
+MOST_PASSES = 4096  # added up before one step
 
 
 class TrainConfig(Settings):
@@ -46,7 +49,7 @@ class TrainConfig(Settings):
         description="Examples in one forward pass",
         json_schema_extra=unit("examples"),
     )
-    accumulation: int = Field(1, ge=1, le=4096, description="Forward passes added up before one optimizer step")
+    accumulation: int = Field(1, ge=1, le=MOST_PASSES, description="Forward passes added up before one optimizer step")
     learning_rate: float = Field(
         0.0,
         ge=0.0,
@@ -195,6 +198,30 @@ class TrainConfig(Settings):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations (gradient checkpointing): less memory, more time"
     )
+    on_out_of_memory: OnOutOfMemory = Field(
+        "ask",
+        title="Out of memory",
+        description="When the studio's run takes more memory than there is: it fails, and a button goes on in smaller "
+        "parts (ask), or it goes on by itself (retry), with half the examples in one forward pass and twice the "
+        "passes, from its last checkpoint",
+    )
+    batch_asked: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="The batch size that a run was started with, where the studio has made it smaller since; else 0",
+        json_schema_extra=INTERNAL,
+    )
+
+    def in_smaller_parts(self) -> TrainConfig | None:
+        """The same optimizer step of ``batch_size * accumulation`` examples with at most half of them in one forward
+        pass; None where one pass holds one example, or so many passes are not allowed."""
+        step, most = self.batch_size * self.accumulation, self.batch_size // 2
+        batch = next((size for size in range(most, 0, -1) if step % size == 0), None)
+        if batch is None or step // batch > MOST_PASSES:
+            return None
+        asked = self.batch_asked or self.batch_size
+        return self.model_copy(update={"batch_size": batch, "accumulation": step // batch, "batch_asked": asked})
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 COMPLETE = "complete.json"
+CHECKPOINT = re.compile(r"checkpoint-[0-9]+")
 PART = ".part"  # ends the name of what is being written
 CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "run.json"  # of a saved adapter
 # What ships with the library: inside it where it was installed, beside it in a checkout.
@@ -21,27 +23,46 @@ START = "start"  # folder of a run with its adapter before the first step
 
 
 def seal_checkpoint(folder: Path) -> None:
-    """Write the hashes of a checkpoint's files; from now on it can be resumed from."""
+    """Flush a checkpoint's files and write their hashes; from now on it can be resumed from."""
+    _sync(folder)
     files = {path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.name != COMPLETE}
     write_json(folder / COMPLETE, {"files": files})
 
 
 def last_checkpoint(run_folder: Path) -> Path | None:
     """The newest checkpoint that is complete and unchanged since we wrote it, or None."""
-    folders = (run_folder / "checkpoints").glob("checkpoint-*")
-    for folder in sorted(folders, key=step_of, reverse=True):
+    for folder in reversed(_checkpoints(run_folder / "checkpoints")):
         try:
             files = json.loads((folder / COMPLETE).read_text("utf-8"))["files"]
             if all(file_hash(folder / name) == digest for name, digest in files.items()):
                 return folder
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # cut short while it was written; an older one is looked for
     return None
 
 
 def list_checkpoints(run_folder: Path) -> list[int]:
     """Steps of the complete checkpoints of a run, in order."""
-    return sorted(step_of(mark.parent) for mark in (run_folder / "checkpoints").glob(f"checkpoint-*/{COMPLETE}"))
+    return [step_of(folder) for folder in _checkpoints(run_folder / "checkpoints") if (folder / COMPLETE).exists()]
+
+
+def drop_checkpoints(folder: Path, keep: int, best: str = "") -> None:
+    """Delete the oldest sealed checkpoints until ``keep`` are left, and older ones that were cut short.
+
+    The newest sealed one stays, and the one called ``best``. A seal is broken before what it vouches for.
+    """
+    found = _checkpoints(folder)
+    sealed = [place for place in found if (place / COMPLETE).exists()]
+    spare = [place for place in sealed[:-1] if place.name != best]
+    parts = [place for place in found[: found.index(sealed[-1])] if place not in sealed] if sealed else []
+    for place in [*spare[: max(0, len(sealed) - keep)], *parts]:
+        (place / COMPLETE).unlink(missing_ok=True)
+        remove(place)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Folders of checkpoints in order of their steps, whole or not; nothing of another name."""
+    return sorted((place for place in folder.glob("checkpoint-*") if CHECKPOINT.fullmatch(place.name)), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -89,6 +110,8 @@ def written_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
         if flush:
             _sync(aside)
         _put(aside, path)
+        if flush:
+            _flush(path.parent)  # else the new name may not outlive a power cut
     except BaseException:
         remove(aside)
         raise
@@ -115,11 +138,16 @@ def remove(path: Path) -> None:
 def _sync(path: Path) -> None:
     """Flush a file, or a folder with all that is in it, to disk."""
     for inner in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        descriptor = os.open(inner, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush(inner)
+
+
+def _flush(path: Path) -> None:
+    """Flush one file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o666, flush: bool = True) -> None:

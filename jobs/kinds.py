@@ -8,6 +8,7 @@ task and put it into the list below.
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +49,8 @@ def for_models(wall: int | None) -> Callable[[int], Limits]:
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is in this machine; nothing heavy is loaded to find out."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+    """Whether an NVIDIA GPU is in this machine, by its device or its driver's program; nothing heavy is loaded."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
 
 
 only_memory = for_models(wall=None)  # for what works until nobody asks any more
@@ -82,6 +83,8 @@ class Kind:
         on_corpus: Whether it is measured on the examples of a corpus.
         priority: Waiting jobs of higher priority begin first.
         needs_torch: Whether its work imports torch, so that it is forked from a process that has, where one can.
+        uses_gpu: Whether it computes on a GPU where there is one; the others see none, so that they can be forked.
+        shrinks: Whether it can be tried again in smaller parts after it ran out of memory.
         uses_hub: Whether it may load a model from the hub, and so is given the hub's token.
         uses_index: Whether it fetches a package, and so is given what the installer is told by the environment.
         ends: Whether it comes to an end by itself, so that its progress can be told.
@@ -105,6 +108,8 @@ class Kind:
     on_corpus: bool = False
     priority: int = 0
     needs_torch: bool = False
+    uses_gpu: bool = False
+    shrinks: bool = False
     uses_hub: bool = False
     uses_index: bool = False
     ends: bool = True
@@ -309,6 +314,7 @@ for _kind in (
         "Check of a base model",
         "jobs.tasks.check_base",
         needs_torch=True,
+        uses_gpu=True,
         uses_hub=True,
         writer="jobs.store.base_checks.write_check",
         limits=for_models(wall=HOUR),
@@ -355,6 +361,8 @@ for _kind in (
         lane="heavy",
         grace_seconds=60.0,
         needs_torch=True,
+        uses_gpu=True,
+        shrinks=True,
         uses_hub=True,
         writer="jobs.store.runs.write_training",
         limits=for_models(wall=MONTH),
@@ -365,6 +373,7 @@ for _kind in (
         "jobs.tasks.speed",
         lane="heavy",
         needs_torch=True,
+        uses_gpu=True,
         uses_hub=True,
         writer="jobs.store.speeds.write_measurement",
         limits=for_models(wall=HOUR),
@@ -378,6 +387,7 @@ for _kind in (
         look={},
         on_corpus=True,
         needs_torch=True,
+        uses_gpu=True,
         uses_hub=True,
         limits=for_models(wall=DAY),
     ),
@@ -391,6 +401,7 @@ for _kind in (
         look={},
         on_corpus=True,
         needs_torch=True,
+        uses_gpu=True,
         uses_hub=True,
         limits=for_models(wall=DAY),
     ),
@@ -415,6 +426,7 @@ for _kind in (
         on_corpus=True,
         priority=-1,  # it takes long, so it waits behind the quick ones
         needs_torch=True,
+        uses_gpu=True,
         uses_hub=True,
         limits=for_models(wall=DAY),
     ),
@@ -446,6 +458,7 @@ for _kind in (
         result=Export,
         on_corpus=True,
         needs_torch=True,
+        uses_gpu=True,
         uses_hub=True,
         leftovers=_half_an_export,
         limits=for_models(wall=DAY),
@@ -465,6 +478,7 @@ for _kind in (
         lane="server",
         grace_seconds=5.0,
         needs_torch=True,
+        uses_gpu=True,
         uses_hub=True,
         ends=False,  # it works until nobody asks any more
     ),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -12,16 +14,18 @@ from jobs.kinds import has_gpu
 
 MIB = 2**20
 SECONDS = 5.0  # for the driver's own program
-ASK = ("--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
+ASK = ("--query-gpu=uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # of a process: the GPUs that it sees, by number or by the beginning of their uuid
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: its name, and its memory in bytes."""
+    """One GPU: its name, its memory in bytes, and what its driver knows it by."""
 
     name: str
     total: int
     free: int
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,30 @@ def look_at_machine() -> Machine:
     """This machine now."""
     memory = psutil.virtual_memory()
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    return Machine(memory.total, memory.available, cores, read_gpus(_ask_driver() if has_gpu() else ""))
+    return Machine(memory.total, memory.available, cores, look_at_gpus())
+
+
+def look_at_gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs that this process may use, as they are now."""
+    found = read_gpus(_ask_driver()) if has_gpu() else ()
+    return found if (named := os.environ.get(VISIBLE)) is None else _visible(found, named)
+
+
+def _visible(gpus: Sequence[Gpu], named: str) -> tuple[Gpu, ...]:
+    """Those that ``CUDA_VISIBLE_DEVICES`` names, in its order, up to the first name that is none of them."""
+    found: list[Gpu] = []
+    for name in (part.strip() for part in named.split(",")):
+        by_number = gpus[int(name)] if name.isdecimal() and int(name) < len(gpus) else None
+        gpu = by_number or next((gpu for gpu in gpus if name and gpu.uuid.startswith(name)), None)
+        if gpu is None:
+            break
+        found.append(gpu)
+    return tuple(found)
+
+
+def choose_gpu(gpus: Sequence[Gpu], taken: Collection[str | None] = ()) -> Gpu | None:
+    """The GPU with the most free memory of those that are not ``taken`` (by uuid), else of all; None of none."""
+    return max([gpu for gpu in gpus if gpu.uuid not in taken] or gpus, key=lambda gpu: gpu.free, default=None)
 
 
 def _ask_driver() -> str:
@@ -64,10 +91,11 @@ def _ask_driver() -> str:
 
 
 def read_gpus(text: str) -> tuple[Gpu, ...]:
-    """GPUs from lines of ``name, MiB in all, MiB free``; lines of another form are none."""
+    """GPUs from lines of ``uuid, name, MiB in all, MiB free``; lines of another form are none."""
     found = []
     for line in text.splitlines():
-        parts = [part.strip() for part in line.rsplit(",", 2)]
+        uuid, _, rest = line.partition(",")
+        parts = [part.strip() for part in rest.rsplit(",", 2)]
         if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
-            found.append(Gpu(parts[0], int(parts[1]) * MIB, int(parts[2]) * MIB))
+            found.append(Gpu(parts[0], int(parts[1]) * MIB, int(parts[2]) * MIB, uuid.strip()))
     return tuple(found)

@@ -52,9 +52,9 @@ def new_run_fit(facts: BaseFacts, machine: Machine) -> Fit:
 
 
 def sizes_of(facts: BaseFacts, machine: Machine) -> dict[str, Any]:
-    """The settings of a run that a base asks for: the type that it is stored in, and a step of the usual number of
-    examples, read in so many parts that it takes no more memory than a run may take by itself."""
-    dtype = "bfloat16" if facts.stored in ("BF16", "F16") else "float32"
+    """The settings of a run that a base asks for: the type that it is stored in, or bfloat16 on a GPU, and a step of
+    the usual number of examples, read in so many parts that it takes no more memory than a run may take by itself."""
+    dtype = "bfloat16" if machine.gpus or facts.stored in ("BF16", "F16") else "float32"
     batch, parts = TrainConfig().batch_size, 1
     most = TIGHT * machine.whole if machine.gpus else min(MOST_BY_ITSELF, TIGHT * machine.whole)
 

@@ -130,12 +130,11 @@ def _tell_time(store: Store, place: Place, train: TrainConfig, steps: int, examp
     if job is not None and job.status == JobStatus.FAILED:
         return f"The speed could not be timed: {without_paths(job.error or '')}"
     run = _like_run(store, place)
-    if run is None or run.summary is None or not run.summary.seconds:
+    if run is None or run.summary is None or run.summary.seconds_per_step is None:
         return "How long it takes is not known yet. “Time a few steps” finds out."
-    per_step = run.summary.seconds / max(1, run.summary.steps - (run.summary.resumed_from or 0))
     other = run.config.train
     share = train.batch_size * train.accumulation / (other.batch_size * other.accumulation)
-    seconds = per_step * steps * share * STEP_COST[train.objective]
+    seconds = run.summary.seconds_per_step * steps * share * STEP_COST[train.objective]
     return f"About {cards.duration(seconds)}, judged by run {run.id} on the same base with the same method."
 
 

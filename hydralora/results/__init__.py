@@ -16,7 +16,7 @@ from hydralora.results.maps import GroupTest, MatrixMap, Point
 from hydralora.results.preview import Piece, Preview, PreviewColumn, PreviewExample, PreviewTable
 from hydralora.results.quality import Finding, Quality, Shortened, TokenLengths
 from hydralora.results.routing import Favourite, GroupGates, Routing, TokenClasses
-from hydralora.results.runs import AdapterFacts, RunSummary, TrainingSet
+from hydralora.results.runs import AdapterFacts, RunJournal, RunSummary, TrainingSet
 from hydralora.results.weights import DriftRow, HeadFigures, Heads, Weights
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "Roles",
     "Routing",
     "Shortened",
+    "RunJournal",
     "RunSummary",
     "Score",
     "SourceFile",

@@ -38,11 +38,23 @@ class RunSummary(Part):
     router: int = Field(0, description="Parameters of the router")
     total: int | None = Field(None, description="Parameters of base and adapter; null while the base is not there")
     note: str = Field("", description="What was learnt otherwise than asked for, as a sentence; mostly empty")
-    seconds: float | None = Field(None, description="Duration of the training, in seconds; null if not trained here")
+    seconds: float | None = Field(
+        None, description="Duration of the training, over all attempts, in seconds; null if not trained here"
+    )
     resumed_from: int | None = Field(None, description="Step from which the last attempt went on; null from the start")
+    timed_from: int | None = Field(
+        None,
+        description="Step from which `seconds` count; null in earlier versions, where it is `resumed_from`",
+    )
     imported: bool = Field(False, description="Whether the adapter was trained elsewhere")
     base_problem: str | None = Field(None, description="Why the base of an imported adapter is not there")
     peak_bytes: int | None = Field(None, description="Most memory of the job's processes, in bytes")
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Seconds that a step of the training took; None where that is not known."""
+        first = self.timed_from if self.timed_from is not None else self.resumed_from or 0
+        return self.seconds / max(1, self.steps - first) if self.seconds else None
 
     @property
     def overfitting(self) -> tuple[str, str] | None:
@@ -86,6 +98,9 @@ class TrainingSet(Result):
     unpaired: int = Field(0, description="Examples left out because preferences are learnt and they hold none")
     pairs: int = Field(0, description="Pairs of a better and a worse answer trained on; 0 where answers are learnt")
     steps: int | None = Field(None, description="Steps planned; null in runs of earlier versions")
+    encoded: str = Field(
+        "", description="SHA-256 over tokens and labels of what is trained on and measured; empty in earlier versions"
+    )
 
     @property
     def losses(self) -> list[tuple[str, str]]:
@@ -103,6 +118,22 @@ def told_losses(cut: int, skipped: int, leaking: int, partly: int, unpaired: int
         (unpaired, "left out", "Preferences are learnt, and they hold no better and worse answer."),
     ]
     return [(f"{count:,} {'example' if count == 1 else 'examples'} {what}.", why) for count, what, why in told if count]
+
+
+class RunJournal(Result):
+    """What a run keeps over all its attempts, in each of its checkpoints and under its seal."""
+
+    FILE = "journal.json"
+
+    config: RunConfig = Field(description="Base, method, options and training settings that the run began with")
+    base_fingerprint: str | None = Field(None, description="16 hex digits of the base's weights")
+    held_out_loss_before: float | None = Field(None, description="Held-out loss before training, nats per answer token")
+    seconds: float = Field(0.0, description="Seconds of training up to this checkpoint, over all attempts")
+    timed_from: int = Field(0, description="Step from which `seconds` count; 0, or where an earlier version ended")
+
+    @field_serializer("config")
+    def _with_every_default(self, config: RunConfig) -> dict[str, Any]:
+        return config.model_dump()
 
 
 class AdapterFacts(Result):

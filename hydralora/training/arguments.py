@@ -75,7 +75,7 @@ def early_end(train: TrainConfig, has_held_out: bool) -> list[TrainerCallback]:
 
 
 def training_arguments(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> TrainingArguments:
-    return TrainingArguments(**settings_of(config, run_folder, has_held_out, width))
+    return on_one_device(TrainingArguments(**settings_of(config, run_folder, has_held_out, width)))
 
 
 def settings_of(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def settings_of(config: RunConfig, run_folder: Path, has_held_out: bool, width: 
         eval_steps=train.eval_every or None,
         save_strategy="steps" if train.save_every else "no",
         save_steps=train.save_every or 500,
-        save_total_limit=train.keep_checkpoints,
+        save_total_limit=None,  # the Trainer would delete the old ones before the new one is sealed
         logging_steps=1,
         logging_nan_inf_filter=False,
         gradient_checkpointing=train.gradient_checkpointing,
@@ -114,3 +114,13 @@ def settings_of(config: RunConfig, run_folder: Path, has_held_out: bool, width: 
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+
+
+def on_one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Train on the device of this process alone.
+
+    With several GPUs in sight the Trainer would wrap the model in ``DataParallel`` by itself, which multiplies the
+    batch and loses what layers keep of a pass. Several GPUs take several processes (`torchrun`), each with its own.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hydralora.answering import spread
 from hydralora.bases.fingerprint import Fingerprint
@@ -108,6 +111,7 @@ def read_data(config: RunConfig, corpus: Corpus, tokenizer: Any, clusters_folder
         pieces=found.split + len(positions) - len(each),
         leaking=len(sides.leaking),
         steps=planned_steps(train, len(positions)),
+        encoded=_encoded_hash(found.rows, measured.rows),
     )
     return Data(
         training_set,
@@ -132,11 +136,22 @@ def _clusters(train: TrainConfig, positions: list[int], clusters_folder: Path | 
     return [int(number) for number in cluster[positions]]
 
 
+def _encoded_hash(rows: list[Encoded], held_out: list[Encoded]) -> str:
+    """SHA-256 over tokens and labels, which tell where the loss falls, of the rows trained on and of those measured."""
+    digest = hashlib.sha256()
+    for side in (rows, held_out):
+        digest.update(f"{len(side)} rows\n".encode())
+        for row in side:
+            for name in ("input_ids", "labels"):
+                digest.update(np.asarray([len(row[name]), *row[name]], dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
 def settle_training_set(training_set: TrainingSet, run_folder: Path, *, resumed: bool) -> None:
     """Write down what a run is trained on, or, when it goes on, make sure that it still is.
 
     Raises:
-        TrainingError: When a resumed run would go on with other examples.
+        TrainingError: When a resumed run would go on with other examples, or would learn something else of them.
     """
     if not resumed or not (run_folder / TrainingSet.FILE).exists():  # runs of earlier versions wrote none
         training_set.write(run_folder)
@@ -147,6 +162,12 @@ def settle_training_set(training_set: TrainingSet, run_folder: Path, *, resumed:
             f"The training set has changed since this run began: {before.examples:,} examples (hash "
             f"{before.hash[:12]}) then, {training_set.examples:,} (hash {training_set.hash[:12]}) now. Undo the change "
             "to the corpus, or start a new run."
+        )
+    if before.encoded and before.encoded != training_set.encoded:
+        raise TrainingError(
+            f"The examples are the same as when this run began, but their tokens, or which of them are learnt, are not "
+            f"(hash {before.encoded[:12]} then, {training_set.encoded[:12]} now): the tokenizer, its chat template, "
+            "`learn` or `max_length` has changed. Put it back, or start a new run."
         )
 
 

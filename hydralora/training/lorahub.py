@@ -30,7 +30,7 @@ from hydralora.adapters.compose import Composition
 from hydralora.bases.fingerprint import Fingerprint
 from hydralora.corpus.batches import on_device
 from hydralora.corpus.encode import IGNORED
-from hydralora.files import step_of, write_json
+from hydralora.files import remove, step_of, write_json
 from hydralora.methods import HubOptions
 from hydralora.training.mixin import TrainsMethod
 
@@ -181,6 +181,7 @@ class MixesLoras(TrainsMethod):
     def _keep(self, step: int) -> None:
         """A checkpoint: the best mixture so far as an adapter, and every evaluation."""
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        remove(folder)  # what is left of one that was cut short
         self.composition.set_weights(self.best[1])
         self.model.save_pretrained(folder, safe_serialization=True)
         write_json(folder / EVALUATIONS, self.evaluations)

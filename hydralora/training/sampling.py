@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hydralora.results import cluster_name
 
@@ -59,3 +61,28 @@ class ClusterSampler(Sampler[int]):
             if size
         ]
         return f"In one pass an example is drawn this many times at the mean, by its cluster: {', '.join(times)}."
+
+
+class LengthSampler(LengthGroupedSampler):
+    """Places of the rows of one pass, steps of like length together; the same for the same seed and pass.
+
+    transformers' own draws from the process's random numbers, so that a run that goes on would see other steps than
+    the undisturbed one.
+
+    Args:
+        lengths: Tokens of every row.
+        size: Rows of one optimizer step.
+    """
+
+    def __init__(self, lengths: list[int], size: int, seed: int) -> None:
+        super().__init__(size, lengths=lengths)
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which pass comes next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        (drawn,) = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
+        self.generator = torch.Generator().manual_seed(int(drawn))
+        return super().__iter__()

@@ -9,7 +9,6 @@ resumed from.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -35,6 +34,7 @@ from hydralora.results import AdapterFacts, RunSummary
 from hydralora.training.arguments import early_end, refuse_unused, training_arguments
 from hydralora.training.data import Data, fit_length, fit_steps, read_data, settle_training_set
 from hydralora.training.feed import collator_of, given_to_method, held_out_rows, training_rows
+from hydralora.training.journal import Journal
 from hydralora.training.loggers import logger_of
 from hydralora.training.mixin import ReadsTasks, TrainsMethod
 from hydralora.training.objective import check_objective
@@ -83,7 +83,8 @@ def train_adapter(
         Summary: steps, losses before and after on the held-out part, parameter counts, seconds.
 
     Raises:
-        TrainingError: When there is nothing to train on or the loss is not a number.
+        TrainingError: When there is nothing to train on, the loss is not a number, or a run would go on with another
+            corpus, other labels, another base or other settings than it began with.
         StoppedError: When a stop was asked for; a checkpoint of the last step is kept.
     """
     progress.report(0.0, f"Loading base model {config.base}")
@@ -98,6 +99,7 @@ def train_adapter(
     data = read_data(config, corpus, tokenizer, clusters_folder)
     config = fit_steps(config, data.training_set.steps or config.train.max_steps)
     settle_training_set(data.training_set, run_folder, resumed=checkpoint is not None)
+    journal = Journal(config, mark, checkpoint)
     for count, why in data.training_set.losses:
         log.warning("%s %s", count, why)
     plan = data.plan(config, tokenizer, run_folder, resumed=checkpoint is not None, sources=sources or [], mark=mark)
@@ -108,21 +110,20 @@ def train_adapter(
     )
     model.config.use_cache = False
     counts = count_parameters(model)
-    reporter = StepReporter(on_step, progress)
+    reporter = StepReporter(on_step, progress, journal, config.train.keep_checkpoints)
     loggers = logger_of(config.train.report_to, run_folder, step_of(checkpoint) if checkpoint else 0)
     trainer, measured = make_trainer(model, plan, [reporter, *loggers], width)
     reporter.trainer = trainer
     trainer.logs_gates = bool(loggers)
     if checkpoint is None:
         keep_start(model, run_folder)
-    before = _held_out_loss(trainer, measured) if checkpoint is None else None
-    started = time.perf_counter()
+    journal.start(_held_out_loss(trainer, measured) if checkpoint is None else None)
     step = _train(trainer, reporter, checkpoint, config.train.max_steps)
     progress.report(1.0, "Saving the adapter")
     measured_at, after = reporter.last_eval
     summary = RunSummary(
         steps=step,
-        held_out_loss_before=before,
+        held_out_loss_before=journal.held_out_loss_before,
         held_out_loss=after if measured_at == step else _held_out_loss(trainer, measured),
         train_examples=data.training_set.examples,
         held_out_examples=data.training_set.held_out,
@@ -138,8 +139,9 @@ def train_adapter(
         trainable=counts.trainable,
         router=counts.router,
         total=counts.total,
-        seconds=time.perf_counter() - started,
+        seconds=journal.seconds,
         resumed_from=step_of(checkpoint) if checkpoint else None,
+        timed_from=journal.timed_from,
     )
     facts = AdapterFacts(
         config=config,
@@ -265,6 +267,12 @@ def _note(config: RunConfig, data: Data, tokenizer: Any, given_length: int) -> s
         found.append(
             f"The base has {config.train.max_length:,} positions, fewer than the {given_length:,} tokens of "
             "`max_length`: examples were cut there."
+        )
+    if config.train.batch_asked:
+        train = config.train
+        found.append(
+            f"It ran out of memory with {train.batch_asked:,} examples in one forward pass and went on with "
+            f"{train.batch_size:,}, {train.accumulation:,} passes added up: the same step, in smaller parts."
         )
     if data.clusters is not None:
         found.append(ClusterSampler(data.clusters, config.train.cluster_power, config.train.seed).told())

@@ -22,12 +22,13 @@ from hydralora.corpus.encode import IGNORED
 from hydralora.corpus.examples import Example
 from hydralora.corpus.tasks import Tasks
 from hydralora.errors import TrainingError
-from hydralora.files import seal_checkpoint
+from hydralora.files import drop_checkpoints, remove, seal_checkpoint
 from hydralora.progress import Progress
 from hydralora.training.answer_logits import can_keep_answers, keep_answers
 from hydralora.training.auxiliary import AddsAuxiliaryLoss
+from hydralora.training.journal import Journal
 from hydralora.training.rates import rate_groups
-from hydralora.training.sampling import ClusterSampler
+from hydralora.training.sampling import ClusterSampler, LengthSampler
 from hydralora.training.state import has_state, load_state, save_state
 from hydralora.tuner.gates import GateCapture
 from hydralora.tuner.passes import tell_padding
@@ -96,7 +97,17 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint; nothing stays of one of this step that was cut short."""
+        if self.args.world_size == 1:
+            remove(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        super()._save_checkpoint(model, trial)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.sampler is None and self.args.train_sampling_strategy == "group_by_length":
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthSampler([len(row["input_ids"]) for row in rows], size, self.args.seed)
         return self.sampler or super()._get_train_sampler(train_dataset)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -180,10 +191,12 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
 
 
 class StepReporter(TrainerCallback):
-    """Turns the Trainer's events into ``on_step`` values, stops when asked, seals checkpoints."""
+    """Turns the Trainer's events into ``on_step`` values, stops when asked, seals checkpoints and keeps the newest."""
 
-    def __init__(self, on_step: Callable[[int, StepValues], None], progress: Progress) -> None:
-        self.on_step, self.progress = on_step, progress
+    def __init__(
+        self, on_step: Callable[[int, StepValues], None], progress: Progress, journal: Journal, keep: int
+    ) -> None:
+        self.on_step, self.progress, self.journal, self.keep = on_step, progress, journal, keep
         self.trainer: AdapterTrainer
         self.stopped = False
         self.last_eval: tuple[int, float | None] = (-1, None)  # step, held-out loss
@@ -233,5 +246,7 @@ class StepReporter(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         save_state(self.trainer.model, folder)
+        self.journal.write(folder)
         seal_checkpoint(folder)
+        drop_checkpoints(folder.parent, self.keep, best=Path(state.best_model_checkpoint or "").name)
         self._since = time.perf_counter()

@@ -27,8 +27,8 @@ from hydralora.plain import one_line, without_paths
 from hydralora.progress import Progress
 from hydralora.results import Part
 from jobs.home import Home
-from jobs.kinds import kind_of
-from jobs.runner.limits import Limits, loosen_memory, machine_memory, sentence
+from jobs.kinds import KINDS, kind_of
+from jobs.runner.limits import OUT_OF_MEMORY, Limits, loosen_memory, machine_memory, sentence
 from jobs.runner.logs import begin_log
 
 log = logging.getLogger("jobs.runner.child")  # under its own name also where it runs as a program
@@ -54,8 +54,12 @@ class Job:
         self._stop.set()
 
     def should_stop(self) -> bool:
-        """Whether the user asked for a stop."""
-        return self._stop.is_set() or (self.folder / "stop").exists()
+        """Whether to save the state and end: the user asked for a stop, or the machine shuts down."""
+        return self._stop.is_set() or self.was_asked_to_stop()
+
+    def was_asked_to_stop(self) -> bool:
+        """Whether the user asked for a stop; without this, TERM alone is an interruption, and the job goes on later."""
+        return (self.folder / "stop").exists()
 
     def report(self, share: float, text: str) -> None:
         """Say how far the job is (0 to 1) and what it is doing."""
@@ -87,12 +91,9 @@ def explain(error: BaseException, kind: str = "", limits: Limits | None = None) 
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _says(text, NO_MEMORY):
         is_limited = limits.memory is not None and limits.memory < machine_memory()  # else the machine has no more
         if is_limited and not _says(text, ("cuda",)):
-            return {"error_kind": "limit", "error": sentence(kind, "memory", limits)}
-        return {
-            "error_kind": "memory",
-            "error": "Out of memory. Halve `batch_size` (and double "
-            "`accumulation` to keep the same training), shorten `max_length`, or choose a smaller base.",
-        }
+            shrinks = kind in KINDS and KINDS[kind].shrinks
+            return {"error_kind": "memory" if shrinks else "limit", "error": sentence(kind, "memory", limits)}
+        return {"error_kind": "memory", "error": OUT_OF_MEMORY}
     if limits.file is not None and (number == errno.EFBIG or "File too large" in text):
         return {"error_kind": "limit", "error": sentence(kind, "file", limits)}
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _says(text, (*NO_DISK, "File too large")):
@@ -136,7 +137,7 @@ def main(folder: Path) -> int:
         tempfile.tempdir = str(folder / TEMPORARY)
         result = {"status": "succeeded", "result": _row(find_task(job.kind, spec.get("tasks"))(job))}
     except StoppedError as stopped:
-        result = {"status": "stopped", "progress_text": str(stopped)}
+        result = {"status": "stopped" if job.was_asked_to_stop() else "interrupted", "progress_text": str(stopped)}
     except BaseException as error:  # the edge of the process: everything becomes a result
         loosen_memory()
         log.exception("The job failed.")

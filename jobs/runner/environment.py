@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobs.kinds import kind_of
+from jobs.kinds import has_gpu, kind_of
+from jobs.machine import VISIBLE
 
 PROJECT = Path(__file__).resolve().parents[2]
 PASS_VARIABLE = "HYDRA_STUDIO_PASS_ENVIRONMENT"  # names, with commas between them, that go on besides
@@ -71,11 +72,19 @@ HUB_NAMES = frozenset({"HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "H
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 
 
-def job_environment(kind: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What the process of a job of this kind is given of ``environment``, and what is set for all."""
+def job_environment(kind: str, environment: Mapping[str, str] = os.environ, gpu: str | None = None) -> dict[str, str]:
+    """What the process of a job of this kind is given of ``environment``, and what is set for all.
+
+    Args:
+        gpu: The one GPU that it sees, by its uuid; without it the kinds that use one see what we see.
+    """
     named = {name.strip() for name in environment.get(PASS_VARIABLE, "").split(",")}
     kept = {name: value for name, value in environment.items() if name in named or _goes_on(kind, name, value)}
     path = os.pathsep.join(filter(None, [str(PROJECT), environment.get("PYTHONPATH")]))
+    if gpu is not None:
+        kept[VISIBLE] = gpu
+    elif not kind_of(kind).uses_gpu and has_gpu():
+        kept[VISIBLE] = ""
     return {
         **kept,
         "PYTHONUNBUFFERED": "1",

@@ -28,6 +28,10 @@ from jobs.kinds import GIB, Limits, kind_of
 log = logging.getLogger(__name__)
 SPARE_BYTES = 64 * 2**20  # of memory, given to a process at its limit so that it can say so
 SPARE_SECONDS = 10
+OUT_OF_MEMORY = (
+    "Out of memory. Halve `batch_size` (and double `accumulation` to keep the same training), shorten `max_length`, or "
+    "choose a smaller base."
+)
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 

@@ -6,11 +6,14 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.runner.limits import crash_sentence, sentence
+from jobs.kinds import KINDS
+from jobs.runner.limits import OUT_OF_MEMORY, crash_sentence, machine_memory, sentence
 from jobs.runner.running import RunningJob
 from jobs.store.status import JobStatus
 
 CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
+
+MOST_OF_MEMORY = 0.75  # of the machine: a process that has taken more and is killed is killed for that
 
 
 @dataclass(frozen=True)
@@ -21,21 +24,43 @@ class Outcome:
     values: dict[str, Any]
 
 
-def outcome_of(running: RunningJob) -> Outcome | str:
-    """The end of a job whose process is gone; a sentence where nothing tells of one, so that it is tried again."""
+@dataclass(frozen=True)
+class Retry:
+    """A job that is tried again, and why; one that was ``interrupted`` from outside is not to blame."""
+
+    why: str
+    interrupted: bool = False
+
+
+INTERRUPTED = Retry("It was interrupted, as when the machine or its container shuts down.", interrupted=True)
+
+
+def outcome_of(running: RunningJob) -> Outcome | Retry:
+    """The end of a job whose process is gone; where nothing tells of one, that it is tried again."""
     result, ended = running.result(), running.exit()
     stopping = running.job.stop_requested_at is not None
     succeeded = result is not None and result["status"] == "succeeded"
     if ended and ended.get("limit") and not stopping and not succeeded:
         return _failed("limit", sentence(running.job.kind, ended["limit"], running.limits()))
+    if result is not None and result["status"] == "interrupted":
+        return INTERRUPTED if _comes_to_an_end(running.job.kind) else _told({**result, "status": "stopped"}, ended)
     if result is not None:
         return _told(result, ended)
     if ended is not None and not stopping and ended["code"] > 0:
         return _failed("bug", f"The job ended with code {ended['code']} and no result. The log holds the details.")
     if ended is not None and ended["code"] in CRASHES:
         return _failed("bug", crash_sentence(running.limits()))
+    if ended is not None and ended["code"] == -signal.SIGTERM:  # before its task could listen
+        return INTERRUPTED
     killed = ended is not None and ended["code"] == -signal.SIGKILL
-    return "Its process was killed (often for lack of memory)." if killed else "Its process vanished."
+    if killed and not stopping and ended is not None and ended["peak_bytes"] > MOST_OF_MEMORY * machine_memory():
+        return _failed("memory", OUT_OF_MEMORY)
+    return Retry("Its process was killed (often for lack of memory)." if killed else running.gone)
+
+
+def _comes_to_an_end(kind: str) -> bool:
+    """Whether jobs of a kind go on after an interruption; a server is started again when somebody asks for it."""
+    return kind not in KINDS or KINDS[kind].ends
 
 
 def _failed(kind: str, error: str) -> Outcome:

@@ -23,6 +23,11 @@ def host_name() -> str:
     return f"{socket.gethostname()}/{mark}"
 
 
+def boot_of(host: str) -> str:
+    """The boot in a name that ``host_name`` gave."""
+    return host.rpartition("/")[2]
+
+
 def identity(pid: int | None = None) -> Identity:
     """What tells a process from a later one with the same number: pid and start time."""
     process = psutil.Process(pid)

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.runner.executors import Handle
 from jobs.runner.limits import Limits, limits_of
+from jobs.store.metrics import Metrics, read_metrics
 from jobs.store.records import Job
 
 
@@ -23,6 +25,8 @@ class RunningJob:
         progress: What ``progress.json`` said when it was last passed on.
         members: All that belonged to it when it was asked to end; nothing of it may stay behind.
         stop_sent_at: When it was asked to end, in seconds since 1970.
+        gone: What is told where its process is not there and has left no word.
+        rests_until: When it is looked after again, after trouble that may pass.
     """
 
     job: Job
@@ -32,29 +36,33 @@ class RunningJob:
     progress: dict[str, Any] = field(default_factory=dict)
     members: list[Handle] = field(default_factory=list)
     stop_sent_at: float | None = None
+    rests_until: float = 0.0
+    gone: str = "Its process vanished."
+
+    @property
+    def gpu(self) -> str | None:
+        """The uuid of the GPU that it was given, if any; stored with the job, for a later worker."""
+        return self.handle.get("gpu")
 
     def new_progress(self) -> dict[str, Any]:
         """``{"share": 0 to 1, "text": ...}`` as written now, else as it was."""
-        return _read_json(self.folder / "progress.json") or self.progress
+        try:
+            found = _read_json(self.folder / "progress.json")
+        except DamagedError:  # it is not flushed, and the next one is soon there
+            return self.progress
+        return found if found and {"share", "text"} <= found.keys() else self.progress
 
-    def new_steps(self) -> tuple[list[dict[str, Any]], int]:
-        """Whole lines of ``metrics.jsonl`` beyond those that are stored, and the byte at which the next begins."""
-        path, offset = self.folder / "metrics.jsonl", self.job.metrics_offset
-        if not path.exists() or path.stat().st_size <= offset:
-            return [], offset
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    def new_metrics(self) -> Metrics:
+        """Steps in the attempt's file beyond those that are stored."""
+        return read_metrics(self.folder, self.job.payload.get("run_id"), self.job.metrics_offset)
 
     def result(self) -> dict[str, Any] | None:
         """What the task left at its end, if it came to one."""
-        return _read_json(self.folder / "result.json")
+        return _read_json(self.folder / "result.json", "status")
 
     def exit(self) -> dict[str, Any] | None:
         """How its process ended: ``code``, ``limit``, ``seconds``, ``peak_bytes``; None while it runs, or vanished."""
-        return _read_json(self.folder / "exit.json")
+        return _read_json(self.folder / "exit.json", "code", "peak_bytes")
 
     def limits(self) -> Limits:
         """The limits that it was started with."""
@@ -88,9 +96,22 @@ def write_spec(home: Home, job: Job, tasks: str | None) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+class DamagedError(UserError):
+    """A file of an attempt that cannot be read."""
+
+
+def _read_json(path: Path, *wanted: str) -> dict[str, Any] | None:
+    """What a file of an attempt holds; None where there is no such file.
+
+    Raises:
+        DamagedError: When it holds no JSON, or one of ``wanted`` is not in it.
+    """
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path.name} of this attempt is damaged: it holds no JSON ({error}).") from error
+    if not isinstance(found, dict) or not found.keys() >= set(wanted):
+        raise DamagedError(f"{path.name} of this attempt is damaged: it does not say its {' and '.join(wanted)}.")
     return found

@@ -14,20 +14,23 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from hydralora.errors import UserError
 from hydralora.plain import one_line, plain
 from jobs.home import Home
-from jobs.kinds import KINDS, grace_seconds
+from jobs.kinds import KINDS, grace_seconds, kind_of
+from jobs.machine import choose_gpu, look_at_gpus
 from jobs.runner.executors import EXECUTORS, Executor, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
-from jobs.runner.outcome import Outcome, outcome_of
-from jobs.runner.processes import host_name, identity
-from jobs.runner.running import RunningJob, write_spec
+from jobs.runner.outcome import Outcome, Retry, outcome_of
+from jobs.runner.processes import boot_of, host_name, identity
+from jobs.runner.running import DamagedError, RunningJob, write_spec
 from jobs.runner.service import hold_lock
 from jobs.store.database import without_secrets
+from jobs.store.queue import DAMAGED
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -38,6 +41,8 @@ POLL_SECONDS = 0.4
 LEASE_RENEWAL_SECONDS = 10.0
 SIGN_OF_LIFE_SECONDS = 4.0
 TOUR_SECONDS = 1.0
+TROUBLE_SECONDS = 2.0  # before a job that could not be looked after is tried again
+GO_ON = "Check the disk; then resume it, or start it again: what it had finished is still there."
 SLOTS = {"light": 1, "heavy": 1, "server": 1, "network": 1}
 
 
@@ -66,6 +71,7 @@ class Worker:
         self.process = identity()
         self.name = f"{self.host}:{self.process['pid']}:{self.process['created']:.2f}"
         self.running: dict[int, RunningJob] = {}
+        self.gpus = len(look_at_gpus())  # each takes one training at a time
         self.signed_at = self.toured_at = 0.0
         self.ending = False
 
@@ -77,29 +83,39 @@ class Worker:
             self.signed_at = now
             self._adopt_orphans()
         for running in list(self.running.values()):
-            self._watch(running)
+            if running.rests_until < now:
+                self._take_care(running, self._watch)
         if now - self.toured_at > TOUR_SECONDS:
             self.toured_at = now
             Tour(self.store).advance()
-        self._share_gpu()
         waiting = self.store.queue.waiting_kinds()
         for lane in SLOTS:
             self._claim(lane, waiting.get(lane, set()))
+        self._share_gpu()
 
     def _share_gpu(self) -> None:
-        """Training goes before chat: while a heavy job runs or waits, the model server keeps off the GPU."""
-        busy = any(running.job.lane == "heavy" for running in self.running.values())
-        if busy or self.store.queue.has_waiting("heavy"):
+        """Training goes before chat: while a heavy job has the model server's GPU, or waits for the only one, the
+        server keeps off it."""
+        chat = next((running.gpu for running in self.running.values() if running.job.lane == "server"), None)
+        if chat in self._trained_on() or (self.gpus <= 1 and self.store.queue.has_waiting("heavy")):
             self.home.make_room.touch()
         else:
             self.home.make_room.unlink(missing_ok=True)
+
+    def _trained_on(self) -> list[str | None]:
+        """The GPU of each heavy job that runs; None of one that has none."""
+        return [running.gpu for running in self.running.values() if running.job.lane == "heavy"]
+
+    def _slots(self, lane: str) -> int:
+        """How many jobs of a lane may run at once: of the heavy ones, one a GPU."""
+        return max(SLOTS[lane], self.gpus) if lane == "heavy" else SLOTS[lane]
 
     # Claim and adopt
 
     def _claim(self, lane: str, kinds: set[str]) -> None:
         """Start jobs of a lane while there is room in it; those that the executor makes ready for wait."""
         not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.root)}
-        while kinds and sum(running.job.lane == lane for running in self.running.values()) < SLOTS[lane]:
+        while kinds and sum(running.job.lane == lane for running in self.running.values()) < self._slots(lane):
             job = self.store.queue.claim(self.name, self.host, lane, not_yet)
             if job is None:
                 break
@@ -108,12 +124,14 @@ class Worker:
     def _start(self, job: Job) -> None:
         try:
             folder = write_spec(self.home, job, self.tasks)
-            handle = self.executor.start(job.kind, folder, self.home.root)
+            gpu = choose_gpu(look_at_gpus(), self._trained_on()) if kind_of(job.kind).uses_gpu else None
+            handle = self.executor.start(job.kind, folder, self.home.root, gpu.uuid if gpu else None)
         except UserError as error:
             self._refuse(job, "user", str(error))
         except OSError as error:
             self._refuse(job, "disk", f"The job could not be started: {error}. Free disk space and try again.")
         else:
+            handle = {**handle, "gpu": gpu.uuid} if gpu else handle
             self.store.queue.renew(job, process=handle)
             self.running[job.id] = RunningJob(self.store.queue.get(job.id), folder, handle, time.time())
 
@@ -121,21 +139,44 @@ class Worker:
         self.store.queue.finish(job, JobStatus.FAILED, time.time(), error_kind=kind, error=error)
 
     def _adopt_orphans(self) -> None:
-        for job in self.store.queue.orphans(self.host, self.name):
+        for job in self.store.queue.orphans(self.name, lambda job: job.host == self.host or self._was_before(job)):
             if job.id in self.running:
                 continue
             mine = self.store.queue.adopt(job, self.name)
             if mine is None:
                 continue
-            running = RunningJob(mine, self.home.job(job.id, job.attempt), mine.process or {})
-            if job.host != self.host:
-                self.store.queue.give_back(mine, "Its worker has not been heard of.")
-            elif self.executor.is_alive(running.handle) or running.exit() is not None:
-                self.running[job.id] = running
-            else:
-                self._ended(running)
+            folder = self.home.job(job.id, job.attempt)
+            if job.host == self.host:
+                self.running[job.id] = RunningJob(mine, folder, mine.process or {})
+            else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
+                why = "The machine was restarted." if self._was_before(job) else "Its worker has not been heard of."
+                self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
+
+    def _was_before(self, job: Job) -> bool:
+        """Whether a job's machine has started anew since: a home in one file has one machine, which is this one."""
+        is_here = self.home.database_url.startswith("sqlite")
+        return is_here and boot_of(job.host or "") != boot_of(self.host)
 
     # Watch and lease
+
+    def _take_care(self, running: RunningJob, do: Callable[[RunningJob], None]) -> None:
+        """Do something for one job, whose trouble is its own: the others, and the worker, go on."""
+        try:
+            do(running)
+        except DamagedError as error:
+            self._quarantine(running, str(error))
+        except (UserError, OSError) as error:  # the database is busy, the disk is full: later, perhaps
+            log.warning("Job %d: %s", running.job.id, one_line(str(error)))
+            running.rests_until = time.time() + TROUBLE_SECONDS
+        except Exception:
+            log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
+            self._quarantine(running, "What it has left behind cannot be stored; the worker's log holds the details.")
+
+    def _quarantine(self, running: RunningJob, why: str) -> None:
+        """End a job whose files are damaged; they stay as they are."""
+        self.executor.kill([*running.members, *self.executor.members(running.handle)])
+        outcome = Outcome(JobStatus.FAILED, {"error_kind": DAMAGED, "error": f"{why} {GO_ON}"})
+        self._end(running, outcome)
 
     def _watch(self, running: RunningJob) -> None:
         alive = self.executor.is_alive(running.handle)
@@ -149,9 +190,11 @@ class Worker:
 
     def _pass_news_on(self, running: RunningJob) -> bool:
         """Store metrics and progress, renew the lease, see what is asked; False when the job is no longer ours."""
-        steps, offset = running.new_steps()
-        if steps:
-            self.store.runs.add_steps(running.job, steps, offset)
+        metrics = running.new_metrics()
+        if metrics.offset > running.job.metrics_offset:
+            self.store.runs.add_steps(running.job, metrics.steps, metrics.offset)
+        if metrics.problem:
+            raise DamagedError(metrics.problem)
         progress, now = running.new_progress(), time.time()
         if progress != running.progress or now - running.renewed_at > LEASE_RENEWAL_SECONDS:
             values = {"progress": progress.get("share", 0.0)}
@@ -187,13 +230,14 @@ class Worker:
             remove_leftovers(self.home, running.job)
         self._end(running, outcome_of(running))
 
-    def _end(self, running: RunningJob, outcome: Outcome | str) -> None:
-        """Store the outcome; a sentence says why there is none, and the job is queued again."""
-        if isinstance(outcome, str):
-            self.store.queue.give_back(running.job, outcome)
-        else:
+    def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
+        """Store the outcome, or queue the job again."""
+        if isinstance(outcome, Retry):
+            self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted)
+        elif outcome.values.get("error_kind") != "memory" or not self.store.runs.retry_smaller(running.job):
             self.store.queue.finish(running.job, outcome.status, time.time(), **outcome.values)
-        self.executor.collect(running.handle)
+        if running.handle:
+            self.executor.collect(running.handle)
         self.running.pop(running.job.id, None)
 
     def run(self) -> None:

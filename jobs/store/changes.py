@@ -44,7 +44,8 @@ LISTS = ("all", "corpora", "runs", "jobs", "chats", "speeds", "settings", "worke
 TOPIC = re.compile(r"(corpus|run|chat)-([1-9][0-9]{0,18})")
 ALIVE = "workers alive"  # no topic: how many, read along with the numbers
 MOST_TOPICS = 8  # of one question
-SILENT = frozenset({"lease_until", "process", "worker", "host", "metrics_offset"})  # of a job: nobody looks at these
+# Columns of a job that nobody looks at
+SILENT = frozenset({"lease_until", "process", "worker", "host", "metrics_offset", "reached", "fruitless"})
 SPEED = "speed of "  # begins the key of a measured speed among the settings
 WORKER_GONE_SECONDS = 15.0  # without a sign of life
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -25,14 +25,18 @@ from hydralora.plain import shown, without_paths
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.store.changes import WORKER_GONE_SECONDS, tell, topics_of_job
-from jobs.store.records import Job
+from jobs.store.events import actor, events_of, move, note
+from jobs.store.metrics import FILE as METRICS
+from jobs.store.records import Event, Job
 from jobs.store.rows import Rows, changed
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
+from jobs.store.steps import take_in
 from jobs.store.tables import JobRow, WorkerRow, find_row
 from jobs.visitor import NOBODY
 
 LOG = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
+DAMAGED = "damaged"  # ``error_kind`` of a job whose files cannot be read
 MOST_WAITING = 200  # jobs of one visitor of the page
 
 
@@ -72,6 +76,7 @@ class Queue:
         )
         session.add(row)
         session.flush()
+        note(session, row.id, 0, (None, JobStatus.QUEUED), actor(visitor), "")
         return row
 
     def _check_waiting(self, session: Session, visitor: str) -> None:
@@ -135,6 +140,7 @@ class Queue:
                 worker=worker,
                 host=host,
                 attempt=JobRow.attempt + 1,
+                fruitless=JobRow.fruitless + 1,
                 lease_until=now + LEASE_SECONDS,
                 started_at=now,
                 progress=0.0,
@@ -142,12 +148,14 @@ class Queue:
                 progress_text="Starting",
                 process=None,
             )
-            .returning(JobRow.id, JobRow.kind, JobRow.run_id, JobRow.corpus_id)
+            .returning(JobRow.id, JobRow.kind, JobRow.run_id, JobRow.corpus_id, JobRow.attempt)
         )
         with self._rows.writing() as session:
             taken = session.connection().execute(claim).one_or_none()
             if taken is None:
                 return None
+            states, why = (JobStatus.QUEUED, JobStatus.RUNNING), f"Attempt {taken.attempt}."
+            note(session, taken.id, taken.attempt, states, f"worker {worker}", why)
             tell(session, *topics_of_job(taken.kind, taken.run_id, taken.corpus_id))
         return self.get(taken.id)
 
@@ -155,7 +163,7 @@ class Queue:
         """Change a running job on behalf of its worker; False when it is no longer theirs."""
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not _is_held(row, job) or JobStatus(row.status) not in ACTIVE:
+            if row is None or not is_held(row, job) or JobStatus(row.status) not in ACTIVE:
                 return False
             for name, value in values.items():
                 setattr(row, name, value)
@@ -185,11 +193,12 @@ class Queue:
         """End a job and write its result where its kind says, in one transaction; False when it is no longer theirs."""
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not _is_held(row, job) or JobStatus(row.status) in FINISHED:
+            if row is None or not is_held(row, job) or JobStatus(row.status) in FINISHED:
                 return False
-            row.status, row.finished_at = status, now
-            for name, value in values.items():
-                setattr(row, name, value)
+            take_in(session, row, self.home.job(job.id, job.attempt))
+            why = values.get("error") or values.get("progress_text") or ""
+            if not move(session, row, status, f"worker {job.worker}", why, finished_at=now, **values):
+                return False
             if status == JobStatus.SUCCEEDED:
                 row.progress = 1.0
                 if job.kind in KINDS:
@@ -197,13 +206,14 @@ class Queue:
         if status == JobStatus.SUCCEEDED and job.kind in KINDS:
             for folder in KINDS[job.kind].spent(self.home, job.payload):
                 shutil.rmtree(folder, ignore_errors=True)
-        self._forget_metrics(job.id)
+        if values.get("error_kind") != DAMAGED:  # what is damaged is kept as it is
+            self._forget_metrics(job.id)
         return True
 
     def _forget_metrics(self, job_id: int) -> None:
         """Remove the files with numbers of steps of a job that has ended, as far as its rows hold them; not its log."""
         job = self.get(job_id)
-        for file in self.home.attempts(job_id).glob("*/metrics.jsonl"):
+        for file in self.home.attempts(job_id).glob(f"*/{METRICS}"):
             try:
                 is_stored = file.parent.name != str(job.attempt) or file.stat().st_size <= job.metrics_offset
                 if job.is_finished and is_stored:
@@ -220,28 +230,18 @@ class Queue:
             file.seek(max(0, path.stat().st_size - limit))
             return without_paths(file.read().decode("utf-8", "replace"))
 
-    def give_back(self, job: Job, why: str) -> None:
-        """A process vanished: queue the job again, or call it lost after its last attempt."""
-        if job.stop_requested_at is not None:
-            self.write(job, status=JobStatus.STOPPED, finished_at=time.time(), progress_text="Stopped")
-        elif job.attempt < job.max_attempts:
-            self.write(
-                job,
-                status=JobStatus.QUEUED,
-                worker=None,
-                process=None,
-                not_before=time.time() + 2.0 ** (job.attempt - 1),
-                progress_text=why,
-            )
-        else:
-            self.write(
-                job,
-                status=JobStatus.LOST,
-                finished_at=time.time(),
-                error_kind="lost",
-                error=f"{why} This happened {job.attempt} times, so it is not tried again. "
-                "Look at the log, then resume it.",
-            )
+    def give_back(self, job: Job, why: str, *, interrupted: bool = False) -> None:
+        """A process has gone without a result: queue the job again, or call it lost.
+
+        It is lost after ``max_attempts`` in a row that came not one step further than those before. One that was
+        ``interrupted``, as when the machine shuts down, does not count. What a user has asked to stop is stopped.
+        """
+        with self._rows.writing() as session:
+            row = session.get(JobRow, job.id, with_for_update=True)
+            if row is None or not is_held(row, job) or JobStatus(row.status) not in ACTIVE:
+                return
+            take_in(session, row, self.home.job(job.id, job.attempt))
+            _give_back(session, row, f"worker {job.worker}", why, interrupted)
         self._forget_metrics(job.id)
 
     def stop(self, job_id: int) -> Job:
@@ -254,24 +254,31 @@ class Queue:
         now = time.time()
         with self._rows.writing() as session:
             row = session.get(JobRow, job_id, with_for_update=True)
-            waiting = row is not None and row.status == JobStatus.QUEUED
+            waiting, who = row is not None and row.status == JobStatus.QUEUED, actor(self._rows.user)
             if row is not None and waiting:
-                row.status, row.finished_at, row.progress_text = JobStatus.STOPPED, now, "Stopped before it began"
+                words = "Stopped before it began" if row.attempt == 0 else "Stopped"
+                move(session, row, JobStatus.STOPPED, who, "Asked to stop.", finished_at=now, progress_text=words)
             elif row is not None and row.status == JobStatus.RUNNING:
-                row.status, row.stop_requested_at, row.progress_text = JobStatus.STOPPING, now, "Stopping"
+                asked = {"stop_requested_at": now, "progress_text": "Stopping"}
+                move(session, row, JobStatus.STOPPING, who, "Asked to stop.", **asked)
         job = self.get(job_id)
         if job.is_finished and not waiting:
             raise UserError(f"Job {job_id} has already finished ({job.status}) and cannot be stopped.")
         self._forget_metrics(job_id)
         return job
 
-    def orphans(self, host: str, me: str) -> list[Job]:
-        """Running jobs of this host that belong to another (earlier) worker, or whose lease is over."""
+    def events(self, job_id: int) -> list[Event]:
+        """What has become of a job, oldest first."""
+        with self._rows.reading() as session:
+            return events_of(session, [job_id])
+
+    def orphans(self, me: str, is_ours: Callable[[Job], bool]) -> list[Job]:
+        """Running jobs of this machine, as ``is_ours`` tells, of another (earlier) worker, or whose lease is over."""
         now = time.time()
         return [
             job
             for job in self.jobs(statuses=ACTIVE, limit=1000)
-            if (job.host == host and job.worker != me) or job.lease_until < now
+            if (job.worker != me and is_ours(job)) or job.lease_until < now
         ]
 
     def sign_in(self, name: str, host: str, process: dict[str, Any]) -> None:
@@ -320,6 +327,23 @@ class Queue:
         }
 
 
-def _is_held(row: JobRow, job: Job) -> bool:
+def _give_back(session: Session, row: JobRow, who: str, why: str, interrupted: bool) -> None:
+    now, fruitless = time.time(), row.fruitless
+    if row.stop_requested_at is not None:
+        move(session, row, JobStatus.STOPPED, who, why, finished_at=now, progress_text="Stopped")
+        return
+    if fruitless >= row.max_attempts and not interrupted:
+        times = f"{fruitless} times without a step further" if row.reached else f"{fruitless} times"
+        error = f"{why} This happened {times}, so it is not tried again. Look at the log, then resume it."
+        move(session, row, JobStatus.LOST, who, why, finished_at=now, error_kind="lost", error=error)
+        return
+    pause = 0.0 if interrupted or not fruitless else 2.0 ** (fruitless - 1)
+    again = {"worker": None, "process": None, "not_before": now + pause, "progress_text": why}
+    if interrupted:
+        again["fruitless"] = max(0, fruitless - 1)
+    move(session, row, JobStatus.QUEUED, who, why, **again)
+
+
+def is_held(row: JobRow, job: Job) -> bool:
     """Whether the worker of this copy still has the job, at the same attempt."""
     return (row.worker, row.attempt) == (job.worker, job.attempt)

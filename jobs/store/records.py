@@ -77,6 +77,19 @@ class Job(Record):
 
 
 @dataclass(frozen=True)
+class Event(Record):
+    """A move of a job at a time in seconds since 1970; ``before`` is None where it was put into the queue."""
+
+    job_id: int
+    attempt: int
+    at: float
+    before: str | None
+    after: str
+    who: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Corpus(Record):
     """A corpus and the job that imports it; ``examples`` is None until that has succeeded."""
 
@@ -293,6 +306,14 @@ class Run(Record):
     def is_imported(self) -> bool:
         """Not trained here, but taken in."""
         return self.job is not None and self.job.kind == "import"
+
+    @property
+    def can_shrink(self) -> bool:
+        """Whether it ended for want of memory, or was killed, and can go on in smaller parts."""
+        job = self.job
+        if job is None or job.kind != "train" or not (job.error_kind == "memory" or job.status == JobStatus.LOST):
+            return False
+        return self.config.train.in_smaller_parts() is not None
 
     @property
     def status(self) -> str:

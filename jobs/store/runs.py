@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from hydralora.methods import METHODS, sources_of
 from hydralora.results import CorpusManifest, TrainingSet
 from hydralora.training.objective import check_objective
 from jobs.home import Home
+from jobs.kinds import kind_of
 from jobs.store.bases import Bases
 from jobs.store.clusterings import Clusterings
 from jobs.store.edits import Edits
+from jobs.store.events import events_of, move
 from jobs.store.exclusions import Exclusions
 from jobs.store.intake import taken_in
-from jobs.store.queue import Queue
-from jobs.store.records import Job, Run, Step
+from jobs.store.queue import Queue, is_held
+from jobs.store.records import Event, Job, Run, Step
 from jobs.store.rows import Rows, clean_name, job_of, jobs_with, refuse_busy, row_of
 from jobs.store.speeds import Speeds
 from jobs.store.status import JobStatus
@@ -205,10 +208,16 @@ class Runs:
         self.queue.stop(run.job.id)
         return self.get(run_id)
 
-    def resume(self, run_id: int) -> Run:
+    def resume(self, run_id: int, *, smaller: bool = False) -> Run:
         """Queue a stopped, failed or lost run again; it goes on from its last whole checkpoint.
 
         An imported adapter whose base was not there is compared with it again.
+
+        Args:
+            smaller: Go on with half the examples in one forward pass and twice the passes, for good.
+
+        Raises:
+            UserError: When there is nothing to resume, or no smaller part.
         """
         with self._rows.writing() as session:
             row = row_of(session, RunRow, run_id, "Run")
@@ -223,8 +232,37 @@ class Runs:
             elif job is not None and job.kind == "import":
                 self._queue_import(session, row, job.payload)
             else:
+                if smaller and not _make_smaller(row):
+                    raise UserError(
+                        f"Run {run_id} cannot go on in smaller parts: a forward pass holds one example. Shorten "
+                        "`max_length` or take a smaller base in a new run."
+                    )
                 self._queue_training(session, row, estimate=None)
         return self.get(run_id)
+
+    def retry_smaller(self, job: Job) -> bool:
+        """Queue a training that ran out of memory again in smaller parts, where its settings say so.
+
+        It is the same job, which whoever waits for it goes on waiting for. False where nothing was done: the run does
+        not ask for it, somebody asked for a stop, or no part is smaller.
+        """
+        if not kind_of(job.kind).shrinks or job.stop_requested_at is not None or job.run_id is None:
+            return False
+        with self._rows.writing() as session:
+            run, row = session.get(RunRow, job.run_id), session.get(JobRow, job.id, with_for_update=True)
+            if run is None or row is None or not is_held(row, job):
+                return False
+            if parse_config(run.config).train.on_out_of_memory != "retry" or not _make_smaller(run):
+                return False
+            train = run.config["train"]
+            words = (
+                f"Out of memory: it goes on with {train['batch_size']:,} at once and {train['accumulation']:,} passes "
+                "a step"
+            )
+            again = {"worker": None, "process": None, "not_before": time.time(), "progress_text": words}
+            payload = {**row.payload, "config": run.config}
+            allowed = row.max_attempts + 1
+            return move(session, row, JobStatus.QUEUED, "worker", words, payload=payload, max_attempts=allowed, **again)
 
     def rename(self, run_id: int, name: str) -> None:
         """Give a run another name."""
@@ -266,6 +304,12 @@ class Runs:
         """Store steps read from a job's file up to byte ``offset``; nothing when the job is no longer its worker's."""
         self._steps.add(job, steps, offset)
 
+    def events(self, run_id: int) -> list[Event]:
+        """What has become of a run's training or import, over all its jobs, oldest first."""
+        kinds = ("train", "import")
+        with self._rows.reading() as session:
+            return events_of(session, jobs_with(session, (JobRow.run_id == run_id) & JobRow.kind.in_(kinds)))
+
     def training_set(self, run_id: int) -> TrainingSet | None:
         """What a run is trained on, known from its first step on; None before that, and for runs of earlier versions.
 
@@ -278,6 +322,15 @@ class Runs:
     def checkpoints(self, run_id: int) -> list[int]:
         """Steps at which a run has a complete checkpoint."""
         return list_checkpoints(self.home.run(run_id))
+
+
+def _make_smaller(row: RunRow) -> bool:
+    """Change a run to go on in smaller parts; False where none is smaller."""
+    config = parse_config(row.config)
+    train = config.train.in_smaller_parts()
+    if train is not None:
+        row.config = config.model_copy(update={"train": train}).model_dump()
+    return train is not None
 
 
 def write_training(session: Session, job: JobRow, home: Home) -> None:

@@ -17,12 +17,14 @@ class JobStatus(StrEnum):
     LOST = "lost"  # its process vanished too often to be taken up again
 
 
+# Every move that there is; ``jobs.store.events.move`` makes no other. A job goes back to the queue when its process
+# vanished or was interrupted, unless the user has asked for a stop meanwhile.
 NEXT: dict[JobStatus, set[JobStatus]] = {
     JobStatus.QUEUED: {JobStatus.RUNNING, JobStatus.STOPPED},
     JobStatus.RUNNING: {
         JobStatus.SUCCEEDED,
         JobStatus.FAILED,
-        JobStatus.STOPPED,
+        JobStatus.STOPPED,  # its own task ended it, as an idle server does
         JobStatus.STOPPING,
         JobStatus.LOST,
         JobStatus.QUEUED,

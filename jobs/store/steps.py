@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, Select, func, literal, select, union_all
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from jobs.store.changes import tell
 from jobs.store.gates import Layers, pack, unpack
+from jobs.store.metrics import read_metrics
 from jobs.store.records import Job, Step
 from jobs.store.rows import Rows
 from jobs.store.tables import GateLayersRow, GateRow, JobRow, StepRow, is_id
@@ -81,15 +83,29 @@ class Steps:
         """Store steps read from a job's file up to byte ``offset``; a step known is overwritten, value by value."""
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id)
-            if row is None or row.attempt != job.attempt or row.worker != job.worker:
-                return
-            merged: dict[tuple[int, int], dict[str, Any]] = {}
-            for item in steps:
-                merged.setdefault((item["run_id"], item["step"]), {}).update(item["values"])
-            if merged:
-                _write(session, merged)
-            row.metrics_offset = offset
-            tell(session, *(f"run-{run_id}" for run_id, _ in merged))
+            if row is not None and row.attempt == job.attempt and row.worker == job.worker:
+                _keep(session, row, steps, offset)
+
+
+def take_in(session: Session, row: JobRow, folder: Path) -> str | None:
+    """Store what an attempt's file holds beyond what is stored, before its job changes state; ``folder`` is the
+    attempt's. A sentence where the file is damaged."""
+    found = read_metrics(folder, row.payload.get("run_id"), row.metrics_offset)
+    _keep(session, row, found.steps, found.offset)
+    return found.problem
+
+
+def _keep(session: Session, row: JobRow, steps: list[dict[str, Any]], offset: int) -> None:
+    merged: dict[tuple[int, int], dict[str, Any]] = {}
+    for item in steps:
+        merged.setdefault((item["run_id"], item["step"]), {}).update(item["values"])
+    if merged:
+        _write(session, merged)
+    row.metrics_offset = offset
+    furthest = max((step for _, step in merged), default=0)
+    if furthest > row.reached:
+        row.reached, row.fruitless = furthest, 0
+    tell(session, *(f"run-{run_id}" for run_id, _ in merged))
 
 
 def _ends(session: Session, table: Any, where: Iterable[ColumnElement[bool]]) -> tuple[int, int]:

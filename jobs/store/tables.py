@@ -61,7 +61,9 @@ class JobRow(Base):
     run_id: Mapped[int | None]
     visitor: Mapped[str] = mapped_column(default=NOBODY)
     attempt: Mapped[int] = mapped_column(default=0)
-    max_attempts: Mapped[int] = mapped_column(default=3)
+    max_attempts: Mapped[int] = mapped_column(default=3)  # in a row without a step further
+    fruitless: Mapped[int] = mapped_column(default=0, server_default="0")  # attempts begun since the last such step
+    reached: Mapped[int] = mapped_column(default=0, server_default="0")  # the furthest step of any attempt
     not_before: Mapped[float] = mapped_column(default=0.0)
     worker: Mapped[str | None]
     host: Mapped[str | None]
@@ -85,6 +87,21 @@ class JobRow(Base):
         CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in JobStatus)})", name="status"),
         KEYS,
     )
+
+
+class EventRow(Base):
+    """A move of a job from one status to another: when, who, and why."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    at: Mapped[float] = mapped_column(default=time.time)
+    attempt: Mapped[int]
+    before: Mapped[str | None]
+    after: Mapped[str]
+    who: Mapped[str]
+    why: Mapped[str] = mapped_column(StoredText, default="")
+    __table_args__ = (KEYS,)
 
 
 class CorpusRow(Base):

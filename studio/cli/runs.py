@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from jobs.runner.service import start_worker
 from jobs.store.records import Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
+from studio.cards import moment
 from studio.cli.bases import base_of_command
 from studio.cli.terminal import (
     FAILED,
@@ -187,10 +189,17 @@ def list_runs(as_json: AsJson = False) -> None:
 
 @runs_app.command("show")
 def show_run(run_id: RunId, as_json: AsJson = False) -> None:
-    """Show one run."""
-    run = Studio.store().runs.get(run_id)
-    answer = {**run_view(run), "config": run.config.model_dump()}
-    show(answer, as_json, lambda: print_run(run))
+    """Show one run, with what has become of it: when, who and why."""
+    store = Studio.store()
+    run, events = store.runs.get(run_id), store.runs.events(run_id)
+    answer = {**run_view(run), "config": run.config.model_dump(), "events": [asdict(event) for event in events]}
+
+    def lines() -> None:
+        print_run(run)
+        for event in events:
+            out.print(f"  {moment(event.at)}  {event.after}, by {event.who}{f': {event.why}' if event.why else ''}")
+
+    show(answer, as_json, lines)
 
 
 @runs_app.command("stop")
@@ -205,10 +214,17 @@ def stop_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = Fals
 
 
 @runs_app.command("resume")
-def resume_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = False, as_json: AsJson = False) -> None:
+def resume_run(
+    run_id: RunId,
+    smaller: Annotated[
+        bool, typer.Option("--smaller", help="With half the examples in one pass and twice the passes: less memory")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Go on with a stopped, failed or lost run from its last checkpoint; look for an imported adapter's base again."""
     store = Studio.store()
-    run = store.runs.resume(run_id)
+    run = store.runs.resume(run_id, smaller=smaller)
     start_worker(store.home)
     follow(store, run, wait, as_json)
 

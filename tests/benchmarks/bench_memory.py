@@ -15,8 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-
 from hydralora.bases.facts import read_facts
 from hydralora.bases.folder import STARTER
 from hydralora.bases.load import fit_threads
@@ -54,6 +52,8 @@ REAL: list[Settings] = [
 
 def make_bases(work: Path) -> dict[str, tuple[Path, list[Settings]]]:
     """Folders of random models of the starter's tokenizer, with the settings they are trained with."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
     tokenizer = AutoTokenizer.from_pretrained(STARTER)
     llama = LlamaConfig(
         vocab_size=8000,
@@ -126,7 +126,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure everything and keep it."""
+    """Measure what is not measured yet; each run is kept as soon as it has ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", nargs=3, metavar=("BASE", "CORPUS", "SETTINGS"))
     parser.add_argument("--base", type=Path)
@@ -135,7 +135,7 @@ def main() -> None:
     if given.once:
         print(train_once(*given.once))
         return
-    runs = []
+    runs = json.loads(given.json.read_text("utf-8"))["runs"] if given.json.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         corpus, bases = make_corpus(work), {"starter": (STARTER, ANY), **make_bases(work)}
@@ -143,10 +143,12 @@ def main() -> None:
             bases[given.base.name] = (given.base, REAL)
         for name, (base, every) in bases.items():
             for settings in every:
+                if any((run["base"], run["settings"]) == (name, settings) for run in runs):
+                    continue
                 runs.append(measure(name, base, corpus, settings))
+                given.json.parent.mkdir(parents=True, exist_ok=True)
+                given.json.write_text(json.dumps({"runs": runs}, indent=1) + "\n", "utf-8")
                 print(table(runs[-1:]).splitlines()[-1], flush=True)
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps({"runs": runs}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from hydralora.corpus.clusters.clustering import cluster_corpus
 from hydralora.corpus.quality import FOLDER as QUALITY
 from hydralora.corpus.quality.report import check_corpus
 from hydralora.errors import ResultError
+from hydralora.files import last_checkpoint
 from hydralora.results import (
     AdapterFacts,
     Change,
@@ -31,6 +32,7 @@ from hydralora.results import (
     MatrixMap,
     Quality,
     Result,
+    RunJournal,
     TrainingSet,
     Weights,
 )
@@ -57,6 +59,9 @@ def stored(base_folder: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPa
     assert facts.summary == summary
     found[AdapterFacts] = run / "adapter", facts
     found[TrainingSet] = run, TrainingSet.read(run)
+    checkpoint = last_checkpoint(run)
+    assert checkpoint is not None
+    found[RunJournal] = checkpoint, RunJournal.read(checkpoint)
     checked = check_corpus(shutil.copytree(easy_corpus, root / "corpus"), parse_config(config).train)
     found[Quality] = root / "corpus" / QUALITY, checked
     found[CorpusManifest] = easy_corpus, CorpusManifest.read(easy_corpus)

@@ -34,7 +34,11 @@ def _work(job: Job) -> dict[str, Any]:
     if do == "parent":
         child = subprocess.Popen([sys.executable, "-c", "import signal,time; signal.signal(15, 1); time.sleep(600)"])
         (job.folder / "grandchild").write_text(str(child.pid))
-    if do in ("deaf", "parent", "wait"):
+    if do == "once interrupted" and (job.home.root / "interrupted").exists():
+        return {"done": do}
+    if do == "once interrupted":
+        (job.home.root / "interrupted").touch()
+    if do in ("deaf", "parent", "wait", "once interrupted"):
         _wait(job, deaf=do == "deaf")
     if do == "steps":
         _steps(job, payload)

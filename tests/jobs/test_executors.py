@@ -32,7 +32,7 @@ class Puppets:
     def is_ready(self, kind: str, cwd: Path) -> bool:
         return kind not in self.not_yet
 
-    def start(self, kind: str, folder: Path, cwd: Path) -> Handle:
+    def start(self, kind: str, folder: Path, cwd: Path, gpu: str | None = None) -> Handle:
         if self.refusal is not None:
             raise self.refusal
         name = f"{kind} in {folder.name}"

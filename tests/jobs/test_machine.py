@@ -15,11 +15,11 @@ def test_memory_and_cores_are_those_of_the_system() -> None:
     assert machine.cores >= 1
 
 
-def test_gpus_are_read_from_lines_with_a_name_and_two_numbers() -> None:
-    said = "NVIDIA H100, 80GB, 81559, 80000\nrubbish\nA, x, 3\n\nTesla T4, 15360, 12\n"
+def test_gpus_are_read_from_lines_with_a_uuid_a_name_and_two_numbers() -> None:
+    said = "GPU-1, NVIDIA H100, 80GB, 81559, 80000\nrubbish\nGPU-3, A, x, 3\n\nGPU-2, Tesla T4, 15360, 12\n"
     assert read_gpus(said) == (
-        Gpu("NVIDIA H100, 80GB", 81559 * MIB, 80000 * MIB),
-        Gpu("Tesla T4", 15360 * MIB, 12 * MIB),
+        Gpu("NVIDIA H100, 80GB", 81559 * MIB, 80000 * MIB, "GPU-1"),
+        Gpu("Tesla T4", 15360 * MIB, 12 * MIB, "GPU-2"),
     )
 
 

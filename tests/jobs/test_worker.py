@@ -107,6 +107,26 @@ def test_worker_and_job_killed_together_leave_a_job_that_is_taken_up_again(works
     assert again.status == JobStatus.RUNNING
 
 
+def test_a_job_that_is_ended_from_outside_goes_on_by_itself(workshop: Workshop) -> None:
+    workshop.start()
+    job = workshop.running(workshop.submit("once interrupted", max_attempts=1))
+    os.killpg((job.process or {})["pid"], signal.SIGTERM)  # as at a shutdown: nobody has asked for a stop
+    ended = workshop.ended(job)
+    assert (ended.status, ended.attempt) == (JobStatus.SUCCEEDED, 2)
+    (again,) = [event for event in workshop.store.queue.events(job.id) if event.after == JobStatus.QUEUED][1:]
+    assert again.before == JobStatus.RUNNING and "interrupted" in again.why
+
+
+def test_worker_and_job_that_are_asked_to_end_together_go_on_with_the_next_worker(workshop: Workshop) -> None:
+    worker = workshop.start()
+    job = workshop.running(workshop.submit("once interrupted", max_attempts=1))
+    worker.terminate()
+    os.killpg((job.process or {})["pid"], signal.SIGTERM)
+    worker.wait(timeout=30)
+    workshop.start()
+    assert workshop.ended(job).status == JobStatus.SUCCEEDED
+
+
 def test_stop_ends_a_job_that_listens(workshop: Workshop) -> None:
     workshop.start()
     job = workshop.running(workshop.submit("wait"))

@@ -190,7 +190,7 @@ def test_every_kind_of_job_has_a_limit_of_memory_and_all_that_end_one_of_time(mo
 def test_a_gpu_takes_the_limit_of_memory_from_the_kinds_that_load_models_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.kinds.has_gpu", lambda: True)
     unlimited = {name for name, kind in KINDS.items() if kind.limits(8 * GIB).memory is None}
-    assert unlimited == {"train", "speed", "answers", "routing", "experts", "export", "serve"}
+    assert unlimited == {name for name, kind in KINDS.items() if kind.uses_gpu}
     assert all(KINDS[name].uses_hub for name in unlimited)
 
 

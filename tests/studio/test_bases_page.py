@@ -19,7 +19,7 @@ from jobs.machine import Gpu, Machine
 from jobs.new_bases import KIND
 from jobs.store.base_checks import KIND as CHECK
 from jobs.store.store import Store
-from studio.bases import amount, chat_fit, new_run_fit, parameters, train_fit, way_out
+from studio.bases import amount, chat_fit, new_run_fit, parameters, sizes_of, train_fit, way_out
 from studio.pages.bases.page import BasesPage
 from studio.pages.new_run.fit import SMALL_WORLD, BaseNote
 from studio.pages.new_run.page import NewRunPage
@@ -183,6 +183,13 @@ def test_what_takes_more_than_is_free_does_not_fit_and_four_fifths_are_tight(sto
 def test_a_gpu_is_where_it_must_fit(store: Store) -> None:
     small = Machine(64 * GIB, 60 * GIB, 8, (Gpu("small", GIB // 4, GIB // 4),))
     assert new_run_fit(facts(store), small).verdict == "does not fit"
+
+
+def test_a_gpu_is_used_in_bfloat16_whatever_type_the_base_is_stored_in(store: Store) -> None:
+    stored = facts(store)
+    card = Machine(64 * GIB, 60 * GIB, 8, (Gpu("large", 80 * GIB, 70 * GIB),))
+    assert stored.stored == "F32" and sizes_of(stored, LARGE)["dtype"] == "float32"
+    assert sizes_of(stored, card)["dtype"] == "bfloat16"
 
 
 def test_the_way_out_makes_it_fit_and_keeps_the_step(store: Store) -> None:

@@ -222,6 +222,10 @@ def test_a_finished_run_is_neither_stopped_nor_resumed(studio: Commands, run: di
     refused(studio("runs", command, run["run_id"]), "finished")
 
 
+def test_a_finished_run_does_not_go_on_in_smaller_parts(studio: Commands, run: dict[str, Any]) -> None:
+    refused(studio("runs", "resume", run["run_id"], "--smaller"), "finished")
+
+
 def test_a_run_that_fails_gives_status_one(studio: Commands, corpus: dict[str, Any], folder: Path, base: Path) -> None:
     broken = folder / "broken"
     shutil.copytree(base, broken)

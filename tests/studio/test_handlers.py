@@ -80,6 +80,26 @@ def test_a_stopped_run_can_be_resumed(draw: Opened, stored: Stored) -> None:
     assert stored.store.runs.get(run.id).status == JobStatus.QUEUED
 
 
+def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_parts_by_one_click(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus(), finished=False, train={"batch_size": 8}), draw(RunPage)
+    stored.end(run.job, status=JobStatus.FAILED, error_kind="memory", error="Out of memory.")
+    button = page.draw(asking(run=run.id), "", "")[page.smaller]
+    assert button.visible and button.value == "Go on with 4 at once"
+    page.resume_smaller(asking(run=run.id))
+    again = stored.store.runs.get(run.id)
+    assert again.status == JobStatus.QUEUED and again.job.payload["config"] == again.stored_config
+    assert (again.config.train.batch_size, again.config.train.accumulation) == (4, 2)
+
+
+def test_a_run_that_holds_one_example_at_once_cannot_go_on_smaller(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus(), finished=False, train={"batch_size": 1}), draw(RunPage)
+    stored.end(run.job, status=JobStatus.FAILED, error_kind="memory", error="Out of memory.")
+    assert not page.draw(asking(run=run.id), "", "")[page.smaller].visible
+    with pytest.raises(UserError, match="a forward pass holds one example"):
+        page.resume_smaller(asking(run=run.id))
+    assert stored.store.runs.get(run.id).status == JobStatus.FAILED
+
+
 def test_nothing_is_drawn_again_where_nothing_has_changed(draw: Opened, stored: Stored) -> None:
     run, page = stored.run(stored.corpus()), draw(RunPage)
     seen = page.draw(asking(run=run.id), "", "")[page.stamp]

@@ -26,8 +26,8 @@ class Executor(Protocol):
     def is_ready(self, kind: str, cwd: Path) -> bool:
         """Whether an attempt at a job of this kind may be started now; what waits is asked for again soon."""
 
-    def start(self, kind: str, folder: Path, cwd: Path) -> Handle:
-        """Begin the attempt whose ``spec.json`` lies in ``folder``.
+    def start(self, kind: str, folder: Path, cwd: Path, gpu: str | None = None) -> Handle:
+        """Begin the attempt whose ``spec.json`` lies in ``folder``; ``gpu`` is the one that it may see, by its uuid.
 
         Raises:
             UserError: When a job of this kind cannot run here.

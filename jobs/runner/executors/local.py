@@ -44,14 +44,14 @@ class LocalExecutor:
             self._servers[frozenset(environment.items())] = server
         return not server.is_loading()
 
-    def start(self, kind: str, folder: Path, cwd: Path) -> Identity:
+    def start(self, kind: str, folder: Path, cwd: Path, gpu: str | None = None) -> Identity:
         """Start the reaper, which starts the job's process; what they print goes to ``log.txt``.
 
         Raises:
             UserError: When the kind is not known.
             OSError: When the process or the log cannot be made.
         """
-        environment = job_environment(kind)
+        environment = job_environment(kind, gpu=gpu)
         server = self._servers.get(frozenset(environment.items()))
         if server is not None and kind_of(kind).needs_torch and server.is_ready():
             try:

@@ -86,7 +86,7 @@ GROUPS = {
         "keep_checkpoints",
         "report_to",
     ),
-    "Memory": ("dtype", "packing", "gradient_checkpointing"),
+    "Memory": ("dtype", "packing", "gradient_checkpointing", "on_out_of_memory"),
 }
 # Settings that decide how long a run takes.
 PACE = ("max_steps", "epochs", "batch_size", "accumulation", "eval_every", "held_out_fraction")

@@ -19,6 +19,7 @@ from studio.pages.run.views import (
     can_resume,
     gates_now,
     headline,
+    history_table,
     links,
     misses_base,
     no_run,
@@ -26,6 +27,7 @@ from studio.pages.run.views import (
     run_cards,
     run_state,
     settings_table,
+    smaller_words,
 )
 from studio.widgets import FigurePanel, LiveChanges, figure
 
@@ -54,9 +56,12 @@ class RunPage(Page):
                 self.resume = gr.Button(
                     "Resume", variant="primary", min_width=120, scale=0, visible=False, elem_id="resume-run"
                 )
+                self.smaller = gr.Button("Go on in smaller parts", min_width=120, scale=0, visible=False)
             with gr.Column() as self.curves:
                 self._charts()
             self.export = ExportPart(self.blocks, self.store)
+            with gr.Accordion("History", open=False):
+                self.history = gr.HTML()
             with gr.Accordion("Log", open=False):
                 self.log = gr.HTML()
             with gr.Accordion("Settings", open=False):
@@ -82,12 +87,23 @@ class RunPage(Page):
 
     def connect(self) -> None:
         live = [self.watch, self.head, self.state, self.verdict, self.facts, self.links, self.detail, self.curves]
-        live += [self.stop, self.resume, self.log, self.settings, self.layer, *self.charts.values(), self.stamp]
+        live += [
+            self.stop,
+            self.resume,
+            self.smaller,
+            self.history,
+            self.log,
+            self.settings,
+            self.layer,
+            *self.charts.values(),
+            self.stamp,
+        ]
         known = [self.layer, self.stamp]
         self.on_change(self.watch, self.draw, known, live)
         self.layer.input(self.draw, known, live, **TICK)
         self.on_click(self.stop, self.stop_run, None, None).success(self.draw, known, live, **TICK)
         self.on_click(self.resume, self.resume_run, None, None).success(self.draw, known, live, **TICK)
+        self.on_click(self.smaller, self.resume_smaller, None, None).success(self.draw, known, live, **TICK)
         self.on_click(self.rename, self.rename_run, self.new_name, None).success(self.draw, known, live, **TICK)
         self.on_click(self.delete, self.delete_run, self.sure, None).success(
             None, None, None, js="() => location.assign('/')"
@@ -129,6 +145,8 @@ class RunPage(Page):
             self.resume: gr.Button(
                 "Look for its base again" if misses_base(run) else "Resume", visible=can_resume(run)
             ),
+            self.history: history_table(self.store.runs.events(run.id)),
+            self.smaller: gr.Button(smaller_words(run), visible=run.can_shrink),
             self.log: cards.log(self.store.queue.log_tail(job) if job else ""),
             self.settings: settings_table(run, training_set),
             **self._draw_charts(run, newest, chosen, planned(run, training_set)),
@@ -164,6 +182,10 @@ class RunPage(Page):
     def resume_run(self, request: gr.Request) -> None:
         """Go on from its last checkpoint."""
         self.store.runs.resume(address_id(request, "run") or 0)
+
+    def resume_smaller(self, request: gr.Request) -> None:
+        """Go on from its last checkpoint with half the examples in one forward pass."""
+        self.store.runs.resume(address_id(request, "run") or 0, smaller=True)
 
     def rename_run(self, request: gr.Request, name: str) -> None:
         """Give it another name."""

@@ -8,7 +8,7 @@ from hydralora.methods import METHODS, HeadOptions
 from hydralora.plain import without_paths
 from hydralora.results import TrainingSet
 from hydralora.training.memory import training_memory
-from jobs.store.records import Job, Run, Step
+from jobs.store.records import Event, Job, Run, Step
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio import cards
@@ -119,6 +119,17 @@ def memory_taken(store: Store, run: Run) -> str:
     return f"At most {amount(peak)} of memory; {told} are estimated for the longest batches."
 
 
+def history_table(events: list[Event]) -> Markup:
+    """When the run's jobs came to which status, who moved them and why; newest first."""
+    if not events:
+        return cards.empty("Nothing is written down", "Runs of earlier versions kept no history.")
+    rows: list[list[object]] = []
+    for event in reversed(events):
+        who = "worker" if event.who.startswith("worker ") else event.who  # pages tell nothing of the machine
+        rows.append([cards.moment(event.at), cards.status(event.after), without_paths(event.why) or "–", who])
+    return cards.table(["When", "Status", "Why", "Who"], rows, caption="What has become of this run, newest first")
+
+
 def links(run: Run) -> Markup:
     """What can be done with a finished run."""
     found = (
@@ -185,3 +196,9 @@ def can_resume(run: Run) -> bool:
     """Whether its job has ended without the whole result."""
     ended = run.job is not None and run.job.is_finished
     return ended and (misses_base(run) or run.status != JobStatus.SUCCEEDED)
+
+
+def smaller_words(run: Run) -> str:
+    """What the button says that goes on in smaller parts."""
+    train = run.config.train.in_smaller_parts() if run.can_shrink else None
+    return f"Go on with {train.batch_size} at once" if train else "Go on in smaller parts"

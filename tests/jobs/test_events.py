@@ -1,0 +1,212 @@
+"""Moves of jobs: only those of the table, each written down; interrupted is not stopped, and progress is rewarded."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from jobs.runner.worker import Worker
+from jobs.store.events import STUDIO, move
+from jobs.store.queue import Queue
+from jobs.store.records import Job
+from jobs.store.status import FINISHED, NEXT, JobStatus
+from jobs.store.store import Store
+from jobs.store.tables import JobRow
+from tests.jobs.test_damaged_files import line
+from tests.jobs.test_executors import EXIT, Puppets
+from tests.jobs.test_old_home import unpack
+from tests.jobs.test_worker import make_run
+
+
+@pytest.fixture
+def puppets() -> Puppets:
+    return Puppets()
+
+
+@pytest.fixture
+def worker(store: Store, puppets: Puppets) -> Worker:
+    return Worker(store.home, store=store, executor=puppets)
+
+
+def begin(store: Store, worker: Worker, kind: str = "train", most: int = 2) -> Job:
+    """A job that the worker has started; a training belongs to a run."""
+    links = {"run_id": make_run(store)} if kind == "train" else {}
+    job = store.queue.submit(kind, {**links}, max_attempts=most, **links)
+    worker.do_round()
+    return store.queue.get(job.id)
+
+
+def moves(store: Store, job: Job) -> list[str]:
+    return [event.after for event in store.queue.events(job.id)]
+
+
+# The table of moves
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(JobStatus, JobStatus)))
+def test_a_job_makes_only_the_moves_of_the_table(store: Store, before: JobStatus, after: JobStatus) -> None:
+    job = store.queue.submit("map")
+    with Session(store.engine) as session, session.begin():
+        row = session.get_one(JobRow, job.id)
+        row.status = before
+        assert move(session, row, after, "me", "so") == (after in NEXT[before])
+        assert row.status == (after if after in NEXT[before] else before)
+    assert store.queue.get(job.id).status == (after if after in NEXT[before] else before)
+
+
+def test_of_two_that_move_a_job_the_second_changes_nothing(store: Store) -> None:
+    job = store.queue.submit("map")
+    with Session(store.engine, expire_on_commit=False) as session:
+        row = session.get_one(JobRow, job.id)
+        session.commit()
+        store.queue.stop(job.id)
+        assert row.status == JobStatus.QUEUED  # as it was read
+        assert not move(session, row, JobStatus.RUNNING, "late", "")
+        assert row.status == JobStatus.STOPPED
+        session.commit()
+    assert moves(store, job) == ["queued", "stopped"]
+
+
+def test_the_database_takes_no_status_that_is_none(store: Store) -> None:
+    job = store.queue.submit("map")
+    with pytest.raises(IntegrityError), Session(store.engine) as session, session.begin():
+        session.get_one(JobRow, job.id).status = "asleep"
+
+
+# What is written down
+
+
+def test_every_move_is_written_down_with_who_and_why(store: Store, worker: Worker, puppets: Puppets) -> None:
+    job = begin(store, worker)
+    store.for_user("a visitor").queue.stop(job.id)
+    puppets.end(result={"status": "stopped", "progress_text": "Stopped at step 3."}, exit=EXIT)
+    worker.do_round()
+    events = store.queue.events(job.id)
+    found = [(event.before, event.after, event.who, event.why) for event in events]
+    name = f"worker {worker.name}"
+    assert found == [
+        (None, "queued", STUDIO, ""),
+        ("queued", "running", name, "Attempt 1."),
+        ("running", "stopping", "page", "Asked to stop."),
+        ("stopping", "stopped", name, "Stopped at step 3."),
+    ]
+    assert all(abs(event.at - time.time()) < 60 for event in events)
+    assert [event.job_id for event in store.runs.events(job.run_id or 0)] == [job.id] * 4
+
+
+def test_a_home_of_an_earlier_version_has_jobs_without_events(tmp_path: Path) -> None:
+    from jobs.home import Home
+
+    old = Store(Home(unpack("f3124b5", tmp_path)))
+    (run,) = old.runs.all()
+    assert old.runs.events(run.id) == [] and run.job is not None
+    assert JobStatus(run.job.status) in FINISHED
+
+
+# Interrupted is not stopped
+
+
+def test_an_interrupted_job_goes_on_at_once_and_it_does_not_count(
+    store: Store, worker: Worker, puppets: Puppets
+) -> None:
+    job = begin(store, worker, most=1)
+    for attempt in (1, 2, 3):
+        assert store.queue.get(job.id).attempt == attempt
+        puppets.end(result={"status": "interrupted", "progress_text": "Stopped at step 3."}, exit=EXIT)
+        worker.do_round()  # takes it up again in the same round
+    now = store.queue.get(job.id)
+    assert (now.status, now.attempt) == (JobStatus.RUNNING, 4)
+    assert moves(store, job)[:4] == ["queued", "running", "queued", "running"]
+
+
+def test_a_job_that_was_asked_to_stop_and_is_interrupted_is_stopped(
+    store: Store, worker: Worker, puppets: Puppets
+) -> None:
+    job = begin(store, worker)
+    store.queue.stop(job.id)
+    puppets.end(result={"status": "interrupted", "progress_text": ""}, exit=EXIT)
+    worker.do_round()
+    assert store.queue.get(job.id).status == JobStatus.STOPPED
+
+
+def test_a_server_that_is_interrupted_is_not_started_again(store: Store, worker: Worker, puppets: Puppets) -> None:
+    job = begin(store, worker, "serve")
+    puppets.end(result={"status": "interrupted", "progress_text": ""}, exit=EXIT)
+    worker.do_round()
+    assert store.queue.get(job.id).status == JobStatus.STOPPED
+
+
+def test_a_task_that_ended_before_it_could_listen_was_interrupted(
+    store: Store, worker: Worker, puppets: Puppets
+) -> None:
+    job = begin(store, worker, most=1)
+    puppets.end(exit={**EXIT, "code": -15})
+    worker.do_round()
+    assert (store.queue.get(job.id).status, store.queue.get(job.id).attempt) == (JobStatus.RUNNING, 2)
+
+
+def test_after_a_restart_of_the_machine_a_job_goes_on_without_waiting(
+    store: Store, worker: Worker, puppets: Puppets
+) -> None:
+    job = begin(store, worker, most=2)
+    later = Worker(store.home, store=store, executor=puppets)
+    later.name, later.host = "after the restart", worker.host.rpartition("/")[0] + "/another"
+    later.do_round()
+    again = store.queue.get(job.id)
+    assert again.status == JobStatus.QUEUED and again.progress_text == "The machine was restarted."
+
+
+def test_what_had_ended_before_the_machine_was_restarted_is_not_done_again(
+    store: Store, worker: Worker, puppets: Puppets
+) -> None:
+    job = begin(store, worker, "map")
+    puppets.end(result={"status": "succeeded", "result": {"sentence": "Done so."}}, exit=EXIT)
+    later = Worker(store.home, store=store, executor=puppets)
+    later.name, later.host = "after the restart", worker.host.rpartition("/")[0] + "/another"
+    later.do_round()
+    assert (store.queue.get(job.id).status, store.queue.get(job.id).attempt) == (JobStatus.SUCCEEDED, 1)
+
+
+# Attempts count only without progress
+
+
+def killed_at(store: Store, queue: Queue, job: Job, step: int) -> Job:
+    """The attempt has come to a step and vanishes; the next one that a worker takes, or the end."""
+    folder = store.home.job(job.id, job.attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(line(job.run_id or 0, n) for n in range(max(1, step - 2), step + 1)))
+    queue.give_back(job, "Its process vanished.")
+    with Session(store.engine) as session, session.begin():
+        session.get_one(JobRow, job.id).not_before = 0.0
+    return queue.claim("w", "here", "heavy") or queue.get(job.id)
+
+
+def training(store: Store, queue: Queue) -> Job:
+    run = make_run(store)
+    queue.submit("train", {"run_id": run}, run_id=run, max_attempts=2)
+    job = queue.claim("w", "here", "heavy")
+    assert job is not None
+    return job
+
+
+def test_a_job_that_comes_further_each_time_is_taken_up_for_ever(store: Store, queue: Queue) -> None:
+    job = training(store, queue)
+    for step in range(3, 11):
+        job = killed_at(store, queue, job, step)
+        assert job.status == JobStatus.RUNNING
+    assert job.attempt == 9
+
+
+def test_a_job_that_comes_no_further_is_lost_after_its_last_attempt(store: Store, queue: Queue) -> None:
+    job = training(store, queue)
+    for step in (3, 9):
+        job = killed_at(store, queue, job, step)
+    job = killed_at(store, queue, job, 9)
+    assert job.status == JobStatus.RUNNING
+    job = killed_at(store, queue, job, 8)
+    assert job.status == JobStatus.LOST and "2 times without a step further" in (job.error or "")
