@@ -79,7 +79,18 @@ class LoraOptions(MethodOptions):
     use_rslora: bool = Field(False, title="rsLoRA", description="Scale by lora_alpha / sqrt(r) instead")
 
 
-class HeadOptions(LoraOptions):
+class SavingOptions(LoraOptions):
+    """A LoRA beside which some layers of the base are trained whole."""
+
+    modules_to_save: Targets = Field(
+        None,
+        title="Layers trained whole",
+        description="Layers to train as copies beside the adapter, by the end of their name, such as lm_head; saved "
+        "with it",
+    )
+
+
+class HeadOptions(SavingOptions):
     """A LoRA with several heads that a router adds up."""
 
     num_experts: Experts = Field(4, title="Experts", description="Heads B beside each other")
@@ -469,7 +480,7 @@ _LIST = (
         name="lora",
         learns_pairs=True,
         title="LoRA",
-        options=LoraOptions,
+        options=SavingOptions,
         tuner="LORA",
         mergeable="exact",
         summary="The plain adapter: one A and one B. The yardstick for all others.",

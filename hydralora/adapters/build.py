@@ -103,6 +103,37 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
             raise AdapterError(f"No layer is called '{target}'. This model has: {', '.join(known)}.")
 
 
+def check_saved(model: nn.Module, names: list[str], targets: list[str]) -> None:
+    """Refuse layers that cannot be trained whole: unknown ones, adapted ones, groups of layers, and tied ones.
+
+    Raises:
+        AdapterError: Naming the layer and the way out.
+    """
+    tied = {name.rpartition(".")[0]: same for same in tied_weights(model) for name in same}
+    layers = [(name, module) for name, module in model.named_modules() if name]
+    for wanted in names:
+        found = [(name, module) for name, module in layers if name == wanted or name.endswith(f".{wanted}")]
+        if not found:
+            known = dict.fromkeys(n.rsplit(".", 1)[-1] for n, m in layers if any(True for _ in m.parameters(False)))
+            raise AdapterError(f"No layer is called '{wanted}'. This model has: {', '.join(known)}.")
+        for name, module in found:
+            if any(True for _ in module.children()) or not any(True for _ in module.parameters()):
+                raise AdapterError(
+                    f"'{name}' ({type(module).__name__}) is no single layer with weights, so `modules_to_save` cannot "
+                    "hold it. Name the layers in it."
+                )
+            if name in tied:
+                raise AdapterError(
+                    f"Layer '{name}' shares its weights ({' and '.join(tied[name])}), so it cannot be trained alone by "
+                    "`modules_to_save`. Leave it out, or take full fine-tuning."
+                )
+            if any(name == target or name.endswith(f".{target}") for target in targets):
+                raise AdapterError(
+                    f"Layer '{name}' is named by `target_modules` and `modules_to_save`, and is adapted or trained "
+                    "whole. Name it in one of them."
+                )
+
+
 def check_rank(model: nn.Module, targets: list[str], rank: int) -> None:
     """Refuse a rank that one of the layers cannot have; PEFT would take it and waste the rest.
 
@@ -166,7 +197,10 @@ def adapter_config(
         if values["target_modules"]:
             check_targets(model, values["target_modules"])
         elif tuner != "IA3":
-            values["target_modules"] = find_targets(model)
+            whole = values.get("modules_to_save") or []
+            values["target_modules"] = [name for name in find_targets(model) if name not in whole]
+    if values.get("modules_to_save"):
+        check_saved(model, values["modules_to_save"], values["target_modules"])
     if tuner in ("HYDRALORA", "LORA", "ADALORA"):
         check_rank(model, values["target_modules"], max(values[name] for name in RANKS if name in values))
     if tuner == "ADALORA":

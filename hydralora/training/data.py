@@ -142,7 +142,7 @@ def _encoded_hash(rows: list[Encoded], held_out: list[Encoded]) -> str:
     for side in (rows, held_out):
         digest.update(f"{len(side)} rows\n".encode())
         for row in side:
-            for name in ("input_ids", "labels"):
+            for name in row:  # in the order in which they were made, alike for all
                 digest.update(np.asarray([len(row[name]), *row[name]], dtype="<i8").tobytes())
     return digest.hexdigest()
 

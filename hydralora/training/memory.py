@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hydralora.config import RunConfig
-from hydralora.methods import HeadOptions, LoraOptions
+from hydralora.methods import HeadOptions, LoraOptions, SavingOptions
 from hydralora.results.bases import BaseFacts
 
 PROCESS = 560 * 2**20  # bytes of a process that has torch and transformers, before a model
@@ -83,6 +83,14 @@ def trainable(facts: BaseFacts, config: RunConfig) -> int:
     count = 0
     for out, width in _adapted(facts, options):
         count += rows * width + heads * options.r * out + heads * width * routes
+    return count + (_saved(facts, options) if isinstance(options, SavingOptions) else 0)
+
+
+def _saved(facts: BaseFacts, options: SavingOptions) -> int:
+    """Numbers of the layers that are trained whole: linear ones of blocks, else as large as the embeddings."""
+    count = 0
+    for name in options.modules_to_save or []:
+        count += sum(out * width for out, width in facts.linear.get(name, [[facts.vocabulary, facts.width]]))
     return count
 
 

@@ -17,6 +17,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from hydralora.config import RunConfig
+from hydralora.corpus.pairs import pair_tokens
 from hydralora.errors import TrainingError
 from hydralora.training.arguments import settings_of
 from hydralora.training.trainer import AdapterTrainer
@@ -80,6 +81,10 @@ class PreferenceTrainer(AdapterTrainer, DPOTrainer):
         """As it is: TRL computes no logits of prompts."""
         return inputs
 
+    def lengths_of(self, rows: Any) -> list[int]:
+        """Tokens of the longer side of each pair with its prompt, ``(pairs,)``."""
+        return [row["length"] for row in rows]
+
     def _add_held_out(self, loss: Tensor, inputs: Any) -> None:
         pairs = len(inputs["input_ids"]) // 2
         self.sizes.append(pairs)
@@ -107,5 +112,5 @@ class PreferenceTrainer(AdapterTrainer, DPOTrainer):
 
 
 def _dataset(rows: list[dict[str, list[int]]]) -> Dataset:
-    """Rows with their ``length`` in tokens, by which batches of like length are made."""
-    return Dataset.from_list([{**row, "length": sum(map(len, row.values()))} for row in rows])
+    """Rows with their ``length`` in tokens, by which batches of like length are made and measured."""
+    return Dataset.from_list([{**row, "length": pair_tokens(row)} for row in rows])

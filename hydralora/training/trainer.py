@@ -107,8 +107,12 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         if self.sampler is None and self.args.train_sampling_strategy == "group_by_length":
             rows = self.train_dataset if train_dataset is None else train_dataset
             size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return LengthSampler([len(row["input_ids"]) for row in rows], size, self.args.seed)
+            return LengthSampler(self.lengths_of(rows), size, self.args.seed)
         return self.sampler or super()._get_train_sampler(train_dataset)
+
+    def lengths_of(self, rows: Any) -> list[int]:
+        """Tokens of each row that is trained on, ``(rows,)``."""
+        return [len(row["input_ids"]) for row in rows]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Tell the numbers of a step; with the experts' mean gates over all layers where a logger listens."""

@@ -90,6 +90,21 @@ def test_a_run_is_trained(store: Store, trained: int) -> None:
     assert all(abs(sum(row) - 1) < 1e-4 for row in gates.values())
 
 
+def test_a_run_learns_preferences_and_is_looked_into(store: Store, base: str, tmp_path: Path) -> None:
+    rows = [{"prompt": row["prompt"], "chosen": row["answer"], "rejected": "or not"} for row in easy_rows()]
+    made = store.corpora.add("liked", [write_lines(tmp_path / "liked.jsonl", rows)])
+    assert ended(store, made.job).status == JobStatus.SUCCEEDED
+    run = store.runs.start(made.id, config(base, objective="dpo", max_steps=4) | {"method": "hydralora"})
+    done = ended(store, run.job)
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    known = store.runs.training_set(run.id)
+    assert known is not None and known.pairs == known.examples > 50
+    steps = [step for step in store.runs.steps(run.id) if "loss" in step.numbers]
+    assert len(steps) == 4 and all({"margin", "preferred"} <= step.numbers.keys() for step in steps)
+    looked = ended(store, store.analyses.ask(run.id, "answers").job)
+    assert looked.status == JobStatus.SUCCEEDED, looked.error
+
+
 @pytest.mark.parametrize("kind", ["routing", "weights", "answers", "experts"])
 def test_it_is_looked_into(store: Store, kind: str, trained: int) -> None:
     analysis = store.analyses.ask(trained, kind)
