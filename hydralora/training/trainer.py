@@ -103,6 +103,16 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
             remove(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         super()._save_checkpoint(model, trial)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Put the states of the optimizer back, of the same shapes as what they belong to: kernels do not look.
+
+        Raises:
+            TrainingError: When the checkpoint's are of other parameters.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.optimizer is not None:
+            check_states(self.optimizer)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.sampler is None and self.args.train_sampling_strategy == "group_by_length":
             rows = self.train_dataset if train_dataset is None else train_dataset
@@ -192,6 +202,22 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
 
     def _records_gates(self) -> bool:
         return bool(self.gate_every) and (self.state.global_step + 1) % self.gate_every == 0
+
+
+def check_states(optimizer: Any) -> None:
+    """Refuse states of an optimizer that cannot be of their parameters.
+
+    Raises:
+        TrainingError: With both shapes of the first.
+    """
+    plain = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
+    for weight, state in plain.state.items():
+        moment = state.get("exp_avg")
+        if isinstance(moment, Tensor) and moment.shape != weight.shape:
+            raise TrainingError(
+                f"The optimizer's state in the checkpoint is of other weights: {tuple(moment.shape)} where "
+                f"{tuple(weight.shape)} is trained. Start a new run."
+            )
 
 
 class StepReporter(TrainerCallback):

@@ -55,8 +55,6 @@ class HydraLoraExperts(RoutedLayer):
         check_experts(base_layer, name)
         self.r: dict[str, dict[str, int]] = {}  # by adapter and parameter
         self.scaling: dict[str, dict[str, float]] = {}
-        self.hydralora_A = nn.ModuleDict()
-        self.hydralora_B = nn.ModuleDict()
         up = "gate_up_proj" if base_layer.has_gate else "up_proj"
         self.in_features = self._sizes(up)[0]
         self._active_adapter = adapter_name

@@ -76,8 +76,6 @@ class HydraLoraLinear(RoutedLayer, Merges):
         self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
         self.plans: dict[str, fused.Plan | None] = {}  # what `fused` computes of an adapter, if it can
-        self.hydralora_A = nn.ModuleDict()
-        self.hydralora_B = nn.ModuleDict()
         self.hydralora_start = nn.ModuleDict()
         base = self.get_base_layer()
         if isinstance(base, Conv1D):

@@ -18,7 +18,6 @@ class RoutedLayer(nn.Module, BaseTunerLayer):
     """A frozen module with heads beside it; what the heads are is up to the layers made of this."""
 
     in_features: int  # what a router reads
-    hydralora_B: nn.ModuleDict
 
     def __init__(self, base_layer: nn.Module, name: str, now: Pass | None = None) -> None:
         super().__init__()
@@ -28,7 +27,10 @@ class RoutedLayer(nn.Module, BaseTunerLayer):
         self.num_experts: dict[str, int] = {}
         self.options: dict[str, HydraLoraConfig] = {}
         self.blocks: dict[str, str] = {}  # whose router an adapter has here, where layers of a block share one
+        # In this order: the states of an optimizer belong to parameters by their places, also in checkpoints of before.
         self.hydralora_dropout = nn.ModuleDict()
+        self.hydralora_A = nn.ModuleDict()
+        self.hydralora_B = nn.ModuleDict()
         self.hydralora_router = nn.ModuleDict()
         self._disable_adapters = False
         self.merged_adapters: list[str] = []

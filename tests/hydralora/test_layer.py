@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from hydralora import HydraLoraConfig, HydraLoraLinear
-from hydralora.errors import AdapterError
+from hydralora.errors import AdapterError, TrainingError
+from hydralora.training.trainer import check_states
 from hydralora.tuner.losses import auxiliary_loss
 
 WIDE, OUT, RANK = 12, 9, 3
@@ -341,3 +342,21 @@ def test_a_routed_layer_refuses_to_give_one_weight():
 def test_a_rank_wider_than_the_layer_is_the_formula_too(settings):
     layer, x = make_layer(r=WIDE + 3, **settings), torch.randn(5, WIDE)
     torch.testing.assert_close(layer(x), by_loop(layer, x), **EXACT)
+
+
+def test_parameters_stand_in_the_order_of_stored_optimizer_states() -> None:
+    names = [name.split(".")[0] for name, weight in make_layer().named_parameters() if weight.requires_grad]
+    assert names == ["hydralora_A", "hydralora_B", "hydralora_router"]
+
+
+def test_states_of_other_parameters_are_refused_before_a_kernel_reads_them() -> None:
+    layer = make_layer()
+    weights = [weight for weight in layer.parameters() if weight.requires_grad]
+    made = torch.optim.AdamW(weights)
+    layer(torch.randn(3, WIDE)).sum().backward()
+    made.step()
+    check_states(made)
+    other = torch.optim.AdamW(list(reversed(weights)))
+    other.load_state_dict(made.state_dict())
+    with pytest.raises(TrainingError, match="is of other weights"):
+        check_states(other)
