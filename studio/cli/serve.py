@@ -13,7 +13,6 @@ import uvicorn
 from hydralora.errors import UserError
 from jobs.home import HOME_VARIABLE, Home
 from jobs.store.bases import BASES_VARIABLE
-from jobs.store.store import Store
 from studio.cli.terminal import err, out
 from studio.endpoint import count_keys
 from studio.web.address import Address
@@ -124,12 +123,12 @@ def main(arguments: list[str] | None = None) -> int:
         home = Home(options.home)
         if options.base:
             os.environ[BASES_VARIABLE] = os.pathsep.join(str(Path(folder).absolute()) for folder in options.base)
-        keys = Store(home).keys
-        if options.endpoint is not None:
-            keys.switch(options.endpoint)
         door = Door(secret, home.server / "cookie.key", is_password=is_password)
         hosts = allowed_hosts(options.host, options.host_name)
         app = create_app(home, hosts=hosts, keep_worker=not options.no_worker, door=door)
+        keys = app.state.store.keys  # a second store of one home would drop the first one's locks of the database
+        if options.endpoint is not None:
+            keys.switch(options.endpoint)
         config = server_config(app, options.trusted_proxy)
     except UserError as error:
         err.print(str(error))

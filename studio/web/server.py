@@ -67,7 +67,7 @@ def create_app(
     blocks = build_pages(store, has_sign_out=not door.is_open)
     blocks.has_launched = True  # Gradio looks at no path of a payload before this is set, and a mount never sets it
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.door, app.state.uploads = door, uploads
+    app.state.door, app.state.uploads, app.state.store = door, uploads, store
     app.add_middleware(PayloadGuard, blocks=blocks, uploads=uploads)  # the last one added is asked first
     app.add_middleware(BoundedBody, streams=is_upload)
     app.add_middleware(UploadMiddleware, uploads=uploads)
