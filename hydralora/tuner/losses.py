@@ -122,7 +122,7 @@ def _loss_of_call(call: Any) -> Tensor | None:
     real = torch.ones(len(gates), dtype=torch.bool, device=gates.device)
     if call.real is not None:
         real = call.real.reshape(-1).to(gates.device)
-    if not real.any():
+    if not len(gates if call.real is None else gates[real]):  # a sum of `real` would be a branch on its numbers
         return None
     loss = _loss_of_tasks(gates, logits, real, call) if weights.reads_tasks else gates.new_zeros(())
     if call.real is not None:

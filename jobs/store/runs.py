@@ -78,7 +78,8 @@ class Runs:
         """
         corpus = self.corpora.ready(corpus_id)
         checked = parse_config(config)
-        check_objective(checked, CorpusManifest.read(self.home.corpus(corpus_id)).counts.pairs)
+        asks_pairs = checked.train.objective == "dpo"
+        check_objective(checked, CorpusManifest.read(self.home.corpus(corpus_id)).counts.pairs if asks_pairs else 0)
         left_out = self.exclusions.selection(corpus_id) if selection is None else selection
         layer = self.edits.layer(corpus_id) if edits is None else edits
         train = checked.train.model_copy(update={"selection": left_out, "edits": layer})
