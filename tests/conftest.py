@@ -20,6 +20,27 @@ if os.environ.get("HYDRA_TEST_DEVICE", "cpu") == "cpu":  # before torch looks; f
 ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", "pages")}
 
 
+# Whole matrices of methods, trainers, architectures and processes: `make test-long` runs them.
+LONG = {
+    "tests/hydralora/test_any_trainer.py",
+    "tests/hydralora/test_llamacpp.py",
+    "tests/hydralora/test_stacked.py",
+    "tests/hydralora/test_blocks.py",
+    "tests/jobs/test_out_of_memory.py",
+    "tests/jobs/test_ownership.py",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the long ones where nobody asks for them."""
+    if os.environ.get("HYDRA_TEST_LONG"):
+        return
+    left = pytest.mark.skip(reason="long: `make test-long` runs it")
+    for item in items:
+        if item.nodeid.split("::")[0] in LONG:
+            item.add_marker(left)
+
+
 class ByFile(LoadFileScheduling):
     """Hands out whole files: their tests share what is made once for the file."""
 
