@@ -143,7 +143,7 @@ def test_a_download_of_nothing_is_refused_in_a_sentence(client: TestClient, corp
 def test_new_run_tells_what_a_report_of_the_same_settings_found(store: Store, stored: Stored, corpus: Corpus) -> None:
     with gr.Blocks() as blocks:
         part = DataNote(blocks, store)
-    asked = (64, "split", "all", 0.0, "prompt")
+    asked = (64, "split", "all", 0.0, "prompt", "answers")
     assert part.draw(corpus.id, "starter", *asked)[part.check].visible
     part.start(corpus.id, "starter", *asked)
     job = store.checks.job(corpus.id)
@@ -152,14 +152,19 @@ def test_new_run_tells_what_a_report_of_the_same_settings_found(store: Store, st
     stored.end(job, check_corpus(stored.home.corpus(corpus.id), train, base=job.payload["base"]).row())
     told = part.draw(corpus.id, "starter", *asked)
     assert not told[part.check].visible and "Every example is trained on whole" in told[part.note]
-    for other in ((32, *asked[1:]), (64, "cut", *asked[2:]), (*asked[:3], 0.5, "prompt"), (*asked[:4], "row")):
+    for other in (
+        (32, *asked[1:]),
+        (*asked[:1], "cut", *asked[2:]),
+        (*asked[:3], 0.5, *asked[4:]),
+        (*asked[:4], "row", *asked[5:]),
+    ):
         assert part.draw(corpus.id, "starter", *other)[part.check].visible
 
 
 def test_new_run_names_what_would_be_cut(store: Store, stored: Stored, corpus: Corpus) -> None:
     with gr.Blocks() as blocks:
         part = DataNote(blocks, store)
-    asked = (8, "split", "all", 0.0, "prompt")
+    asked = (8, "split", "all", 0.0, "prompt", "answers")
     part.start(corpus.id, "starter", *asked)
     job = store.checks.job(corpus.id)
     assert job is not None
