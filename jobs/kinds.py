@@ -313,6 +313,7 @@ for _kind in (
         "base_check",
         "Check of a base model",
         "jobs.tasks.check_base",
+        lane="network",  # it may fetch gigabytes
         needs_torch=True,
         uses_gpu=True,
         uses_hub=True,

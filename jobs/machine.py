@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import psutil
 
 from jobs.kinds import has_gpu
 
 MIB = 2**20
+LATELY = 5.0  # seconds
 SECONDS = 5.0  # for the driver's own program
 ASK = ("--query-gpu=uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # of a process: the GPUs that it sees, by number or by the beginning of their uuid
@@ -49,10 +52,16 @@ class Machine:
 
 
 def look_at_machine() -> Machine:
-    """This machine now."""
+    """This machine now; its GPUs as they were at most ``LATELY`` seconds ago, since pages ask several times a look."""
     memory = psutil.virtual_memory()
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    return Machine(memory.total, memory.available, cores, look_at_gpus())
+    return Machine(memory.total, memory.available, cores, _gpus_of(int(time.monotonic() / LATELY)))
+
+
+@lru_cache(maxsize=1)
+def _gpus_of(moment: int) -> tuple[Gpu, ...]:
+    """The GPUs in one span of ``LATELY`` seconds."""
+    return look_at_gpus()
 
 
 def look_at_gpus() -> tuple[Gpu, ...]:

@@ -114,7 +114,7 @@ def tell(store: Store, place: Place, values: dict[str, Any]) -> str:
     size = train.batch_size * train.accumulation
     told = f"A step is {size} examples, {train.batch_size} at once to save memory. " if train.accumulation > 1 else ""
     if size < TrainConfig().batch_size:
-        told = f"A step is {size} examples in place of {TrainConfig().batch_size}, so that enough steps fit. "
+        told = f"A step is {size} examples in place of the usual {TrainConfig().batch_size}. "
     counted = f"{train.epochs:g} epochs are about {steps:,} steps. " if train.epochs else ""
     return counted + told + _tell_time(store, place, train, steps, examples)
 

@@ -9,14 +9,14 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from hydralora.bases.folder import check_folder, weight_files
+from hydralora.bases.folder import check_files, check_folder, weight_files
+from hydralora.bases.schema import MOST_TOKENIZER
 from hydralora.bases.weight_heads import BITS, Head, read_head
 from hydralora.checked_json import read_object
 from hydralora.results.bases import BaseFacts
 
 README, MOST_README = "README.md", 64 * 2**10  # bytes of it that are read
 LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9][\w.+-]{0,39})[ \t]*$", re.MULTILINE)
-MOST_CONFIG = 2**20
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 WIDTH = ("hidden_size", "n_embd", "d_model")
 INNER = ("intermediate_size", "n_inner", "ffn_dim", "d_ff")
@@ -34,7 +34,7 @@ def read_facts(folder: Path, name: str, *, licence: str = "") -> BaseFacts:
         BaseModelError: When the folder holds no base that may be loaded.
     """
     check_folder(folder, name)
-    config = read_object(folder / "config.json", MOST_CONFIG)
+    config = check_files(folder, name)
     inner = config.get("text_config")
     text = inner if isinstance(inner, dict) else config
     heads = [read_head(file) for file in weight_files(folder)]
@@ -108,7 +108,7 @@ def _has_template(folder: Path) -> bool:
     if any((folder / name).exists() for name in TEMPLATES):
         return True
     file = folder / "tokenizer_config.json"
-    return file.exists() and bool(read_object(file, 16 * MOST_CONFIG).get("chat_template"))
+    return file.exists() and bool(read_object(file, MOST_TOKENIZER).get("chat_template"))
 
 
 def _licence(folder: Path) -> str:

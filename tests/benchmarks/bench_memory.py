@@ -147,7 +147,7 @@ def main() -> None:
                     continue
                 runs.append(measure(name, base, corpus, settings))
                 given.json.parent.mkdir(parents=True, exist_ok=True)
-                given.json.write_text(json.dumps({"runs": runs}, indent=1) + "\n", "utf-8")
+                given.json.write_text('{"runs": [\n' + ",\n".join(map(json.dumps, runs)) + "\n]}\n", "utf-8")
                 print(table(runs[-1:]).splitlines()[-1], flush=True)
 
 

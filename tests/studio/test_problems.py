@@ -235,3 +235,14 @@ def test_a_shortening_of_another_corpus_is_not_taken_back(
     with pytest.raises(UserError, match="Choose what to take back"):
         part.toggle(asking(corpus=corpus.id), step)
     assert stored.store.edits.count(long.id) == 2
+
+
+def test_a_shortening_that_could_shorten_nothing_says_so(part: Problems, stored: Stored, long: Corpus) -> None:
+    part.make_shorter(asking(corpus=long.id), "cut")
+    job = stored.store.shortenings.job(long.id)
+    assert job is not None
+    train = TrainConfig(**{**job.payload["train"], "max_length": 100_000})  # where all of them fit
+    found = shorten_rows(stored.home.corpus(long.id), np.arange(2), train, "starter")
+    stored.end(job, found.model_copy(update={"positions": [], "left": 2}).dump())
+    drawn = part.draw(long)
+    assert "Nothing was shortened" in drawn[part.report] and stored.store.shortenings.all(long.id) == []

@@ -7,6 +7,7 @@ import pytest
 from hydralora.answering import rouge_l, score
 from hydralora.corpus.examples import Example
 from hydralora.results import AnswerRow, Answers, RunSummary
+from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio.pages.run.verdict import asked_answers, verdict_view
 from studio.verdict import sign_test, verdict_of
@@ -116,3 +117,12 @@ def test_a_finished_run_is_asked_once_and_tells_what_it_waits_for(store: Store, 
 def test_a_run_without_held_out_questions_is_not_asked(store: Store, stored: Stored) -> None:
     run = stored.run(stored.corpus())
     assert asked_answers(store, run) is None and verdict_view(store, run, None) == ""
+
+
+def test_a_corpus_without_questions_gives_no_verdict_and_is_no_failure(store: Store, stored: Stored) -> None:
+    run = stored.run(stored.corpus())
+    asked = store.analyses.ask(run.id, "answers")
+    said = "There are no held-out questions to answer: the corpus is plain text."
+    stored.end(asked.job, status=JobStatus.FAILED, error=said, error_kind="user")
+    shown = verdict_view(store, run, store.analyses.get(asked.id))
+    assert "There is no verdict." in shown and said in shown and "It failed" not in shown

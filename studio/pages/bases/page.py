@@ -109,7 +109,7 @@ class BasesPage(Page):
         jobs = self.store.queue.jobs(kind=KIND, limit=20)
         check = self.store.base_checks.job(name) if name else None
         states = [(job.id, job.status, round(job.progress, 2), job.progress_text) for job in [*jobs, check] if job]
-        now = repr((name, every, states, self.offer.draw().keys()))
+        now = repr((name, every, states))
         if now == known:
             return {self.list: bases_list(every, machine, name)}
         return {

@@ -12,7 +12,7 @@ from hydralora.corpus.writing import FORMATS as WRITTEN_AS
 from hydralora.errors import UserError
 from hydralora.results import Finding, Quality
 from jobs.store.exclusions import Exclusion
-from jobs.store.records import Corpus
+from jobs.store.records import Corpus, Job
 from jobs.store.shortenings import Shortening
 from jobs.store.status import JobStatus
 from studio import cards
@@ -87,6 +87,7 @@ class Problems(Part):
         pieces: list[object] = [
             job_state(one) for one in (job, shortening) if one and one.status != JobStatus.SUCCEEDED
         ]
+        pieces.append(_nothing_shorter(shortening))
         known, shorter = self.store.exclusions.all(corpus.id), self.store.shortenings.all(corpus.id)
         done: list[tuple[str, int | str]] = [
             *((_title(one), one.id) for one in known),
@@ -199,6 +200,18 @@ def _shorten_button(finding: Finding | None) -> gr.Button:
     """The button that shortens, where that is a remedy, and how many examples."""
     count = finding.shortens if finding else 0
     return gr.Button(f"Shorten ({count:,})", visible=bool(count))
+
+
+def _nothing_shorter(job: Job | None) -> Markup:
+    """That the newest shortening could shorten nothing; empty where it could, or there was none."""
+    if job is None or job.status != JobStatus.SUCCEEDED or not job.result or job.result["positions"]:
+        return Markup("")
+    left = job.result["left"]
+    return cards.note(
+        "info",
+        "Nothing was shortened.",
+        f"Of {left:,} examples no single text is the reason. Leave them out, or edit them.",
+    )
 
 
 def _key(shortening: Shortening) -> str:

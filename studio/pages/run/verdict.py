@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hydralora.plain import without_paths
 from hydralora.results import Answers
 from jobs.store.records import Analysis, Run
 from jobs.store.status import JobStatus
@@ -36,8 +37,11 @@ def verdict_view(store: Store, run: Run, answers: Analysis | None) -> Markup:
         return Markup("")
     found = result_of(store, answers, Answers)
     if found is None:
-        state = job_state(answers.job)
-        return cards.join(Markup(f"<p class='hy-quiet'>{ASKING}</p>"), state)
+        job = answers.job
+        if job is not None and job.status == JobStatus.FAILED and job.error_kind == "user":  # no question to ask
+            return cards.note("info", "There is no verdict.", without_paths(job.error or ""))
+        asking = Markup(f"<p class='hy-quiet'>{ASKING}</p>") if job is None or not job.is_finished else ""
+        return cards.join(asking, job_state(job))
     is_small = run.base == "starter" and not store.corpora.get(run.corpus_id).is_sample
     verdict = verdict_of(found, run.summary, is_small_world=is_small)
     return Markup(
