@@ -30,6 +30,7 @@ from hydralora.results.quality import Shortened
 
 GAP = " [...] "
 LEAST = 0.5  # of what fits an answer keeps at least this much, to end with a line or a sentence
+LONGEST_WORD = 40  # characters; what is longer is of a script without spaces
 LEAST_ANSWER = 0.5  # of all tokens: an answer gives way to its prompt no further
 ENDS = (
     re.compile(r"(?=\n)|(?<=[.!?…])[\"'”’»)\]]*(?=\s)|(?<=[。！？])[”’」』）]*"),  # of lines and sentences
@@ -116,34 +117,39 @@ class _Fitting:
         if turns_of(example)[-1].calls:
             return None
         offsets, text = self._ends_of_tokens(example.answer), example.answer
-        room, found = len(offsets), example
-        for _ in range(TRIES):
-            over = self.measure(found)[0] - most
-            if over <= 0:
-                return then(found)
-            room -= over
+
+        def with_beginning(room: int) -> Example | None:
             kept = _beginning(text, offsets[room - 1]) if room > 0 else ""
-            if not kept:
-                return None
-            found, room = replace(example, answer=kept), min(room, len(self._ends_of_tokens(kept)))
-        return None
+            return replace(example, answer=kept) if kept else None
+
+        found = self._cut_until_it_fits(example, most, len(offsets), with_beginning)
+        return then(found) if found else None
 
     def shorten_prompt(self, example: Example, most: int) -> Example | None:
         """The example without the middle of its longest text that is no answer, at most ``most`` tokens long."""
         longest = max(self._asked(example), key=lambda turn: len(turn.text), default=None)
         if longest is None:
             return None
-        offsets, text = self._ends_of_tokens(longest.text), longest.text
-        room, found = len(offsets), example
-        for _ in range(TRIES):
-            over = self.measure(found)[0] - most
-            if over <= 0:
-                return found
-            room -= over
+        offsets, text, place = self._ends_of_tokens(longest.text), longest.text, longest.place
+
+        def with_both_ends(room: int) -> Example | None:
             if room < 2:
                 return None
-            kept = _without_middle(text, offsets[(room + 1) // 2 - 1], offsets[len(offsets) - room // 2 - 1])
-            found = with_turn(example, longest.place, kept)
+            left, right = offsets[(room + 1) // 2 - 1], offsets[len(offsets) - room // 2 - 1]
+            return with_turn(example, place, _without_middle(text, left, right))
+
+        return self._cut_until_it_fits(example, most, len(offsets), with_both_ends)
+
+    def _cut_until_it_fits(
+        self, example: Example, most: int, room: int, cut: Callable[[int], Example | None]
+    ) -> Example | None:
+        """The example with at most ``most`` tokens; ``cut`` leaves so many tokens of one text, of ``room`` at first."""
+        found: Example | None = example
+        for _ in range(TRIES):
+            if found is None or (over := self.measure(found)[0] - most) <= 0:
+                return found
+            room -= over
+            found = cut(room)
         return None
 
     def _asked(self, example: Example) -> list[Turn]:
@@ -171,8 +177,8 @@ def _beginning(text: str, size: int) -> str:
 def _without_middle(text: str, left: int, right: int) -> str:
     """A text whose characters from ``left`` to ``right`` are left out, and what is left of words at both ends."""
     head, tail = text[:left], text[right:]
-    if not text[left : left + 1].isspace() and (cut := re.search(r"\s(?=\S*\Z)", head)):
-        head = head[: cut.start()]
-    if not text[right - 1 : right].isspace() and (cut := re.search(r"\A\S*\s", tail)):
-        tail = tail[cut.end() :]
+    if not text[left].isspace() and (word := re.search(r"\s(\S*)\Z", head[-LONGEST_WORD:])):
+        head = head[: len(head) - len(word[1])]
+    if not text[right - 1].isspace() and (word := re.match(r"(\S*)\s", tail[:LONGEST_WORD])):
+        tail = tail[len(word[1]) :]
     return f"{head.rstrip()}{GAP}{tail.lstrip()}"
