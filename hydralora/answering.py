@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from hydralora.corpus.examples import Example, messages_of
 from hydralora.results import Score
 from hydralora.tuner.gates import can_cache, choose_heads
 
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+EACH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")  # characters of Chinese and Japanese
 MAX_TOKENS = 128  # of one answer
 
 
@@ -110,10 +111,17 @@ def rouge_l(answer: str, wanted: str) -> float:
     """ROUGE-L F1, ``2 LCS / (m + n)`` over the words of both, 0 to 1 (Lin 2004, https://aclanthology.org/W04-1013,
     with equal weight of recall and precision).
 
-    Words are runs of letters and digits whatever their case; of scripts without spaces each character is one.
+    Words are runs of letters, with their marks, and digits, whatever their case; of Chinese and Japanese each
+    character is one.
     """
-    first, second = (WORDS.findall(text.casefold()) for text in (answer, wanted))
+    first, second = _words(answer), _words(wanted)
     return float(Indel.normalized_similarity(first, second)) if first or second else float(answer == wanted)
+
+
+def _words(text: str) -> list[str]:
+    apart = EACH.sub(r" \g<0> ", text.casefold())
+    kept = (c if c.isalnum() or unicodedata.category(c).startswith("M") else " " for c in apart)
+    return "".join(kept).split()
 
 
 def score(examples: list[Example], answers: list[str]) -> Score:

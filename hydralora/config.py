@@ -258,6 +258,11 @@ class RunConfig(Settings):
             values["adapter"] = options.model_validate(given)
         return values
 
+    def in_smaller_parts(self) -> RunConfig | None:
+        """The same run with each step read in smaller parts; None where there are none."""
+        train = None if METHODS[self.method].has_own_batch else self.train.in_smaller_parts()
+        return None if train is None else self.model_copy(update={"train": train})
+
     def options_as(self, kind: type[Options]) -> Options:
         """The method's options as the class they have.
 

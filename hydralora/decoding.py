@@ -84,6 +84,7 @@ class StaticDecoder:
         self.token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self.graph: Any = None
         self.logits: Tensor | None = None  # (1, vocabulary), rewritten by every replay
+        self.records = capture is not None and bool(capture.layers)  # whether its passes, and its graph, write gates
         self.rows: Tensor | None = None  # (layers, 1, experts), where the gates of a step go
         self.watch(capture)
         self._pass = (

@@ -29,6 +29,10 @@ class ResultError(UserError):
     """A stored result that is gone, damaged, or not what it must be."""
 
 
+class DamagedError(UserError):
+    """A file of an attempt, or what its result is about, cannot be read, which no later try would mend."""
+
+
 class StoppedError(Exception):
     """The user asked for a stop and the work has ended cleanly; not a failure."""
 

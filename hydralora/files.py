@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 COMPLETE = "complete.json"
+NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # of file systems whose folders cannot be flushed
 CHECKPOINT = re.compile(r"checkpoint-[0-9]+")
 PART = ".part"  # ends the name of what is being written
 CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "run.json"  # of a saved adapter
@@ -146,6 +148,9 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in NOT_FOR_FOLDERS):
+            raise
     finally:
         os.close(descriptor)
 

@@ -180,6 +180,12 @@ class TaskOptions(RoutingOptions):
             raise ValueError(
                 f"`balance_groups` must be at most `num_experts`, {self.num_experts}, got {self.balance_groups}"
             )
+        asked = self.task_weight > 0 or self.balances_groups
+        if asked and (self.combined_by != "router" or self.num_experts == 1):
+            raise ValueError(
+                "`task_weight` and `balance_loss` groups act on a router, and there is none: `gate` is uniform, or "
+                "`num_experts` is 1. Set `task_weight` to 0 and `balance_loss` to square, or take a router"
+            )
         wrong = [group for group in self.task_groups or [] if group >= self.balance_groups]
         if self.balances_groups and wrong:
             raise ValueError(f"`task_groups` must hold numbers from 0 to {self.balance_groups - 1}, got {wrong[0]}")
@@ -192,8 +198,7 @@ class TaskOptions(RoutingOptions):
 
     @property
     def task_source(self) -> TaskSource | None:
-        asked = self.task_weight > 0 or self.balances_groups
-        return self.tasks if asked and self.combined_by == "router" and self.num_experts > 1 else None
+        return self.tasks if self.task_weight > 0 or self.balances_groups else None
 
 
 class SharedOptions(RoutingOptions):
@@ -341,6 +346,13 @@ class MetaOptions(LoraOptions):
     inner_steps: int = Field(1, ge=1, le=16, description="Gradient steps on the support set")
     inner_learning_rate: float = Field(1e-2, gt=0.0, le=10.0, description="Step size of these")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _go_on_as_before(cls, values: Any) -> Any:
+        """What an earlier version stored, which held every option, drew support and query anew in every step."""
+        is_stored = isinstance(values, dict) and values.keys() >= {"r", "lora_alpha", "inner_steps", "support", "query"}
+        return {"split": "every step"} | values if is_stored else values
+
     @model_validator(mode="after")
     def _check_two_examples(self) -> MetaOptions:
         if self.examples_per_task == 1:
@@ -421,7 +433,8 @@ class Method:
     ``mergeable`` is ``exact`` where one weight equals the adapter, ``fixed`` where that is so as long as the
     heads are combined with fixed weights, else ``no``. ``needs_labels`` is true where it learns from tasks
     (clusters, or a label column), ``hard`` where it does so with ``combine="hard"``. ``learns_pairs`` is true where
-    it can learn from preferences: its layers can be switched off, which gives the reference.
+    it can learn from preferences: its layers can be switched off, which gives the reference. ``has_own_batch`` is true
+    where a step is made of something else than ``batch_size`` examples, so that it cannot be read in smaller parts.
     """
 
     name: str
@@ -438,6 +451,7 @@ class Method:
     mergeable: Literal["exact", "fixed", "no"] = "no"
     needs_labels: bool | Literal["hard"] = False
     learns_pairs: bool = False
+    has_own_batch: bool = False
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -615,6 +629,7 @@ _LIST = (
         options=MetaOptions,
         tuner="LORA",
         mixin="hydralora.training.meta_lora.MetaLearns",
+        has_own_batch=True,
         mergeable="exact",
         needs_labels=True,
         summary="A plain LoRA trained so that a few steps on one task also serve its other examples.",

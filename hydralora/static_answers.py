@@ -49,7 +49,8 @@ class StaticAnswers:
     ) -> StaticDecoder | None:
         """The kept decoder where it fits, a new one otherwise, None where the model cannot."""
         kept = self.decoder
-        if kept is not None and not changed and self.adapter == adapter and kept.tokens >= tokens:
+        is_alike = kept is not None and self.adapter == adapter and kept.records == bool(capture.layers)
+        if kept is not None and not changed and is_alike and kept.tokens >= tokens:
             kept.watch(capture)
             return kept
         self.drop()

@@ -175,7 +175,7 @@ def _aside(folder: Path) -> Path:
 
 
 def _half_a_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.bases / payload["name"]), *_upload_of_base(home, payload)]
+    return [_aside(home.bases / payload["name"])]
 
 
 def _upload_of_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -308,6 +308,7 @@ for _kind in (
         uses_index=True,
         limits=_limits_of_import,
         leftovers=_half_a_base,
+        spent=_upload_of_base,
     ),
     Kind(
         "base_check",

@@ -67,16 +67,21 @@ def _gpus_of(moment: int) -> tuple[Gpu, ...]:
 def look_at_gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs that this process may use, as they are now."""
     found = read_gpus(_ask_driver()) if has_gpu() else ()
-    return found if (named := os.environ.get(VISIBLE)) is None else _visible(found, named)
+    return found if (named := os.environ.get(VISIBLE)) is None else visible(found, named)
 
 
-def _visible(gpus: Sequence[Gpu], named: str) -> tuple[Gpu, ...]:
-    """Those that ``CUDA_VISIBLE_DEVICES`` names, in its order, up to the first name that is none of them."""
+def visible(gpus: Sequence[Gpu], named: str) -> tuple[Gpu, ...]:
+    """Those that ``CUDA_VISIBLE_DEVICES`` names, in its order, up to the first name that is none of them.
+
+    CUDA counts the fastest first and the driver's program by slot, so of unlike GPUs a number says nothing here unless
+    ``CUDA_DEVICE_ORDER`` is by slot: then none is told, and the process keeps what it was given.
+    """
+    by_slot = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len({gpu.name for gpu in gpus}) < 2
     found: list[Gpu] = []
     for name in (part.strip() for part in named.split(",")):
-        by_number = gpus[int(name)] if name.isdecimal() and int(name) < len(gpus) else None
+        by_number = gpus[int(name)] if by_slot and name.isdecimal() and int(name) < len(gpus) else None
         gpu = by_number or next((gpu for gpu in gpus if name and gpu.uuid.startswith(name)), None)
-        if gpu is None:
+        if gpu is None or gpu in found:
             break
         found.append(gpu)
     return tuple(found)

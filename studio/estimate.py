@@ -55,7 +55,10 @@ def known_facts(store: Store, place: Place) -> BaseFacts | None:
 def sizes(store: Store, place: Place) -> dict[str, Any]:
     """The settings that the base asks for; nothing where it is not known yet."""
     facts = known_facts(store, place)
-    return sizes_of(facts, look_at_machine()) if facts else {}
+    if facts is None or place.method not in METHODS:
+        return {}
+    found = sizes_of(facts, look_at_machine())
+    return {"dtype": found["dtype"]} if METHODS[place.method].has_own_batch else found
 
 
 def known_speed(store: Store, place: Place) -> Speed | None:

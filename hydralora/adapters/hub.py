@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 
 from hydralora.adapters.card import check_repository
 from hydralora.bases.folder import shown_base
-from hydralora.errors import UserError, first_line
+from hydralora.errors import StoppedError, UserError, first_line
 from hydralora.plain import shown
 from hydralora.progress import SILENT, Progress
 
@@ -51,6 +51,8 @@ def push_folder(
             progress.step(0.2, "Sending the files", "The push")
             message = "Export by Hydra Studio"
             api.upload_folder(repo_id=name, folder_path=staged, commit_message=message, allow_patterns=list(PUSHED))
+        except StoppedError:
+            raise
         except Exception as error:
             raise _told(name, error) from error
     return address

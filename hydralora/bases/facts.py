@@ -16,7 +16,7 @@ from hydralora.checked_json import read_object
 from hydralora.results.bases import BaseFacts
 
 README, MOST_README = "README.md", 64 * 2**10  # bytes of it that are read
-LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9][\w.+-]{0,39})[ \t]*$", re.MULTILINE)
+LICENCE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9][\w.+-]{0,39})[\"']?[ \t\r]*$", re.MULTILINE)
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 WIDTH = ("hidden_size", "n_embd", "d_model")
 INNER = ("intermediate_size", "n_inner", "ffn_dim", "d_ff")

@@ -31,12 +31,13 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example) -> Rows:
 
 def cut_pair(pair: Rows, max_length: int) -> Rows | None:
     """A pair whose sides have at most ``max_length`` tokens each, prompt included; None where no room for an answer is
-    left."""
+    left, or nothing in which they differ."""
     prompt = len(pair["prompt_ids"])
     if is_left_out(prompt, max_length):
         return None
     room = max_length - prompt
-    return {**pair, "chosen_ids": pair["chosen_ids"][:room], "rejected_ids": pair["rejected_ids"][:room]}
+    better, worse = pair["chosen_ids"][:room], pair["rejected_ids"][:room]
+    return None if better == worse else {**pair, "chosen_ids": better, "rejected_ids": worse}
 
 
 def pair_tokens(pair: Rows) -> int:

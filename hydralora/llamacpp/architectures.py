@@ -166,7 +166,7 @@ def as_f16(name: str, weight: Tensor) -> np.ndarray:
         BaseModelError: When a number in it is too large for them.
     """
     largest = float(weight.abs().max()) if weight.numel() else 0.0
-    if largest > LARGEST_F16:
+    if not largest <= LARGEST_F16:  # NaN too
         raise BaseModelError(
             f"The weight {shown(name)} holds {largest:,.0f}, and f16 reaches to {LARGEST_F16:,.0f}. Export safetensors."
         )

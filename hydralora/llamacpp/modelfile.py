@@ -9,7 +9,7 @@ from typing import Any
 
 from hydralora.corpus.encode import encode_prompt, end_of_turn
 
-USER, SYSTEM = "SAID-BY-THE-USER", "SAID-BY-THE-SYSTEM"
+USER, SYSTEM, ANSWER = "SAID-BY-THE-USER", "SAID-BY-THE-SYSTEM", "SAID-BY-THE-MODEL"
 
 
 def modelfile(tokenizer: Any, base: str, adapter: str | None = None) -> str:
@@ -24,8 +24,9 @@ def modelfile(tokenizer: Any, base: str, adapter: str | None = None) -> str:
     if template is not None:
         lines.append(f'TEMPLATE """{template}"""')
     if tokenizer.chat_template:
-        end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
-        lines.append(f'PARAMETER stop "{end}"')
+        end = str(tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)))
+        if end.isprintable() and not set(end) & set('"\\'):  # it is the base's, and a line of ours
+            lines.append(f'PARAMETER stop "{end}"')
     return "\n".join(lines) + "\n"
 
 
@@ -41,14 +42,27 @@ def ollama_template(tokenizer: Any) -> str | None:
     head, has_system, rest = _written(tokenizer, [{"role": "system", "content": SYSTEM}, user]).partition(SYSTEM)
     before, found, after = alone.partition(USER)
     middle, has_user, end = rest.partition(USER)
-    if not found or any(word in alone + head + middle for word in ('"""', "{{")):
-        return None
+    behind = _behind_an_answer(tokenizer)
+    if not found or any(sign in alone + head + middle + behind for sign in '"{}'):
+        return None  # signs of Modelfiles and their templates, which the base's own words may not write
+    turn = f"{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{behind}"
     if not (has_system and has_user) or end != after:
-        return f"{before}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}"
-    return (
-        f"{{{{ if .System }}}}{head}{{{{ .System }}}}{middle}{{{{ else }}}}{before}{{{{ end }}}}"
-        f"{{{{ .Prompt }}}}{after}{{{{ .Response }}}}"
-    )
+        return f"{before}{turn}"
+    return f"{{{{ if .System }}}}{head}{{{{ .System }}}}{middle}{{{{ else }}}}{before}{{{{ end }}}}{turn}"
+
+
+def _behind_an_answer(tokenizer: Any) -> str:
+    """What ends an answer in the middle of a conversation, with the white space behind it; empty where it is not told.
+
+    Ollama repeats its template for every turn, and cuts what stands behind the last answer.
+    """
+    question = {"role": "user", "content": USER}
+    between = _written(tokenizer, [question, {"role": "assistant", "content": ANSWER}, question]).partition(ANSWER)[2]
+    end = str(tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)))
+    if not between.startswith(end):
+        return ""
+    rest = between.removeprefix(end)
+    return end + rest[: len(rest) - len(rest.lstrip())]
 
 
 def _written(tokenizer: Any, messages: list[dict[str, Any]]) -> str:

@@ -36,7 +36,8 @@ def keep_answers(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @torch.no_grad()
 def can_keep_answers(model: Any, inputs: Mapping[str, Any]) -> bool:
-    """Whether the loss of this model is the same with fewer logits: tried on a batch, since models differ.
+    """Whether the loss of this model is the same with fewer logits: tried on a row, or on the batch where a row
+    alone is refused, since models differ.
 
     Args:
         model: As it is called in training, in evaluation mode so that nothing is drawn.
@@ -47,9 +48,15 @@ def can_keep_answers(model: Any, inputs: Mapping[str, Any]) -> bool:
     takes = inspect.signature(inner.forward).parameters
     if inner.config.is_encoder_decoder or "logits_to_keep" not in takes:
         return False
-    try:
-        whole, kept = (float(model(**given).loss) for given in (inputs, keep_answers(inputs)))
-    except REFUSALS as refusal:
-        LOG.info("Logits of all tokens are computed: %s", str(refusal).partition("\n")[0])
-        return False
-    return abs(whole - kept) <= CLOSE * max(1.0, abs(whole))
+    row = int((inputs["labels"] != IGNORED).any(1).int().argmax())
+    one = {name: value[row : row + 1] for name, value in inputs.items()}  # all logits of a batch may be too many
+    for given in (one, inputs):  # some methods know the batch by its size
+        try:
+            whole, kept = (float(model(**wanted).loss) for wanted in (given, keep_answers(given)))
+        except torch.OutOfMemoryError:
+            raise
+        except REFUSALS as refusal:
+            LOG.info("Logits of all tokens are computed: %s", str(refusal).partition("\n")[0])
+        else:
+            return abs(whole - kept) <= CLOSE * max(1.0, abs(whole))
+    return False

@@ -34,7 +34,7 @@ class Data:
     Args:
         training_set: What of the corpus that is, with what was left out or cut.
         kept: Positions and examples of ``rows``; a text that is trained on in pieces stands here once for each.
-        measured: Positions and examples of ``held_out``, at most ``MAX_EVALUATED``.
+        measured: Positions and examples of ``held_out``, at most ``MAX_EVALUATED`` rows.
         tasks: Where the method learns from tasks.
         clusters: Cluster of every row, where rows are drawn by them.
     """
@@ -95,6 +95,7 @@ def read_data(config: RunConfig, corpus: Corpus, tokenizer: Any, clusters_folder
     train_ids, held_out_ids = only_cluster(sides.train, sides.held_out, train.only_cluster, clusters_folder)
     found = _encode(corpus, train_ids, tokenizer, train)
     measured = _encode(corpus, held_out_ids[:MAX_EVALUATED], tokenizer, train)
+    del measured.kept[MAX_EVALUATED:], measured.rows[MAX_EVALUATED:]  # a text in pieces may be thousands of rows
     positions = [position for position, _ in found.kept]
     each = list(dict.fromkeys(positions))
     training_set = TrainingSet(

@@ -11,6 +11,7 @@ from hydralora.bases.fingerprint import Fingerprint
 from hydralora.config import RunConfig
 from hydralora.errors import TrainingError
 from hydralora.files import step_of
+from hydralora.methods import METHODS
 from hydralora.plain import shown
 from hydralora.results import RunJournal
 
@@ -88,6 +89,7 @@ def _differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any
         yield "method", before.method, after.method
     trains = before.train, after.train
     is_one_step = len({train.batch_size * train.accumulation for train in trains}) == 1
+    is_one_step &= not METHODS[after.method].has_own_batch
     harmless = HARMLESS | PARTS if is_one_step else HARMLESS
     for part in ("adapter", "train"):
         one, other = before.model_dump()[part], after.model_dump()[part]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hydralora.config import RunConfig
-from hydralora.methods import HeadOptions, LoraOptions, SavingOptions
+from hydralora.methods import HeadOptions, LoraOptions, MetaOptions, SavingOptions
 from hydralora.results.bases import BaseFacts
 
 PROCESS = 560 * 2**20  # bytes of a process that has torch and transformers, before a model
@@ -46,7 +46,10 @@ def training_memory(facts: BaseFacts, config: RunConfig, longest: int | None = N
     """
     train, size = config.train, TYPES[config.train.dtype]
     length = min(train.max_length, longest or train.max_length, facts.context or train.max_length)
-    tokens = train.batch_size * length * (2 if train.objective == "dpo" else 1)  # both sides of a pair
+    at_once = train.batch_size
+    if isinstance(config.adapter, MetaOptions):  # a pass is the support or the query of one task
+        at_once = max(config.adapter.support, config.adapter.query)
+    tokens = at_once * length * (2 if train.objective == "dpo" else 1)  # both sides of a pair
     wide = max(size, 2.0)  # quantised layers compute in a wider type
     trained = trainable(facts, config)
     layers = 1 if train.gradient_checkpointing else facts.layers
@@ -81,7 +84,7 @@ def trainable(facts: BaseFacts, config: RunConfig) -> int:
     routes = isinstance(options, HeadOptions) and options.combined_by == "router"
     rows = options.r * (1 if config.method in ("hydralora", "r_lora", "lope") else heads)
     count = 0
-    for out, width in _adapted(facts, options):
+    for out, width in (shape for shapes in _adapted(facts, options).values() for shape in shapes):
         count += rows * width + heads * options.r * out + heads * width * routes
     return count + (_saved(facts, options) if isinstance(options, SavingOptions) else 0)
 
@@ -89,14 +92,20 @@ def trainable(facts: BaseFacts, config: RunConfig) -> int:
 def _saved(facts: BaseFacts, options: SavingOptions) -> int:
     """Numbers of the layers that are trained whole: linear ones of blocks, else as large as the embeddings."""
     count = 0
-    for name in options.modules_to_save or []:
+    for name in map(_last, options.modules_to_save or []):
         count += sum(out * width for out, width in facts.linear.get(name, [[facts.vocabulary, facts.width]]))
     return count
 
 
-def _adapted(facts: BaseFacts, options: LoraOptions) -> list[list[int]]:
-    wanted = options.target_modules
-    return [shape for name, shapes in facts.linear.items() if wanted is None or name in wanted for shape in shapes]
+def _last(name: str) -> str:
+    """The last part of a layer's name, by which facts know it."""
+    return name.rpartition(".")[2]
+
+
+def _adapted(facts: BaseFacts, options: LoraOptions) -> dict[str, list[list[int]]]:
+    """Shapes of the adapted layers, by their names."""
+    wanted = None if options.target_modules is None else set(map(_last, options.target_modules))
+    return {name: shapes for name, shapes in facts.linear.items() if wanted is None or name in wanted}
 
 
 def _block(facts: BaseFacts, config: RunConfig, size: float) -> float:
@@ -109,13 +118,8 @@ def _block(facts: BaseFacts, config: RunConfig, size: float) -> float:
     options = config.adapter
     if not isinstance(options, LoraOptions) or config.method == "full":
         return base + size * 2 * facts.width
-    own = options.target_modules
+    widths = [shapes[0][1] for shapes in _adapted(facts, options).values()]
     is_wide = not isinstance(options, HeadOptions) and size < FLOAT  # PEFT's LoRA keeps its input once more as float32
-    inputs = 0
-    for name, shapes in facts.linear.items():
-        if own is None or name in own:
-            inputs += shapes[0][1] * (FLOAT if is_wide else 0)
-    shared = {tuple(shapes[0][1:]) for name, shapes in facts.linear.items() if own is None or name in own}
     heads = options.num_experts if isinstance(options, HeadOptions) else 1
-    narrow = (options.r + heads) * len([1 for name in facts.linear if own is None or name in own])
-    return base + inputs + size * (sum(width for (width,) in shared) + narrow)
+    narrow = (options.r + heads) * len(widths)
+    return base + FLOAT * is_wide * sum(widths) + size * (sum(set(widths)) + narrow)

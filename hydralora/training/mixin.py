@@ -16,6 +16,7 @@ from hydralora.errors import TrainingError
 from hydralora.methods import MethodOptions
 
 TASK = "task"  # the column: a name, or a number from 0
+MOST_TASKS = 100_000  # by number: a column that holds larger ones is of something else
 
 
 class TrainsMethod:
@@ -113,7 +114,7 @@ class ReadsTasks(TrainsMethod):
         """Number the tasks, and put each row's number into the batches."""
         values = self.find_column(TASK)
         if all(isinstance(value, int) for value in values):
-            self.tasks = self.tasks or [str(number) for number in range(max(values) + 1)]
+            self.tasks = self.tasks or [str(number) for number in range(min(max(values) + 1, MOST_TASKS))]
             self.numbers: dict[Any, int] = {number: number for number in range(len(self.tasks))}
         else:
             self.tasks = self.tasks or sorted(set(map(str, values)))

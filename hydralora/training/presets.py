@@ -101,7 +101,7 @@ def settings_for(
     steps = int(room / (speed.step * batch / speed.batch))
     if examples:
         steps = min(steps, max(SHORT_CORPUS_STEPS, MOST_EPOCHS * examples // batch))
-    part = min(batch, at_once or batch)
+    part = next(part for part in range(min(batch, at_once or batch), 0, -1) if batch % part == 0)
     return _with_rhythm(
         max(FEWEST_STEPS, _round_down(steps)), {"batch_size": part, "accumulation": max(1, batch // part)}
     )

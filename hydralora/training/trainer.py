@@ -147,10 +147,13 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         recording = model.training and self._records_gates()
         if model.training:
             self.tokens_seen += int(inputs["attention_mask"].sum())
+        told = None
         if "position_ids" in inputs:  # packed: a mask would hide where each example begins
             inputs = dict(inputs)
-            tell_padding(self.accelerator.unwrap_model(model), inputs.pop("attention_mask"))
+            told = inputs.pop("attention_mask")
         inputs = self._with_fewer_logits(model, inputs)
+        if told is not None:  # of the next pass alone, so after what is tried
+            tell_padding(self.accelerator.unwrap_model(model), told)
         with GateCapture(model, enabled=recording) as capture:
             found = super().compute_loss(
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
@@ -162,7 +165,10 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         return found
 
     def _with_fewer_logits(self, model: torch.nn.Module, inputs: Any) -> Any:
-        """The batch with logits where answers are predicted only, if this model's loss is the same then."""
+        """The batch with logits where answers are predicted only, if this model's loss is the same then and nobody
+        else looks at them."""
+        if self.label_smoother or self.compute_loss_func or self.compute_metrics:
+            return inputs
         if self.keeps_answers is None:
             was_training = model.training
             self.keeps_answers = can_keep_answers(model.eval(), inputs)
@@ -212,7 +218,7 @@ def check_states(optimizer: Any) -> None:
     """
     plain = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
     for weight, state in plain.state.items():
-        moment = state.get("exp_avg")
+        moment = state.get("exp_avg", state.get("state1"))  # of torch and transformers, of bitsandbytes
         if isinstance(moment, Tensor) and moment.shape != weight.shape:
             raise TrainingError(
                 f"The optimizer's state in the checkpoint is of other weights: {tuple(moment.shape)} where "

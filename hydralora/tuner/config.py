@@ -188,7 +188,8 @@ class HydraLoraConfig(PeftConfig):
                 raise AdapterError(f"`{name}` must be one of {', '.join(allowed)}, got '{getattr(self, name)}'.")
         self._check_top_k()
         same = self.shared_a and self.router_init == "zero" and self.head_init == "zero"
-        if self.routes and same and self.init_weights and self.dropout_place == "input":
+        drops_apart = self.dropout_place != "input" and self.lora_dropout > 0  # which lets heads part
+        if self.routes and same and self.init_weights and not drops_apart:
             raise AdapterError(
                 "A zero router with zero heads never breaks their symmetry: every head gets the same "
                 "gradient for ever and N heads stay one. Use `router_init` kaiming or normal, or "

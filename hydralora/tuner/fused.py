@@ -40,8 +40,9 @@ UNDERSTOOD = frozenset(
 )
 
 
-# Types of a base whose layers compute in them, whatever wider type the adapter is kept in: as under autocast.
-NARROW = (torch.bfloat16, torch.float16)
+# A base of this type has its layers compute in it, whatever wider type the adapter is kept in: as under autocast.
+# Not so float16, whose gradients would need scaling.
+NARROW = torch.bfloat16
 
 
 def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
@@ -86,7 +87,7 @@ def usable(layer: HydraLoraLinear, x: Tensor, name: str) -> Plan | None:
         return None
     if not _is_followed():
         return None
-    is_cast = torch.is_autocast_enabled(x.device.type) or x.dtype in NARROW
+    is_cast = torch.is_autocast_enabled(x.device.type) or x.dtype == NARROW
     for module in _linears(layer, name):
         if module is not None and not (is_plain(module) and (is_cast or module._parameters["weight"].dtype == x.dtype)):
             return None

@@ -54,7 +54,7 @@ class HydraLoraLinear(RoutedLayer, Merges):
     - ``hydralora_start``: where ``head_init`` is ``offset``, the update at the start, which is taken off.
 
     Leading shape of the input is free; gates are a softmax in float32 (float64 where all is). Inputs keep float32 or
-    bfloat16; the adapter computes in its own weights' type.
+    bfloat16; the adapter computes in its own weights' type, in the fused function under a bfloat16 base in that.
     """
 
     adapter_layer_names = ("hydralora_A", "hydralora_B", "hydralora_router")

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.kinds import KINDS
 from jobs.runner.limits import OUT_OF_MEMORY, crash_sentence, machine_memory, sentence
-from jobs.runner.running import RunningJob
+from jobs.runner.running import RESTARTED, RunningJob
 from jobs.store.status import JobStatus
 
 CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
@@ -55,7 +55,9 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
     killed = ended is not None and ended["code"] == -signal.SIGKILL
     if killed and not stopping and ended is not None and ended["peak_bytes"] > MOST_OF_MEMORY * machine_memory():
         return _failed("memory", OUT_OF_MEMORY)
-    return Retry("Its process was killed (often for lack of memory)." if killed else running.gone)
+    if killed:
+        return Retry("Its process was killed (often for lack of memory).")
+    return Retry(running.gone, interrupted=running.gone == RESTARTED and _comes_to_an_end(running.job.kind))
 
 
 def _comes_to_an_end(kind: str) -> bool:

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydralora.errors import UserError
+from hydralora.errors import DamagedError
 from jobs.home import Home
 from jobs.runner.executors import Handle
 from jobs.runner.limits import Limits, limits_of
 from jobs.store.metrics import Metrics, read_metrics
 from jobs.store.records import Job
+
+RESTARTED = "The machine was restarted."
 
 
 @dataclass
@@ -94,10 +96,6 @@ def write_spec(home: Home, job: Job, tasks: str | None) -> Path:
     }
     (folder / "spec.json").write_text(json.dumps(spec), "utf-8")
     return folder
-
-
-class DamagedError(UserError):
-    """A file of an attempt that cannot be read."""
 
 
 def _read_json(path: Path, *wanted: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from hydralora.errors import UserError
+from hydralora.errors import DamagedError, UserError
 from hydralora.plain import one_line, plain
 from jobs.home import Home
 from jobs.kinds import KINDS, grace_seconds, kind_of
@@ -28,7 +28,7 @@ from jobs.runner.logs import begin_log
 from jobs.runner.outcome import Outcome, Retry, outcome_of
 from jobs.runner.ownership import give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
-from jobs.runner.running import DamagedError, RunningJob, write_spec
+from jobs.runner.running import RESTARTED, RunningJob, write_spec
 from jobs.runner.service import hold_lock
 from jobs.store.database import without_secrets
 from jobs.store.queue import DAMAGED
@@ -117,7 +117,11 @@ class Worker:
     def _claim(self, lane: str, kinds: set[str]) -> None:
         """Start jobs of a lane while there is room in it; those that the executor makes ready for wait."""
         not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.root)}
-        while kinds and sum(running.job.lane == lane for running in self.running.values()) < self._slots(lane):
+        while (
+            kinds
+            and not self.ending
+            and sum(running.job.lane == lane for running in self.running.values()) < self._slots(lane)
+        ):
             job = self.store.queue.claim(self.name, self.host, lane, not_yet)
             if job is None:
                 break
@@ -151,7 +155,7 @@ class Worker:
             if job.host == self.host:
                 self.running[job.id] = RunningJob(mine, folder, mine.process or self._find_owner(mine, folder))
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
-                why = "The machine was restarted." if self._was_before(job) else "Its worker has not been heard of."
+                why = RESTARTED if self._was_before(job) else "Its worker has not been heard of."
                 self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
 
     def _find_owner(self, job: Job, folder: Path) -> Handle:
@@ -171,12 +175,22 @@ class Worker:
     def _take_care(self, running: RunningJob, do: Callable[[RunningJob], None]) -> None:
         """Do something for one job, whose trouble is its own: the others, and the worker, go on."""
         try:
-            do(running)
-        except DamagedError as error:
-            self._quarantine(running, str(error))
+            self._or_quarantine(running, do)
         except (UserError, OSError) as error:  # the database is busy, the disk is full: later, perhaps
             log.warning("Job %d: %s", running.job.id, one_line(str(error)))
             running.rests_until = time.time() + TROUBLE_SECONDS
+        except Exception:  # not even its end can be stored now
+            log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
+            running.rests_until = time.time() + TROUBLE_SECONDS
+
+    def _or_quarantine(self, running: RunningJob, do: Callable[[RunningJob], None]) -> None:
+        """Do something for one job, or end it where that cannot be done, now or later."""
+        try:
+            do(running)
+        except DamagedError as error:
+            self._quarantine(running, str(error))
+        except (UserError, OSError):
+            raise
         except Exception:
             log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
             self._quarantine(running, "What it has left behind cannot be stored; the worker's log holds the details.")

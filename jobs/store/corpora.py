@@ -19,6 +19,7 @@ from hydralora.results import ImportOptions
 from jobs.home import Home
 from jobs.kinds import PREVIEWS
 from jobs.store.bases import is_hub_allowed
+from jobs.store.events import STUDIO, move
 from jobs.store.intake import safe_file_name, taken_in
 from jobs.store.queue import Queue
 from jobs.store.records import Corpus, Job, Reading, asks_alike
@@ -234,7 +235,7 @@ class Corpora:
             if keep(row) and not (is_result and has_result):
                 has_result |= is_result
             elif JobStatus(row.status) in ACTIVE:
-                row.status, row.stop_requested_at = JobStatus.STOPPING, row.stop_requested_at or time.time()
+                move(session, row, JobStatus.STOPPING, STUDIO, "Nobody looks any more.", stop_requested_at=time.time())
             else:
                 session.delete(row)
                 shutil.rmtree(self.home.attempts(row.id), ignore_errors=True)

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from hydralora.errors import UserError
+from hydralora.errors import CorpusError, DamagedError, ResultError, UserError
 from hydralora.plain import shown, without_paths
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
@@ -202,7 +202,7 @@ class Queue:
             if status == JobStatus.SUCCEEDED:
                 row.progress = 1.0
                 if job.kind in KINDS:
-                    KINDS[job.kind].write_result(session, row, self.home)
+                    _write_result(session, row, self.home)
         if status == JobStatus.SUCCEEDED and job.kind in KINDS:
             for folder in KINDS[job.kind].spent(self.home, job.payload):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -325,6 +325,18 @@ class Queue:
             "queued": found.get(JobStatus.QUEUED, 0),
             "running": sum(found.get(status, 0) for status in ACTIVE),
         }
+
+
+def _write_result(session: Session, row: JobRow, home: Home) -> None:
+    """Write a result where its kind says.
+
+    Raises:
+        DamagedError: When what it is about is gone or damaged, which no later try would mend.
+    """
+    try:
+        KINDS[row.kind].write_result(session, row, home)
+    except (CorpusError, ResultError) as error:
+        raise DamagedError(str(error)) from error
 
 
 def _give_back(session: Session, row: JobRow, who: str, why: str, interrupted: bool) -> None:

@@ -313,7 +313,7 @@ class Run(Record):
         job = self.job
         if job is None or job.kind != "train" or not (job.error_kind == "memory" or job.status == JobStatus.LOST):
             return False
-        return self.config.train.in_smaller_parts() is not None
+        return self.config.in_smaller_parts() is not None
 
     @property
     def status(self) -> str:

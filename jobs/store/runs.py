@@ -235,8 +235,8 @@ class Runs:
             else:
                 if smaller and not _make_smaller(row):
                     raise UserError(
-                        f"Run {run_id} cannot go on in smaller parts: a forward pass holds one example. Shorten "
-                        "`max_length` or take a smaller base in a new run."
+                        f"Run {run_id} cannot go on in smaller parts: a forward pass holds one example, or "
+                        "episodes of its own. Shorten `max_length` or take a smaller base in a new run."
                     )
                 self._queue_training(session, row, estimate=None)
         return self.get(run_id)
@@ -251,7 +251,7 @@ class Runs:
             return False
         with self._rows.writing() as session:
             run, row = session.get(RunRow, job.run_id), session.get(JobRow, job.id, with_for_update=True)
-            if run is None or row is None or not is_held(row, job):
+            if run is None or row is None or not is_held(row, job) or row.status != JobStatus.RUNNING:
                 return False
             if parse_config(run.config).train.on_out_of_memory != "retry" or not _make_smaller(run):
                 return False
@@ -327,11 +327,10 @@ class Runs:
 
 def _make_smaller(row: RunRow) -> bool:
     """Change a run to go on in smaller parts; False where none is smaller."""
-    config = parse_config(row.config)
-    train = config.train.in_smaller_parts()
-    if train is not None:
-        row.config = config.model_copy(update={"train": train}).model_dump()
-    return train is not None
+    smaller = parse_config(row.config).in_smaller_parts()
+    if smaller is not None:
+        row.config = smaller.model_dump()
+    return smaller is not None
 
 
 def write_training(session: Session, job: JobRow, home: Home) -> None:

@@ -106,11 +106,11 @@ def serve(
     store = Studio.store()
     served = check_served(store, runs or [])
     _check_network(host, allow_network, no_key)
+    bound = bind(host, port, "python -m studio serve")
     if not no_key and not store.keys.all():
         _, secret = store.keys.create("first")
         out.print(f"Key 'first':  {secret}   (it is not shown again)")
     app = endpoint_app(store, runs or None, allowed_hosts(host, host_name or []), needs_key=not no_key)
-    bound = bind(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/v1"
     opened = "asks for no key" if no_key else count_keys(len(store.keys.all()))
     out.print(f"Endpoint:     {address}   {opened}")

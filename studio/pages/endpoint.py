@@ -35,7 +35,7 @@ def state_view(store: Store, address: str) -> Markup:
     keys = len(store.keys.all())
     if not store.keys.is_on:
         return cards.note("info", "The endpoint is off.", "Nobody can ask it, whatever key they have.")
-    return cards.note("good" if keys else "warn", f"The endpoint is on: {address}", f"{count_keys(keys)}.".capitalize())
+    return cards.note("good" if keys else "warn", f"The endpoint is on: {address}", f"{count_keys(keys)}.")
 
 
 def keys_table(keys: list[Key]) -> Markup:
@@ -110,22 +110,25 @@ class EndpointPage(Page):
 
     def connect(self) -> None:
         live = [self.watch, self.state, self.switch, self.keys, self.chosen, self.models, self.examples]
-        self.on_change(self.watch, self.draw, None, live)
-        self.on_click(self.switch, self.turn, None, None).success(self.draw, None, live, **TICK)
+        self.on_change(self.watch, self.draw, self.chosen, live)
+        self.on_click(self.switch, self.turn, None, None).success(self.draw, self.chosen, live, **TICK)
         made = [self.told, self.secret, self.name]
-        self.on_click(self.create, self.make, self.name, made).success(self.draw, None, live, **TICK)
+        self.on_click(self.create, self.make, self.name, made).success(self.draw, self.chosen, live, **TICK)
         gone = [self.sure, self.told, self.secret]
-        self.on_click(self.revoke, self.end, [self.chosen, self.sure], gone).success(self.draw, None, live, **TICK)
+        self.on_click(self.revoke, self.end, [self.chosen, self.sure], gone).success(
+            self.draw, self.chosen, live, **TICK
+        )
 
-    def draw(self, request: gr.Request) -> Changes:
-        """Everything but a key that has just been made, which only its maker is told."""
+    def draw(self, request: gr.Request, chosen: Any = None) -> Changes:
+        """Everything but a key that has just been made, which only its maker is told; ``chosen`` stays chosen."""
         keys, address = self.store.keys.all(), address_for(request)
+        names = [key.name for key in keys]
         return {
             self.watch: self.watching("settings", "runs"),
             self.state: state_view(self.store, address),
             self.switch: gr.Button("Switch it off" if self.store.keys.is_on else "Switch it on"),
             self.keys: keys_table(keys),
-            self.chosen: gr.Dropdown(choices=[key.name for key in keys], value=None),
+            self.chosen: gr.Dropdown(choices=names, value=chosen if chosen in names else None),
             self.models: models_table(self.store),
             self.examples: examples_view(self.store, address),
         }

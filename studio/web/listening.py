@@ -29,7 +29,7 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, command: str = "python app.py") -> socket.socket:
     """A socket on the address.
 
     Raises:
@@ -45,7 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"Port {port} on {host} cannot be used ({reason}). Close the program that has it, or choose another: "
-            f"python app.py --port {port + 1 if port < 65535 else PORT}"
+            f"{command} --port {port + 1 if port < 65535 else PORT}"
         ) from error
     return bound
 

@@ -107,3 +107,32 @@ def test_training_computes_fewer_logits(base_folder, easy_corpus, tmp_path, monk
     config = {"base": str(base_folder), "adapter": {"r": 2, "num_experts": 2}, "train": train}
     train_adapter(parse_config(config), easy_corpus, tmp_path / "run")
     assert len(seen) > 2 and set(seen) == {(True, True)}
+
+
+def test_a_trial_reads_one_row_where_the_model_lets_it(tokenizer, batch):
+    model, rows = make_llama(len(tokenizer)).eval(), []
+    model.register_forward_hook(lambda module, args, out: rows.append(out.logits.shape[0]))
+    assert can_keep_answers(model, batch) and rows == [1, 1]
+
+
+def test_memory_that_runs_out_in_a_trial_is_no_answer(tokenizer, batch):
+    class Full(torch.nn.Module):
+        config = make_llama(len(tokenizer)).config
+
+        def forward(self, logits_to_keep: Any = 0, **inputs: Any) -> Any:
+            raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        can_keep_answers(Full(), batch)
+
+
+def test_who_looks_at_all_logits_gets_them(base_folder, tmp_path, tokenizer, batch):
+    from transformers import TrainingArguments
+
+    given = {"output_dir": str(tmp_path), "report_to": "none", "use_cpu": True}
+    model = make_llama(len(tokenizer))
+    smooth = AdapterTrainer(model=model, args=TrainingArguments(**given, label_smoothing_factor=0.1))
+    counted = AdapterTrainer(model=model, args=TrainingArguments(**given), compute_metrics=lambda found: {})
+    for trainer in (smooth, counted):
+        assert trainer._with_fewer_logits(model, batch) is batch
+    assert torch.isfinite(smooth.compute_loss(model.train(), dict(batch)))

@@ -41,6 +41,8 @@ def test_facts_are_those_of_the_model(folder, tokenizer):
     [
         ("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model", "apache-2.0"),
         ("# A model\nlicense: mit\n", ""),
+        ("---\r\nlicense: mit\r\n---\r\n", "mit"),
+        ('---\nlicense: "mit"\n---\n', "mit"),
         ("---\nlicense: <script>alert(1)</script>\n---\n", ""),
         ("---\nlicense: mit", ""),
         (b"\xff\xfe---\0", ""),

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hydralora import HydraLoraConfig
 from hydralora.config import TrainConfig, parse_config
-from hydralora.errors import UserError
+from hydralora.errors import AdapterError, UserError
 from hydralora.methods import METHODS, HydraOptions
 
 
@@ -129,3 +130,25 @@ def test_options_of_another_method_are_refused() -> None:
 def test_a_configuration_is_stored_with_every_default_of_its_method() -> None:
     stored = parse_config({"method": "lope"}).model_dump()["adapter"]
     assert set(stored) == set(METHODS["lope"].options.model_fields) and stored["stage_one"] == 0.3
+
+
+def test_what_an_earlier_version_stored_of_meta_learning_draws_anew_in_every_step() -> None:
+    stored = parse_config({"method": "meta_lora"}).model_dump()
+    assert stored["adapter"].pop("split") == "once"
+    assert parse_config(stored).adapter.split == "every step"
+
+
+@pytest.mark.parametrize("settings", [{"gate": "uniform"}, {"num_experts": 1}], ids=str)
+@pytest.mark.parametrize("asked", [{"task_weight": 1.0}, {"balance_weight": 1.0, "balance_loss": "groups"}], ids=str)
+def test_losses_of_a_router_that_is_not_there_are_refused(settings: dict, asked: dict) -> None:
+    with pytest.raises(UserError, match=r"act on a router|balance_groups"):
+        parse_config({"adapter": {**settings, **asked}})
+
+
+@pytest.mark.parametrize("place", ["input", "heads", "input_per_head"])
+def test_a_zero_router_with_zero_heads_is_refused_unless_dropout_parts_them(place: str) -> None:
+    start = {"router_init": "zero", "head_init": "zero", "dropout_place": place}
+    with pytest.raises(AdapterError, match="never breaks their symmetry"):
+        HydraLoraConfig(**start)
+    if place != "input":
+        assert HydraLoraConfig(**start, lora_dropout=0.1).dropout_place == place

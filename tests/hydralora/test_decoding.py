@@ -201,3 +201,13 @@ def test_where_it_cannot_be_the_chat_says_why_once_and_answers(chats: Any, base_
     assert said == [
         "Answers are decoded with a growing cache, which is slower: a pooled router reads every earlier token."
     ]
+
+
+def test_a_decoder_that_writes_no_gates_is_not_taken_where_they_are_wanted(chats: Any, adapters: Any) -> None:
+    static, plain = chats
+    ask(static, adapter=adapters(), gates=False)
+    silent = static._static.decoder
+    found, wanted = (ask(chat, adapter=adapters()) for chat in (static, plain))
+    assert static._static.decoder is not silent and static._static.decoder.records
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(torch.tensor(one.gates), torch.tensor(other.gates), rtol=0, atol=1e-5)

@@ -93,3 +93,11 @@ def test_a_report_says_what_becomes_of_long_texts(corpus, base_folder, how, kind
     train = TrainConfig(max_length=64, long_texts=how, held_out_fraction=0.0)
     report = check_corpus(corpus, train, base=str(base_folder))
     assert {one.kind: one.count for one in report.findings if one.kind in ("cut", "unfit", "pieces")} == kinds
+
+
+def test_only_so_many_pieces_are_measured(base_folder, tokenizer, tmp_path, monkeypatch):
+    rows = [{"text": f"Text {i}. {TEXT.answer}"} for i in range(12)]
+    import_corpus([write_lines(tmp_path / "rows.jsonl", rows)], tmp_path / "many")
+    monkeypatch.setattr("hydralora.training.data.MAX_EVALUATED", 7)
+    data = read_data(config(base_folder, held_out_fraction=0.5), Corpus(tmp_path / "many"), tokenizer, None)
+    assert len(data.measured) == len(data.held_out) == 7 < data.training_set.held_out * 4

@@ -75,3 +75,20 @@ def test_a_step_in_parts_takes_the_memory_of_a_part():
 def test_answering_takes_less_than_training(base_folder):
     facts = read_facts(base_folder, "x")
     assert chat_memory(facts, "float32").total < training_memory(facts, parse_config({})).total
+
+
+def test_layers_are_known_by_the_end_of_their_names(base_folder):
+    facts = read_facts(base_folder, "x")
+    found = {
+        trainable(facts, parse_config({"adapter": {"target_modules": [name]}})) for name in ("up_proj", "mlp.up_proj")
+    }
+    assert len(found) == 1 and found != {0}
+
+
+def test_an_episode_takes_the_memory_of_its_own_rows(base_folder):
+    facts = read_facts(base_folder, "x")
+    small, large = (
+        training_memory(facts, parse_config({"method": "meta_lora", "adapter": {"support": n, "query": 1}})).kept
+        for n in (1, 64)
+    )
+    assert large == 64 * small

@@ -98,3 +98,14 @@ def test_a_stopped_push_sends_nothing(exported):
 def test_what_is_no_name_of_a_model_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no name of a model on the hub. Write owner/name."):
         check_repository(name)
+
+
+def test_a_stop_while_the_hub_is_asked_is_a_stop(exported):
+    folder, facts, export = exported
+    asked: list[float] = []
+    progress = Progress(lambda share, _: asked.append(share), lambda: bool(asked))
+    with model_hub() as hub, pytest.raises(StoppedError):
+        push_folder(
+            folder, "somebody/colours", model_card(facts, export, ANSWERS, "somebody/colours"), progress=progress
+        )
+    assert hub.files == {}

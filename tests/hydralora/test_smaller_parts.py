@@ -67,3 +67,8 @@ def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path: Path) -> None:
     arguments._n_gpu = 4  # as where four are in sight: then the Trainer takes DataParallel
     assert arguments.train_batch_size == 16
     assert on_one_device(arguments).n_gpu <= 1 and arguments.train_batch_size == 4
+
+
+def test_a_method_with_episodes_of_its_own_has_no_smaller_parts() -> None:
+    assert parse_config({"method": "hydralora"}).in_smaller_parts() is not None
+    assert parse_config({"method": "meta_lora"}).in_smaller_parts() is None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import psutil
+import pytest
 
-from jobs.machine import Gpu, Machine, look_at_machine, read_gpus
+from jobs.machine import Gpu, Machine, look_at_machine, read_gpus, visible
 
 MIB = 2**20
 
@@ -28,3 +29,12 @@ def test_room_is_that_of_the_gpu_with_the_most_free_memory() -> None:
     machine = Machine(1000, 500, 2, gpus)
     assert (machine.room, machine.whole) == (60, 80)
     assert (Machine(1000, 500, 2).room, Machine(1000, 500, 2).whole) == (500, 1000)
+
+
+def test_numbers_of_unlike_gpus_are_believed_in_the_order_of_their_slots_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlike = (Gpu("a", 1, 1, "GPU-1"), Gpu("b", 2, 2, "GPU-2"))
+    assert visible(unlike, "0") == () and visible(unlike, "GPU-2") == (unlike[1],)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert visible(unlike, "1,0") == (unlike[1], unlike[0])
+    alike = (Gpu("a", 1, 1, "GPU-1"), Gpu("a", 1, 1, "GPU-2"))
+    assert visible(alike, "0,0") == (alike[0],)

@@ -15,7 +15,8 @@ from hydralora.bases.packages import SMOLLM2
 from hydralora.errors import UserError
 from jobs.chat.client import ChatClient
 from jobs.home import Home
-from jobs.new_bases import convert_base, find_packaged, get_base, getting
+from jobs.kinds import KINDS
+from jobs.new_bases import convert_base, find_packaged, get_base, getting, take_base
 from jobs.runner.environment import job_environment
 from jobs.runner.service import start_worker
 from jobs.store.status import JobStatus
@@ -64,6 +65,25 @@ def test_a_damaged_file_fails_with_a_sentence_and_leaves_nothing(store: Store, f
     done = ended(store, convert_base(store, tmp_path / "cut.gguf"))
     assert (done.status, done.error_kind) == (JobStatus.FAILED, "user") and "cut.gguf" in done.error
     assert not any(place.name.startswith("cut") for place in store.home.bases.iterdir())
+
+
+def test_an_upload_outlives_an_interruption_and_is_gone_when_it_is_a_base_or_none(
+    store: Store, file: Path, tmp_path: Path
+) -> None:
+    for name, size, wanted in (("good.gguf", None, JobStatus.SUCCEEDED), ("cut-off.gguf", 4_000, JobStatus.FAILED)):
+        (tmp_path / name).write_bytes(file.read_bytes()[:size])
+        job = take_base(store, tmp_path / name)
+        place = store.home.uploads / Path(job.payload["upload"]).parts[0]
+        assert KINDS["base"].leftovers(store.home, job.payload) != [place]
+        assert ended(store, job).status == wanted
+        wait_for(lambda place=place: not place.exists(), 10.0)
+
+
+def test_what_a_stopped_conversion_left_is_swept_by_the_next_upload(idle: Store, file: Path, tmp_path: Path) -> None:
+    (idle.home.uploads / "base-left").mkdir()
+    (tmp_path / "next.gguf").write_bytes(file.read_bytes())
+    job = take_base(idle, tmp_path / "next.gguf")
+    assert [folder.name for folder in idle.home.uploads.iterdir()] == [Path(job.payload["upload"]).parts[0]]
 
 
 def test_names_are_checked_before_anything_is_queued(idle: Store, file: Path) -> None:

@@ -13,7 +13,7 @@ from hydralora.corpus.folder import Corpus
 from hydralora.corpus.imports import import_corpus
 from hydralora.corpus.quality.report import check_corpus
 from hydralora.corpus.shortening import shorten_rows
-from hydralora.errors import UserError
+from hydralora.errors import DamagedError, UserError
 from hydralora.results import Shortened
 from jobs.store.edits import MOST_EDITS
 from jobs.store.records import Corpus as CorpusRecord
@@ -100,3 +100,12 @@ def test_a_shortening_that_does_not_exist_is_not_undone(store: Store, corpus: Co
     for wrong in (0, 99, -1, 2**70):
         with pytest.raises(UserError, match="does not exist"):
             store.shortenings.undo(wrong)
+
+
+def test_a_result_whose_rows_are_gone_ends_its_job_and_does_not_wait_for_ever(
+    store: Store, corpus: CorpusRecord
+) -> None:
+    found = work(store, corpus, store.shortenings.add(corpus.id, "cut"))
+    (store.home.corpus(corpus.id) / "edits" / f"{found.layer}.parquet").unlink()
+    with pytest.raises(DamagedError, match="cannot be read as they were"):
+        finish(store, "shorten", found.dump())

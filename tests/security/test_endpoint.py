@@ -25,26 +25,27 @@ ASK = {"model": "starter", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 @pytest.fixture
-def store(tmp_path: Any) -> Store:
-    """A home of each test's own, since wrong tries are counted."""
-    return Store(Home(tmp_path / "home"))
+def client(tmp_path: Any) -> Iterator[TestClient]:
+    """Whoever comes without a cookie, to a home of each test's own, since wrong tries are counted."""
+    app = create_app(Home(tmp_path / "home"), keep_worker=False)
+    with TestClient(app, base_url=ADDRESS, raise_server_exceptions=False) as client:
+        yield client
 
 
 @pytest.fixture
-def client(store: Store) -> Iterator[TestClient]:
-    """Whoever comes without a cookie."""
-    app = create_app(store.home, keep_worker=False)
-    with TestClient(app, base_url=ADDRESS, raise_server_exceptions=False) as client:
-        yield client
+def store(client: TestClient) -> Store:
+    """The one that the studio has opened."""
+    found: Store = client.app.state.store
+    return found
 
 
 @pytest.fixture(scope="module")
 def insider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """Whoever has a key, of one studio that is switched on; for what is refused without a trace."""
-    store = Store(Home(tmp_path_factory.mktemp("insider") / "home"))
-    store.keys.switch(True)
-    headers = bearer(store.keys.create("mine")[1])
-    app = create_app(store.home, keep_worker=False)
+    app = create_app(Home(tmp_path_factory.mktemp("insider") / "home"), keep_worker=False)
+    keys = app.state.store.keys
+    keys.switch(True)
+    headers = bearer(keys.create("mine")[1])
     with TestClient(app, base_url=ADDRESS, raise_server_exceptions=False, headers=headers) as client:
         yield client
 

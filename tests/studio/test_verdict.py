@@ -126,3 +126,8 @@ def test_a_corpus_without_questions_gives_no_verdict_and_is_no_failure(store: St
     stored.end(asked.job, status=JobStatus.FAILED, error=said, error_kind="user")
     shown = verdict_view(store, run, store.analyses.get(asked.id))
     assert "There is no verdict." in shown and said in shown and "It failed" not in shown
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [("हिन्दी भाषा", "हन्द भष"), ("สวัสดี", "สวสด")])
+def test_marks_of_letters_count(answer: str, wanted: str) -> None:
+    assert rouge_l(answer, answer) == 1.0 and rouge_l(answer, wanted) < 1.0

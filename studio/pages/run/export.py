@@ -91,7 +91,9 @@ class ExportPart(Part):
                     min_width=240,
                     elem_id="push-to",
                 )
-                self.public = gr.Checkbox(False, label="Everybody may see it", min_width=170, scale=0)
+                self.public = gr.Checkbox(
+                    False, label="Everybody may see it (of a new repository)", min_width=170, scale=0
+                )
                 self.push = gr.Button("Send to the hub", scale=0, min_width=150, elem_id="push-export")
 
     def connect(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hydralora.errors import UserError
 from hydralora.plain import without_paths
 from hydralora.results import Answers
 from jobs.store.records import Analysis, Run
@@ -28,7 +29,10 @@ def asked_answers(store: Store, run: Run) -> Analysis | None:
         or not run.summary.held_out_examples
     ):
         return None
-    return ask(store, (run.id, "answers", {}))
+    try:
+        return ask(store, (run.id, "answers", {}))
+    except UserError:  # the queue is full, or the corpus is being read again: the rest of the page is shown without
+        return None
 
 
 def verdict_view(store: Store, run: Run, answers: Analysis | None) -> Markup:

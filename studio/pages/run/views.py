@@ -200,5 +200,5 @@ def can_resume(run: Run) -> bool:
 
 def smaller_words(run: Run) -> str:
     """What the button says that goes on in smaller parts."""
-    train = run.config.train.in_smaller_parts() if run.can_shrink else None
-    return f"Go on with {train.batch_size} at once" if train else "Go on in smaller parts"
+    smaller = run.config.in_smaller_parts() if run.can_shrink else None
+    return f"Go on with {smaller.train.batch_size} at once" if smaller else "Go on in smaller parts"

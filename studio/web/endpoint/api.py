@@ -12,9 +12,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from hydralora.errors import UserError
+from hydralora.plain import json_text
 from jobs.chat.client import ChatClient
 from jobs.http import Refused
 from jobs.store.store import Store
@@ -59,14 +61,15 @@ def build_endpoint(store: Store, only: Collection[int] | None = None) -> FastAPI
 
 async def _answer(request: Request, kind: type[requests.Request], models: Models, desk: Desk) -> Response:
     asked = requests.understood(kind, parse_payload(await request.body()))
-    served = models.find(asked.model)
+    served = await run_in_threadpool(models.find, asked.model)
     if asked.experts is not None and not served.experts:
         raise Problem(400, f"{served.name} has no experts to change. Leave `experts` out.", "no_experts", "experts")
     reply = Reply(served.name, kind is requests.ChatRequest, asked.gates)
     lines = desk.lines({**served.speaker, **asked.question})
     try:
         if not asked.stream:
-            return JSONResponse(await unless_left(request, _whole(lines, reply)))
+            whole = await unless_left(request, _whole(lines, reply))
+            return Response(json_text(whole), media_type="application/json")
         first = await unless_left(request, _first(lines, reply))
     except Left:
         await lines.aclose()  # type: ignore[attr-defined]  # it is a generator

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from starlette.concurrency import run_in_threadpool
+
+from hydralora.errors import UserError
 from jobs.http import App, Receive, Refused, Scope, Send, header, read_body, replay
 from jobs.store.store import Store
 from jobs.visitor import on_behalf_of
@@ -41,7 +44,7 @@ class EndpointGate:
         if scope["type"] == "http" and is_endpoint(scope["path"]):
             try:
                 await self._admit(scope, receive, send)
-            except (Problem, Refused) as refusal:
+            except (Problem, Refused, UserError) as refusal:
                 await Problem.of(refusal).answer(send)
         elif self.app is not None:
             await self.app(scope, receive, send)
@@ -49,13 +52,21 @@ class EndpointGate:
             await Problem(404, f"There is no such address. This endpoint answers below {ROOT}.").answer(send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self.is_on():
-            raise Problem(404, OFF, "endpoint_off")
-        visitor = f"key-{self._key(scope)}"
+        visitor = f"key-{await run_in_threadpool(self._find, scope)}"  # it reads, and now and then writes, the database
         body = await read_body(scope, receive)
         scope["headers"] = [item for item in scope["headers"] if item[0] not in (b"cookie", b"authorization")]
         with on_behalf_of(visitor):
             await self.endpoint(scope, replay(body, receive), send)
+
+    def _find(self, scope: Scope) -> int:
+        """Id of the key of a request, where the endpoint is on.
+
+        Raises:
+            Problem: Where it is off, or the key is refused.
+        """
+        if not self.is_on():
+            raise Problem(404, OFF, "endpoint_off")
+        return self._key(scope)
 
     def _key(self, scope: Scope) -> int:
         """Id of the key that a request carries; 0 where none is asked for.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydralora.plain import json_text
 from studio.web.endpoint.problems import Problem
 
 REASONS = {"end": "stop", "stop": "stop", "length": "length"}  # why an answer ended, in the API's words
@@ -104,4 +104,4 @@ class Reply:
 
 def event(value: dict[str, Any]) -> str:
     """One server-sent event; JSON has no bare line feed, so that one line holds it."""
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    return f"data: {json_text(value)}\n\n"
