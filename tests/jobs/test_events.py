@@ -157,8 +157,8 @@ def test_after_a_restart_of_the_machine_a_job_goes_on_without_waiting(
     later = Worker(store.home, store=store, executor=puppets)
     later.name, later.host = "after the restart", worker.host.rpartition("/")[0] + "/another"
     later.do_round()
-    again = store.queue.get(job.id)
-    assert again.status == JobStatus.QUEUED and again.progress_text == "The machine was restarted."
+    assert (store.queue.get(job.id).status, store.queue.get(job.id).attempt) == (JobStatus.RUNNING, 2)
+    assert [event.why for event in store.queue.events(job.id)][2:] == ["The machine was restarted.", "Attempt 2."]
 
 
 def test_what_had_ended_before_the_machine_was_restarted_is_not_done_again(

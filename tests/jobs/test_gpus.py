@@ -158,8 +158,15 @@ def test_the_process_of_a_job_sees_its_gpu_alone(store: Store, ended: Callable[[
 def test_no_gpu_is_chosen_that_the_studio_itself_may_not_see(
     named: str, seen: list[str], two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert [gpu.uuid for gpu in look_at_gpus()] == seen
+
+
+def test_a_number_names_none_of_unlike_gpus_whose_order_is_not_said(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-bbbb")
+    assert look_at_gpus() == ()
 
 
 def test_a_driver_that_fails_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
