@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from hydralora.errors import UserError, first_line
 from hydralora.plain import json_text, one_line
-from jobs.database_file import VERSIONS, check_database
+from jobs.database_file import VERSIONS, check_database, known_revisions
 from jobs.home import DATABASE_VARIABLE
 
 WAIT_SECONDS = 30  # for another writer's lock; writes take milliseconds
@@ -116,6 +113,22 @@ def migrate(url: str) -> None:
     """
     if url.startswith("sqlite") and (file := make_url(url).database):
         check_database(Path(file).absolute(), used=False)
+    try:
+        if not _is_newest(url):
+            _upgrade(url)
+    except (SQLAlchemyError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        reason = one_line(without_secrets(first_line(error), url))
+        raise UserError(
+            f"The database {shown_url(url)} cannot be brought to this version of the studio ({reason}); it is as it "
+            "was. Go on with the version before, and report this."
+        ) from error
+
+
+def _upgrade(url: str) -> None:
+    from alembic import command  # 12 MB that only a process needs that changes the schema
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
     config = Config()
     config.set_main_option("script_location", str(VERSIONS.parent).replace("%", "%%"))
     config.attributes["url"] = url
@@ -126,9 +139,16 @@ def migrate(url: str) -> None:
             f"The database {shown_url(url)} was made by a newer version of the studio. Update the studio, or choose "
             "another folder with --home."
         ) from error
-    except (SQLAlchemyError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-        reason = one_line(without_secrets(first_line(error), url))
-        raise UserError(
-            f"The database {shown_url(url)} cannot be brought to this version of the studio ({reason}); it is as it "
-            "was. Go on with the version before, and report this."
-        ) from error
+
+
+def _is_newest(url: str) -> bool:
+    """Whether the database has the newest schema already."""
+    newest = max(known_revisions())
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            return connection.scalars(text("SELECT version_num FROM alembic_version")).all() == [newest]
+    finally:
+        engine.dispose()

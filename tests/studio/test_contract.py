@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.home import Home
+from jobs.store.store import Store
+
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = ("hydralora", "jobs", "studio")
 NOT_IMPORTED_BY = {
@@ -155,8 +158,9 @@ def test_the_pages_import_nothing_heavy_themselves() -> None:
 
 @pytest.fixture(scope="module")
 def web_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What a process holds that has built the whole application."""
+    """What a process holds that has built the whole application, on a home that was opened before."""
     home = tmp_path_factory.mktemp("home")
+    Store(Home(home))
     answer = subprocess.run([sys.executable, "-c", WEB_PROCESS, str(home)], cwd=PROJECT, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout.splitlines()[-1])
