@@ -26,6 +26,7 @@ LARGEST_FACTOR = 100.0  # on a gate weight, either way
 LONGEST_NAME = 300  # characters of a layer, a column, a choice
 LONGEST_COLUMN, MOST_COLUMNS = 1_000, 10_000
 LONGEST_BASE = 500
+LONGEST_TOKEN, MOST_TOKENS = 64, 1_024  # characters of a new token, and how many there may be
 LONGEST_TITLE = 200
 LONGEST_SYSTEM = 8_000
 LONGEST_MESSAGE = 100_000
@@ -49,6 +50,7 @@ LayerName = Annotated[str, Field(max_length=LONGEST_NAME), _STORABLE]
 Message = Annotated[str, Field(max_length=LONGEST_MESSAGE), _STORABLE]
 Title = Annotated[str, Field(max_length=LONGEST_TITLE), _STORABLE]
 System = Annotated[str, Field(max_length=LONGEST_SYSTEM), _STORABLE]
+TokenText = Annotated[str, Field(min_length=1, max_length=LONGEST_TOKEN), _STORABLE]
 BaseName = Annotated[str, Field(max_length=LONGEST_BASE), _STORABLE]
 # Which columns of a file are what: a column for each role, several for the prompt.
 GivenRoles = dict[LayerName, ColumnName | Annotated[list[ColumnName], Field(max_length=MOST_COLUMNS)]]

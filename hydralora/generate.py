@@ -37,9 +37,10 @@ BROKEN = "\ufffd"  # what half of a multi-byte character decodes to
 Said = list[dict[str, str]] | str  # a conversation, or a text that is gone on with as it stands
 
 
-def _kind(config: PeftConfig) -> tuple[type, bool]:
-    """What may live in one model: adapters of one type, and whole copies of layers only among themselves."""
-    return type(config), bool(getattr(config, "modules_to_save", None))
+def _kind(config: PeftConfig) -> tuple[type, bool, bool]:
+    """What may live in one model: adapters of one type, and whole copies of layers or rows only among themselves."""
+    whole, rows = (bool(getattr(config, name, None)) for name in ("modules_to_save", "trainable_token_indices"))
+    return type(config), whole, rows
 
 
 class ChatModel:

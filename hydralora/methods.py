@@ -11,7 +11,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hydralora.bounds import MOST_EXPERTS, Experts, Id, LayerName, Rank, Scale, is_layer_name
+from hydralora.bounds import (
+    MOST_EXPERTS,
+    MOST_TOKENS,
+    Experts,
+    Id,
+    LayerName,
+    Rank,
+    Scale,
+    TokenText,
+    is_layer_name,
+)
 from hydralora.model_bounds import MOST_TARGETS
 from hydralora.settings import Settings
 
@@ -80,13 +90,21 @@ class LoraOptions(MethodOptions):
 
 
 class SavingOptions(LoraOptions):
-    """A LoRA beside which some layers of the base are trained whole."""
+    """A LoRA beside which some layers of the base, or rows of its embeddings, are trained too."""
 
     modules_to_save: Targets = Field(
         None,
         title="Layers trained whole",
         description="Layers to train as copies beside the adapter, by the end of their name, such as lm_head; saved "
         "with it",
+        json_schema_extra={"placeholder": "none"},
+    )
+    trainable_tokens: Annotated[list[TokenText], Field(max_length=MOST_TOKENS)] | None = Field(
+        None,
+        title="Tokens trained",
+        description="Tokens whose embeddings are trained beside the adapter, such as new ones that were added to the "
+        "base; saved with it",
+        json_schema_extra={"placeholder": "none"},
     )
 
 

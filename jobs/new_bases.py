@@ -1,4 +1,4 @@
-"""Base models that a job brings onto the list: fetched with a package, or converted from a GGUF file."""
+"""Base models that a job brings onto the list: fetched with a package, converted from a GGUF file, or given tokens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hydralora.bases.gguf import check_gguf
 from hydralora.bases.packages import PackagedBase, packaged
+from hydralora.bases.tokens import check_tokens
 from hydralora.errors import UserError
 from jobs.store.intake import taken_in
 from jobs.store.records import Job
@@ -51,7 +52,7 @@ def take_base(store: Store, file: Path, name: str = "") -> Job:
     """
     check_gguf(file)
     _sweep(store)
-    chosen = _free_name(store, file, name)
+    chosen = _free_name(store, file.stem, name)
     with taken_in(store.home, [file], keep=False) as settle:
         (place,) = settle(f"{UPLOADED}{uuid.uuid4().hex}")
         return store.queue.submit(KIND, {"upload": place, "name": chosen}, max_attempts=1)
@@ -67,9 +68,9 @@ def _sweep(store: Store) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_name(store: Store, file: Path, name: str) -> str:
+def _free_name(store: Store, like: str, name: str) -> str:
     waiting = {job.payload["name"] for job in store.queue.jobs(kind=KIND) if not job.is_finished}
-    return store.bases.free_name(name or file.stem, waiting, exact=bool(name))
+    return store.bases.free_name(name or like, waiting, exact=bool(name))
 
 
 def convert_base(store: Store, file: Path, name: str = "") -> Job:
@@ -80,4 +81,17 @@ def convert_base(store: Store, file: Path, name: str = "") -> Job:
     """
     place = file.expanduser().resolve()
     check_gguf(place)
-    return store.queue.submit(KIND, {"file": str(place), "name": _free_name(store, place, name)}, max_attempts=1)
+    return store.queue.submit(KIND, {"file": str(place), "name": _free_name(store, place.stem, name)}, max_attempts=1)
+
+
+def extend_base(store: Store, base: str, tokens: list[str], name: str = "") -> Job:
+    """Queue a base of its own: ``base`` with these texts as tokens.
+
+    Raises:
+        BaseModelError: When it is not on the list, or a text cannot be a token.
+        UserError: When the name is taken or none.
+    """
+    found, wanted = store.bases.resolve(base), check_tokens(tokens)
+    like = f"{store.bases.name_of(found)}-{len(wanted)}-tokens"
+    chosen = _free_name(store, like, name)
+    return store.queue.submit(KIND, {"extends": found, "tokens": wanted, "name": chosen}, max_attempts=1)

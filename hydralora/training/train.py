@@ -106,7 +106,13 @@ def train_adapter(
     set_seed(config.train.seed)
     width = base.config.get_text_config().hidden_size
     model = add_adapter(
-        base, config.method, config.adapter, seed=config.train.seed, steps=config.train.max_steps, sources=sources
+        base,
+        config.method,
+        config.adapter,
+        seed=config.train.seed,
+        steps=config.train.max_steps,
+        sources=sources,
+        tokenizer=tokenizer,
     )
     model.config.use_cache = False
     counts = count_parameters(model)

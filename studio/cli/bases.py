@@ -13,7 +13,7 @@ from hydralora.bases.packages import PACKAGED, SMOLLM2, packaged
 from hydralora.errors import UserError
 from hydralora.results.bases import BaseCheck
 from jobs.machine import Machine, look_at_machine
-from jobs.new_bases import convert_base, get_base
+from jobs.new_bases import convert_base, extend_base, get_base
 from jobs.runner.service import start_worker
 from jobs.store.bases import base_view, is_hub_allowed
 from jobs.store.records import Job
@@ -62,6 +62,20 @@ def add_base(
         raise UserError(f"{folder} is no folder and no file. Check the path.")
     base = Studio.store().bases.add(folder, name=name, copy=copy)
     show(base_view(base), as_json, lambda: out.print(f"'{base.name}' is on the list: {base.folder}"))
+
+
+@bases_app.command("add-tokens")
+def add_tokens(
+    base: Annotated[str, typer.Argument(help="Name on the list, starter, or a hub id")],
+    tokens: Annotated[list[str], typer.Argument(help="Texts that become one token each, such as '<tool>'")],
+    name: Annotated[str, typer.Option(help="Name of the new base; made from the base's when left out")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a base with more tokens; `--option trainable_tokens=TOKEN,...` of a run then trains their embeddings."""
+    store = Studio.store()
+    job = extend_base(store, base, tokens, name)
+    start_worker(store.home)
+    _show_brought(store, finished(store, job, "Adding the tokens"), as_json)
 
 
 @bases_app.command("list")

@@ -16,7 +16,7 @@ from hydralora.errors import UserError
 from jobs.chat.client import ChatClient
 from jobs.home import Home
 from jobs.kinds import KINDS
-from jobs.new_bases import convert_base, find_packaged, get_base, getting, take_base
+from jobs.new_bases import convert_base, extend_base, find_packaged, get_base, getting, take_base
 from jobs.runner.environment import job_environment
 from jobs.runner.service import start_worker
 from jobs.store.status import JobStatus
@@ -58,6 +58,16 @@ def test_a_gguf_file_becomes_a_base_that_answers(store: Store, file: Path) -> No
     assert Path(base.folder).parent == store.home.bases and store.bases.look("tiny-model") == base.folder
     asked = {"request_id": "a", "base": base.folder, "messages": [{"role": "user", "content": "the door"}]}
     assert any("text" in line for line in ChatClient(store).ask({**asked, "settings": {"max_tokens": 4}}))
+
+
+def test_a_base_with_more_tokens_is_one_of_its_own(store: Store) -> None:
+    done = ended(store, extend_base(store, "starter", ["<tool>"]))
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    assert (done.result or {})["name"] == "starter-1-tokens"
+    with pytest.raises(UserError, match="already"):
+        extend_base(store, "starter", ["<tool>"], "starter-1-tokens")
+    known = ended(store, extend_base(store, "starter-1-tokens", ["<tool>"]))
+    assert known.status == JobStatus.FAILED and "one token of this base already" in known.error
 
 
 def test_a_damaged_file_fails_with_a_sentence_and_leaves_nothing(store: Store, file: Path, tmp_path: Path) -> None:

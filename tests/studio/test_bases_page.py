@@ -255,3 +255,22 @@ def test_commands_show_and_check_and_list(store: Store, mine: str) -> None:
     assert shown["check"] is None and shown["facts"]["context"] == 512
     assert "Not checked yet" in studio("bases", "show", mine).stdout
     assert studio("bases", "show", "nobody").returncode == 2
+
+
+def test_tokens_are_added_to_a_base_of_its_own(page: BasesPage, store: Store, mine: str) -> None:
+    page.add_tokens(Asking(base=mine), " <tool>\n\n<end of tool> ", "with-tools")
+    (job,) = store.queue.jobs(kind=KIND)
+    assert job.payload["tokens"] == ["<tool>", "<end of tool>"] and job.payload["name"] == "with-tools"
+    assert f"bases add-tokens {mine}" in page.draw(Asking(base=mine))[page.command]
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "words"),
+    [("mine", "", "0 tokens are given"), ("mine", "a\na", "given twice"), ("nobody", "<tool>", "is unknown")],
+)
+def test_tokens_that_cannot_be_added_are_refused_before_a_job_is_made(
+    page: BasesPage, store: Store, mine: str, asked: str, given: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        page.add_tokens(Asking(base=asked), given, "")
+    assert store.queue.jobs(kind=KIND) == []

@@ -11,12 +11,12 @@ from hydralora.bases.folder import is_hub_id
 from hydralora.errors import UserError
 from hydralora.plain import shown, without_paths
 from jobs.machine import look_at_machine
-from jobs.new_bases import KIND, take_base
+from jobs.new_bases import KIND, extend_base, take_base
 from jobs.store.bases import is_hub_allowed
 from jobs.store.status import JobStatus
 from studio import cards
 from studio.cards import Markup
-from studio.pages.bases.views import Known, base_cards, bases_list, bases_table, check_view, known_base
+from studio.pages.bases.views import Known, base_cards, bases_list, bases_table, check_view, known_base, tokens_command
 from studio.pages.common import chosen_text, go_to, job_state
 from studio.pages.new_run.offer import BaseOffer
 from studio.pages.page import Changes, Page, refuse_unsure
@@ -79,6 +79,21 @@ class BasesPage(Page):
         with gr.Row():
             self.check = gr.Button("Check", variant="primary", scale=0, min_width=120, elem_id="check-base")
         self.found = gr.HTML()
+        with gr.Accordion("Add tokens", open=False), gr.Row(equal_height=False):
+            self.tokens = gr.Textbox(
+                label="New tokens, one a line",
+                info="Texts that become one token each, in a base of its own. A run on it trains them where “Tokens "
+                "trained” names them.",
+                placeholder="<tool>",
+                lines=3,
+                max_lines=12,
+                min_width=260,
+                elem_id="new-tokens",
+            )
+            with gr.Column(min_width=220):
+                self.longer = gr.Textbox(label="Name", placeholder="made from this base's when left empty", max_lines=1)
+                self.extend = gr.Button("Make the base", elem_id="extend-base")
+                self.command = gr.HTML()
         with gr.Accordion("Remove", open=False, visible=False) as self.removing, gr.Row():
             self.sure = gr.Checkbox(False, label="Yes, take it off the list", min_width=200, scale=0)
             self.remove = gr.Button("Remove", variant="stop", scale=0, min_width=130, elem_id="remove-base")
@@ -88,13 +103,16 @@ class BasesPage(Page):
 
     def connect(self) -> None:
         live = [self.watch, self.list, self.nothing, self.adding, self.table, *self.offer.drawn, self.work, self.stamp]
-        live += [self.detail, self.head, self.facts, self.found, self.removing, self.uses]
+        live += [self.detail, self.head, self.facts, self.found, self.command, self.removing, self.uses]
         self.on_change(self.watch, self.draw, self.stamp, live)
         self.on_click(self.offer.get, self.offer.start, None, self.offer.drawn)
         self.on_click(self.add, self.add_file, [self.file, self.name], [self.file, self.name, self.stamp])
         opening = {"fn": None, "inputs": self.opened, "outputs": None, "js": go_to("/bases", "base")}
         self.on_click(self.fetch, self.fetch_hub, self.hub, [self.opened, self.hub]).success(**opening)
         self.on_click(self.check, self.start_check, None, self.stamp)
+        self.on_click(self.extend, self.add_tokens, [self.tokens, self.longer], [self.tokens, self.longer]).success(
+            None, None, None, js="() => location.assign('/bases')"
+        )
         self.on_click(self.remove, self.remove_base, self.sure, None).success(
             None, None, None, js="() => location.assign('/bases')"
         )
@@ -146,6 +164,7 @@ class BasesPage(Page):
             self.head: Markup(f"<div class='hy-opened'>{top}</div>"),
             self.facts: figures,
             self.found: check_view(known.latest(one.name), known.job(one.name)),
+            self.command: tokens_command(one.name),
             self.removing: gr.Accordion(visible=any(base.name == one.name for base in self.store.bases.all())),
             self.uses: cards.join(Markup("<p class='hy-quiet'>Runs on it: "), runs, Markup("</p>")) if used else "",
         }
@@ -175,6 +194,12 @@ class BasesPage(Page):
         """Queue a check of the base that the address names."""
         self.store.base_checks.add(_asked(request))
         return {self.stamp: ""}
+
+    def add_tokens(self, request: gr.Request, given: Any, name: Any) -> Changes:
+        """Queue a base like the one that the address names, with more tokens."""
+        tokens = [line.strip() for line in chosen_text(given).splitlines() if line.strip()]
+        extend_base(self.store, _asked(request), tokens, chosen_text(name).strip())
+        return {self.tokens: "", self.longer: ""}
 
     def remove_base(self, request: gr.Request, is_sure: Any) -> None:
         """Take it off the list, where the box is ticked; the studio's own copy is deleted."""

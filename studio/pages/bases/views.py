@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from hydralora.errors import UserError
@@ -100,6 +101,12 @@ def base_cards(facts: BaseFacts, machine: Machine) -> Markup:
     ways = [one.way_out for one in (train, chat) if one.way_out]
     warning = cards.note("warn", f"A new run {train.verdict} as it begins.", ways[0]) if ways else ""
     return cards.join(figures, Markup(f"<p class='hy-quiet'>{cards.text(machine_words(machine))}</p>"), warning)
+
+
+def tokens_command(name: str) -> Markup:
+    """How tokens are added without the page."""
+    words = shlex.join(["python", "-m", "studio", "bases", "add-tokens", name, "<tool>"])
+    return Markup(f"<p class='hy-quiet'>The same by command: <code>{cards.text(words)}</code></p>")
 
 
 def check_view(check: BaseCheck | None, job: Job | None) -> Markup:
