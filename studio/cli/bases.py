@@ -71,7 +71,7 @@ def add_tokens(
     name: Annotated[str, typer.Option(help="Name of the new base; made from the base's when left out")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a base with more tokens; `runs start --set 'adapter.trainable_tokens=["<tool>"]'` trains their embeddings."""
+    """Make a base with more tokens; `runs start --set 'adapter.trainable_tokens=["<tool>"]'` then trains them."""
     store = Studio.store()
     job = extend_base(store, base, tokens, name)
     start_worker(store.home)
