@@ -28,6 +28,7 @@ from hydralora.bases.folder import (
 from hydralora.bases.hub import fetch_files, fetch_weights
 from hydralora.bases.templates import prepare
 from hydralora.errors import BaseModelError, first_line
+from hydralora.tuner import wide
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,7 +74,10 @@ def load_base(
         model = AutoModelForCausalLM.from_pretrained(source.name, use_safetensors=True, **number_format, **source.how)
     model.requires_grad_(False)
     if dtype not in QUANTISED:
-        return model.to(device), tokenizer
+        model = model.to(device)
+        if wide.is_slow():
+            wide.widen(model)
+        return model, tokenizer
     _try_quantised(model, base, dtype)
     return model, tokenizer
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.module import _has_any_global_hook
 
-from hydralora.tuner import routing
+from hydralora.tuner import routing, wide
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.routing import Plan
 
@@ -119,7 +119,7 @@ def _is_followed() -> bool:
 
 def is_plain(module: nn.Module) -> bool:
     """Whether calling this linear layer is its product and nothing else: no hook, no wrapper, a whole plain weight."""
-    if type(module) is not nn.Linear or "forward" in module.__dict__ or _has_any_global_hook():
+    if type(module) not in (nn.Linear, wide.WideLinear) or "forward" in module.__dict__ or _has_any_global_hook():
         return False
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
         return False
@@ -151,10 +151,16 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
         _cooled(router._parameters["weight"], layer.options[name].temperature) if router is not None else None,
         up._parameters["weight"],
     )
-    if all(part is None or part.dtype == x.dtype for part in weights) and not torch.is_autocast_enabled(x.device.type):
+    dtype = type_of(x)
+    is_narrow = wide.helps(x.to(dtype), weights[2].to(dtype))
+    is_cast = torch.is_autocast_enabled(x.device.type) or any(
+        part is not None and part.dtype != dtype for part in weights
+    )
+    if not is_narrow and not is_cast:
         return _run(layer, x, name, start, weights, plan)
-    dtype = type_of(x)  # casts have gradients, so each weight gets its gradient in its own type
-    parts = [None if part is None else part.to(dtype) for part in weights]
+    # Casts have gradients, so each weight gets its gradient in its own type.
+    parts = [None if part is None else part.to(dtype) for part in weights[:2]]
+    parts += [None if part is None else part.to(torch.float32 if is_narrow else dtype) for part in weights[2:]]
     with torch.autocast(x.device.type, enabled=False):
         return _run(layer, x.to(dtype), name, start, tuple(parts), plan)
 
@@ -193,7 +199,8 @@ def compute(
         start: Output ``(..., out)`` of a base layer that was called as a module; it is not changed.
         weight: ``(out, in)`` of the frozen layer, where it is computed here.
         bias: ``(out,)`` of it.
-        a: ``(rows, in)``; rows are r, or N r where each head has an A of its own.
+        a: ``(rows, in)``; rows are r, or N r where each head has an A of its own. What is computed is of its type, and
+            the output of that of ``x``.
         router: ``(N, in)`` or ``(N, rows)``.
         b: The stacked heads ``(out, N r)``.
         plan: What is computed.
@@ -201,13 +208,14 @@ def compute(
         change: ``(2, N)`` float32, what gates are multiplied with and what is added; without a gradient only.
         keep: Whether a backward pass follows.
     """
-    dense = x.contiguous()
+    dense = x.contiguous().to(a.dtype)
     if start is None:
-        y = functional.linear(dense, weight, bias)  # type: ignore[arg-type]
+        y = wide.linear(dense, weight, bias)  # type: ignore[arg-type]
     else:
-        y = start.clone(memory_format=torch.contiguous_format)
+        y = start.to(a.dtype, copy=True, memory_format=torch.contiguous_format)
     flat, rows = y.view(-1, y.shape[-1]), dense.view(-1, x.shape[-1])
-    return y, routing.update(flat, rows, a, router, b, plan, gates, change, keep)
+    hidden = routing.update(flat, rows, a, router, b, plan, gates, change, keep)
+    return y.to(x.dtype), hidden
 
 
 def gradients(
@@ -228,7 +236,7 @@ def gradients(
 
     ``grad`` is that of the output ``(..., out)``; the others are as in ``compute``.
     """
-    rows, flat, many = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]), a.shape[0]
+    rows, flat, many = x.reshape(-1, x.shape[-1]).to(a.dtype), grad.reshape(-1, grad.shape[-1]).to(a.dtype), a.shape[0]
     narrow, scaled = routing.gradients(hidden, flat, b, router, plan)  # (tokens, rows + N), s u (tokens, N r)
     grad_b = both = from_low = None
     if to_b:  # a CPU is faster with the long side last
@@ -241,8 +249,8 @@ def gradients(
     if weight is None:
         grad_x = routing.through_down(narrow, a, router, plan)
     else:
-        grad_x = routing.add_down(flat @ weight, narrow, a, router, plan)
-    return grad_x.view(x.shape), both, from_low, grad_b
+        grad_x = routing.add_down(wide.times(flat, weight), narrow, a, router, plan)
+    return grad_x.view(x.shape).to(x.dtype), both, from_low, grad_b
 
 
 class RoutedLinear(torch.autograd.Function):
@@ -274,9 +282,10 @@ class RoutedLinear(torch.autograd.Function):
             return _by_torch(ctx, grad)
         x, weight, _, a, router, b, hidden = ctx.saved_tensors
         to_x, to_start, _, _, to_a, to_router, to_b, _, _ = ctx.needs_input_grad
-        grad_x, both, from_low, grad_b = gradients(
-            grad, x, weight, a, router, b, hidden, ctx.plan, to_x=to_x, to_a=to_a or to_router, to_b=to_b
-        )
+        with wide.without_autocast(grad):
+            grad_x, both, from_low, grad_b = gradients(
+                grad, x, weight, a, router, b, hidden, ctx.plan, to_x=to_x, to_a=to_a or to_router, to_b=to_b
+            )
         many = a.shape[0]
         grad_a = both[:many] if both is not None else None
         grad_router = both[many:] if both is not None and ctx.plan.router_input == "x" else from_low
@@ -286,13 +295,15 @@ class RoutedLinear(torch.autograd.Function):
 def _by_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """The backward pass as operations that have gradients themselves."""
     x, weight, bias, a, router, b, _ = ctx.saved_tensors
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1]).to(a.dtype)
     y = routing.mix(routing.project(rows, a, router, ctx.plan), ctx.plan) @ b.t() * ctx.plan.scale
     if weight is not None:
-        y = y + functional.linear(rows, weight, bias)
+        y = y + functional.linear(rows, weight.to(a.dtype), bias if bias is None else bias.to(a.dtype))
     places = [place for place in (0, 4, 5, 6) if ctx.needs_input_grad[place]]
     inputs = {0: x, 4: a, 5: router, 6: b}
-    found = torch.autograd.grad(y.view(grad.shape), [inputs[place] for place in places], grad, create_graph=True)
+    found = torch.autograd.grad(
+        y.view(grad.shape).to(grad.dtype), [inputs[place] for place in places], grad, create_graph=True
+    )
     result: list[Tensor | None] = [None] * 9
     result[1] = grad if ctx.needs_input_grad[1] else None
     for place, gradient in zip(places, found, strict=True):
