@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -27,10 +28,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 import hydralora
 from hydralora.bases.load import load_base
 from hydralora.streaming import GateStreamer
+from hydralora.tuner import wide
 from hydralora.tuner.gates import GateCapture
 
 RANK, EXPERTS, SCALING = 8, 4, 2.0
 LAYER = (1024, 2752, 1024)  # in, out, tokens: Llama-shaped
+NARROW_LAYER = (576, 1_536, 256)  # in, out, tokens: of SmolLM2
 SHAPES = {  # hidden, feed-forward, layers, vocabulary, batch, tokens
     "small": (160, 448, 5, 1536, 16, 64),
     "wide": (1024, 2816, 2, 4096, 4, 128),
@@ -43,6 +46,7 @@ LIMITS = {
     "layer: hydralora / lora": (0.86, False),
     "layer: loop / hydralora": (1.65, True),
     "layer: saved by hydralora, MiB": (0.05, False),
+    "bfloat16 layer: in float32 / torch's own": (0.5, False),
     "generation, width 1,024: capture / no capture": (1.03, False),
     "generation, starter: capture / no capture": (1.08, False),
 }
@@ -121,11 +125,11 @@ def saved_bytes(run: Callable[[], Any], left_out: list[Tensor]) -> int:
 
 def layers(device: str, dtype: torch.dtype, sizes: tuple[int, int, int] = LAYER) -> dict[str, nn.Module]:
     """One frozen layer, and the same with LoRA, with HydraLoRA and with the loop; heads are not zero."""
-    wide, out, _ = sizes
+    width, out, _ = sizes
 
     def frozen() -> nn.Linear:
         set_seed(0)
-        return nn.Linear(wide, out, bias=False).requires_grad_(False)
+        return nn.Linear(width, out, bias=False).requires_grad_(False)
 
     def adapted(config: Any) -> nn.Module:
         holder: Any = get_peft_model(nn.ModuleDict({"proj": frozen()}), config)
@@ -149,9 +153,9 @@ def measure_layer(
     rounds: int, device: str, dtype: torch.dtype, sizes: tuple[int, int, int] = LAYER, compiled: bool = False
 ) -> dict[str, float]:
     """Forward and backward of one layer, with the gradient of its input, as inside a model."""
-    wide, out, tokens = sizes
+    width, out, tokens = sizes
     models = layers(device, dtype, sizes)
-    x = torch.randn(1, tokens, wide, device=device, dtype=dtype, requires_grad=True)
+    x = torch.randn(1, tokens, width, device=device, dtype=dtype, requires_grad=True)
     given = torch.randn(1, tokens, out, device=device, dtype=dtype)
 
     def make(layer: nn.Module) -> Callable[[], None]:
@@ -181,6 +185,24 @@ def measure_layer(
         peak = {name: _peak(steps[name]) for name in ("lora", "hydralora")}
         found["layer: peak memory, hydralora / lora"] = peak["hydralora"] / peak["lora"]
     return found
+
+
+def measure_narrow(rounds: int) -> dict[str, float]:
+    """A layer in bfloat16 on a processor: products in float32, piece by piece, against torch's own, in turns."""
+    width, out, tokens = NARROW_LAYER
+    models = layers("cpu", torch.bfloat16, NARROW_LAYER)
+    x = torch.randn(1, tokens, width, dtype=torch.bfloat16, requires_grad=True)
+    given = torch.randn(1, tokens, out, dtype=torch.bfloat16)
+
+    def make(layer: nn.Module, is_slow: bool) -> Callable[[], None]:
+        def step() -> None:
+            with patch.object(wide, "is_slow", lambda: is_slow):
+                layer(x).backward(given)
+
+        return step
+
+    steps = {"here": make(models["hydralora"], True), "torch": make(models["hydralora"], False)}
+    return {"bfloat16 layer: in float32 / torch's own": ratio(take_turns(steps, rounds, "cpu"), "here", "torch")}
 
 
 def _peak(step: Callable[[], None]) -> int:
@@ -333,12 +355,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--layer", type=int, nargs=3, default=LAYER, metavar=("IN", "OUT", "TOKENS"))
     parser.add_argument("--compile", action="store_true", help="compile the layers of the first table")
-    parser.add_argument("--only", default="", help="layer, training or generation")
+    parser.add_argument("--only", default="", help="layer, narrow, training or generation")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rounds, how = options.rounds, (options.device, getattr(torch, options.dtype))
+    is_narrow = options.device == "cpu" and wide.is_slow()
+    narrow = [("narrow", lambda: measure_narrow(max(1, rounds // 4)))] if is_narrow else []
     measures: list[tuple[str, Callable[[], dict[str, float]]]] = [
         ("layer", lambda: measure_layer(rounds, *how, tuple(options.layer), options.compile)),
+        *narrow,
         *[("training", lambda shape=shape: measure_training(shape, rounds // 2, *how)) for shape in SHAPES],  # type: ignore[misc]
         ("generation", lambda: measure_generation("width 1,024", build_base("wide"), rounds, *how)),
         ("generation", lambda: measure_generation("starter", load_base("starter", device="cpu")[0], rounds, *how)),
