@@ -22,6 +22,8 @@ ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", 
 
 # Whole matrices of methods, trainers, architectures and processes: `make test-long` runs them.
 LONG = {
+    "tests/benchmarks/test_bench_gpu.py",
+    "tests/hydralora/test_distributed.py",
     "tests/hydralora/test_any_trainer.py",
     "tests/hydralora/test_llamacpp.py",
     "tests/hydralora/test_stacked.py",
