@@ -61,7 +61,7 @@ class Page(Part):
 
     title: ClassVar[str]
     path: ClassVar[str]
-    in_header: ClassVar[bool] = True
+    section: ClassVar[str] = ""  # address of the page in the header that it belongs to, where it is none itself
 
     def __init__(self, blocks: gr.Blocks, store: Store) -> None:
         super().__init__(blocks, store)
