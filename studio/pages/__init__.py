@@ -19,22 +19,15 @@ from studio.pages.tour.page import TourPage
 
 PAGES: tuple[type[Page], ...] = (
     CorporaPage,
-    BasesPage,
     NewRunPage,
     RunPage,
-    ChatPage,
-    EndpointPage,
     TourPage,
+    ChatPage,
+    BasesPage,
+    EndpointPage,
 )
-# What stands in the header, and in its menu; a page that there is not is left out.
+# What stands in the header; a page that there is not is left out, and those that are not named here stand in its menu.
 HEADER = (("Data", "/corpora"), ("Runs", "/runs"), ("Compare", "/compare"))
-MENU = (
-    ("New run", "/new-run"),
-    ("The tour", "/tour"),
-    ("Chat with a base", "/chat"),
-    ("Bases", "/bases"),
-    ("Endpoint", "/endpoint"),
-)
 
 
 def build_pages(store: Store, *, has_sign_out: bool = False) -> gr.Blocks:
@@ -53,7 +46,9 @@ def build_pages(store: Store, *, has_sign_out: bool = False) -> gr.Blocks:
 def draw_header(current: type[Page], has_sign_out: bool) -> None:
     """Our header in the place of Gradio's; routes stay Gradio's."""
     gr.Navbar(visible=False)
-    there = {f"/{kind.path}" for kind in PAGES}
-    pages, more = ([entry for entry in entries if entry[1] in there] for entries in (HEADER, MENU))
+    there = {f"/{kind.path}": kind for kind in PAGES}
+    pages = [entry for entry in HEADER if entry[1] in there]
+    named = {address for _, address in HEADER}
+    more = [(kind.title, path) for path, kind in there.items() if kind.in_menu and path not in named]
     here = current.section or f"/{current.path}"
     gr.HTML(cards.header(pages, more, here, has_sign_out=has_sign_out))

@@ -28,11 +28,11 @@ def address_problem(store: Store, request: gr.Request) -> Markup:
 class ChatPage(Page):
     """The chat with the untuned starter; what was said comes from ``/ui/chat``."""
 
-    title = "Chat"
+    title = "Chat with a base"
     path = "chat"
 
     def layout(self) -> None:
-        gr.HTML(cards.head("Chat with a base", LEAD))
+        gr.HTML(cards.head(self.title, LEAD))
         self.problem = gr.HTML(elem_id="chat-problem")
         ChatThread({"run": None}, elem_id="chat")
 

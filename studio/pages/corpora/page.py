@@ -104,7 +104,7 @@ class CorporaPage(Page):
                 label="Sample corpora",
                 info="Small corpora that come with the studio.",
             )
-            self.use = gr.Button("Use this sample")
+            self.use = gr.Button("Use this sample", elem_id="use-sample")
 
     def _clusters(self) -> None:
         with gr.Accordion("Clusters: what kinds of text are there?", open=True, elem_id="part-clusters"):

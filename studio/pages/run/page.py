@@ -61,6 +61,7 @@ class RunPage(Page):
     title = "Run"
     path = "run"
     section = "/runs"
+    in_menu = False
 
     # Drawing
 

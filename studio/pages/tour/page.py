@@ -31,7 +31,7 @@ GO_TO_CHAT = "(id) => { if (id) location.assign(`/run?run=${encodeURIComponent(i
 class TourPage(Page):
     """Everything that is known of the tour comes from its jobs: it goes on whether this page is open or not."""
 
-    title = "Tour"
+    title = "The tour"
     path = "tour"
 
     # Drawing
