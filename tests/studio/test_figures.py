@@ -136,7 +136,7 @@ def test_hostile_text_on_a_card_is_shown_as_text() -> None:
     context = Context(gate=0.9, text="<img src=x onerror=alert(1)>", before="<script>", after="${1}")
     shown = str(expert_cards(experts_result(context=context), 1))
     assert "<img" not in shown and "<script" not in shown and "&lt;img" in shown
-    assert "Serves C1, quiet elsewhere." in shown and "+0.2000 ± 0.0100" in shown
+    assert "Serves C1, quiet elsewhere." in shown and "<b>+0.20</b> loss without it ± 0.01" in shown
 
 
 @pytest.mark.parametrize(

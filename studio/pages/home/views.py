@@ -61,7 +61,7 @@ class Desk:
     @cached_property
     def running(self) -> list[TrayJob]:
         """Jobs at work that come to an end."""
-        return [job for job in running_jobs(self.store) if job.ends]
+        return [job for job in running_jobs(self.store) if job.ends] if self.totals.jobs_running else []
 
     @cached_property
     def news(self) -> list[Run]:

@@ -24,7 +24,7 @@ from studio.tray import place_of
 from studio.widgets import LiveChanges, TabBar
 
 STOP, CANCEL = "Stop the running analyses", "Cancel the waiting analyses"
-OWN_CORPUS = ("its own corpus", OWN)
+OWN_CORPUS = ("own corpus", OWN)
 ENDED_BADLY = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.LOST}
 # Gradio's own bar of tabs is hidden, since it hides tabs that find no room; ours tells it which one is open.
 OPEN_TAB = "() => ({ __type__: 'update', selected: new URL(location).searchParams.get('tab') })"

@@ -25,7 +25,7 @@ export function startInWords({ place, starts }) {
 
 function timeInWords(job) {
   if (job.status === "queued") return startInWords(job);
-  if (job.error) return new Date(1000 * job.at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  if (job.error) return new Date(1000 * job.at).toTimeString().slice(0, 5);
   return job.status === "stopping" ? "stopping" : timeLeft(job.left);
 }
 
@@ -34,7 +34,7 @@ export function jobRow(job, stop) {
   const waits = job.status === "queued";
   const sign = make("i", { class: `sign ${job.status}`, textContent: waits ? job.place : (SIGNS[job.status] ?? "·") });
   const title = make(job.href ? "a" : "b", { textContent: job.title, ...(job.href ? { href: job.href } : {}) });
-  const about = [job.about, waits ? "" : job.words].filter(Boolean).join(", ");
+  const about = [job.about, waits || job.error ? "" : job.words].filter(Boolean).join(", ");
   const parts = [sign, title, make("span", { class: "time", textContent: timeInWords(job) })];
   parts.push(make("span", { class: "about", textContent: about }));
   if (!job.error) {
