@@ -75,20 +75,24 @@ def note(kind: str, title: object, body: object = "") -> Markup:
     return Markup(f"<div class='hy-note {kind}' role='{role}'><b>{text(title)}</b>{text(body)}</div>")
 
 
-def status(name: str) -> Markup:
-    """The status of a job: a sign and a word, in its colour."""
-    sign, word = STATUS_SIGNS.get(name, "·"), STATUS_WORDS.get(name, escape(name))
+def status(name: str, word: str = "") -> Markup:
+    """The status of a job, or what else is like it: a sign and a word, in its colour."""
+    sign, word = STATUS_SIGNS.get(name, "·"), escape(word) or STATUS_WORDS.get(name, escape(name))
     return Markup(f"<span class='hy-status {escape(name)}'><i aria-hidden='true'>{sign}</i>{word}</span>")
 
 
-def progress(share: float, words: object) -> Markup:
-    """A bar from 0 to 1 with words below."""
+def bar(share: float, name: str = "progress") -> Markup:
+    """A bar from 0 to 1."""
     percent = round(100 * min(max(share, 0.0), 1.0))
     return Markup(
         f"<div class='hy-bar' role='progressbar' aria-valuenow='{percent}' aria-valuemin='0' "
-        f"aria-valuemax='100' aria-label='progress'><i style='--share:{percent}%'></i></div>"
-        f"<div>{text(words)}</div>"
+        f"aria-valuemax='100' aria-label='{escape(name)}'><i style='--share:{percent}%'></i></div>"
     )
+
+
+def progress(share: float, words: object) -> Markup:
+    """A bar from 0 to 1 with words below, where there are some."""
+    return Markup(f"{bar(share)}{f'<div>{text(words)}</div>' if words else ''}")
 
 
 def link(address: str, words: object) -> Markup:
@@ -127,21 +131,68 @@ def mark() -> Markup:
     )
 
 
-def header(pages: Sequence[tuple[str, str]], current: str, *, has_sign_out: bool) -> Markup:
-    """What stands at the top of every page: mark and name, the pages, and the way out.
+def header(
+    pages: Sequence[tuple[str, str]], more: Sequence[tuple[str, str]], current: str, *, has_sign_out: bool
+) -> Markup:
+    """What stands at the top of every page: mark and name, the pages, the quiet ones, and the tray of jobs.
 
     Args:
         pages: Title and address of each page.
-        current: Address of this one.
+        more: The same of those in the menu.
+        current: Address of the one that is open, or that this one belongs to.
         has_sign_out: Whether visitors sign in here, so that they can sign out.
     """
-    here = {current: " aria-current='page'"}
-    links = "".join(f"<a href='{escape(address)}'{here.get(address, '')}>{text(title)}</a>" for title, address in pages)
     out = f"<button type='button' class='hy-btn' id='sign-out'>{LEAVE}<span>Sign out</span></button>"
     return Markup(
         f"<div class='hy-header'><a class='brand' href='/' aria-label='Hydra Studio, first page'>{mark()}"
-        f"<span>Hydra Studio</span></a><nav aria-label='Pages'>{links}</nav>{out if has_sign_out else ''}</div>"
+        f"<span>Hydra Studio</span></a><nav aria-label='Pages'>{_page_links(pages, current)}"
+        f"<details class='hy-menu'><summary aria-label='More pages'>⋯</summary><div>{_page_links(more, current)}</div>"
+        f"</details></nav><div class='hy-tray' id='tray'></div>{out if has_sign_out else ''}</div>"
     )
+
+
+def _page_links(pages: Sequence[tuple[str, str]], current: str) -> str:
+    here = {current: " aria-current='page'"}
+    return "".join(f"<a href='{escape(address)}'{here.get(address, '')}>{text(title)}</a>" for title, address in pages)
+
+
+def side(title: str, address: str, words: str, level: int = 1) -> Markup:
+    """The head of the list at the left of a page, with what makes a new one."""
+    return Markup(
+        f"<div class='hy-side'><h{level}>{text(title)}</h{level}>"
+        f"<a class='hy-btn' href='{escape(address)}'>{text(words)}</a></div>"
+    )
+
+
+def side_list(label: str, items: Iterable[tuple[str, object, object]], current: str) -> Markup:
+    """The list at the left of a page: address, name and one line of each; a select where there is little room."""
+    rows, options = [], []
+    for address, name, about in items:
+        here = " aria-current='page'" if address == current else ""
+        chosen = " selected" if address == current else ""
+        rows.append(f"<a href='{escape(address)}'{here}><b>{text(name)}</b><span>{text(about)}</span></a>")
+        options.append(f"<option value='{escape(address)}'{chosen}>{text(name)}</option>")
+    none = "" if any(" selected" in option for option in options) else "<option value='' selected>Choose one</option>"
+    return Markup(
+        f"<nav class='hy-list' aria-label='{escape(label)}'>{''.join(rows)}</nav>"
+        f"<select class='hy-jump' data-go aria-label='{escape(label)}'>{none}{''.join(options)}</select>"
+    )
+
+
+def section(title: object, about: object = "") -> Markup:
+    """The heading of a part of a page."""
+    return Markup(f"<h2 class='hy-section'>{text(title)} <span>{text(about)}</span></h2>")
+
+
+def paragraph(*pieces: object, lead: str = "") -> Markup:
+    """A paragraph, after a word in bold where one is given; nothing where there are no words."""
+    inside = join(*pieces)
+    return Markup(f"<p>{f'<b>{text(lead)}</b> ' if lead else ''}{inside}</p>") if inside else Markup("")
+
+
+def links(items: Iterable[Markup]) -> Markup:
+    """Links after one another."""
+    return Markup(f"<div class='hy-links'>{''.join(items)}</div>")
 
 
 def table(
@@ -166,7 +217,7 @@ def table(
 
 def long_text(value: str, limit: int = 1_200) -> Markup:
     """Text in its own scrolling cell, cut at ``limit`` characters."""
-    shown = value if len(value) <= limit else value[:limit] + " …"
+    shown = value if len(value) <= limit or isinstance(value, Markup) else value[:limit] + " …"
     return Markup(f"<div class='hy-text'>{text(shown)}</div>")
 
 
@@ -192,6 +243,14 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def about_span(seconds: float) -> str:
+    """A time that is guessed, without more digits than that bears: ``40 s``, ``3 min``, ``2 h 5 min``."""
+    if seconds < 55:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    minutes = round(seconds / 60)
+    return f"{max(1, minutes)} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def moment(seconds: float) -> str:

@@ -67,6 +67,45 @@ class ChatThread(Widget):
         super().__init__("chat", "<div class='hy-chat-root'></div>", value, container=False, **kwargs)
 
 
+class TabBar(Widget):
+    """The bar of a page's tabs; its value is ``{"tabs": [[name in the address, title], ...], "current": name}``.
+
+    A tab that is opened stands in the address as ``tab`` before ``select`` is told; no tab is ever hidden.
+    """
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__("tab-bar", "<div class='hy-tabbar' role='tablist'></div>", value, container=False, **kwargs)
+
+
+class FirstAnswers(Widget):
+    """Recorded answers in the colours of their experts; its value is ``{"experts", "answers": [{"question",
+    "tokens"}]}``, each token ``[text, [shares]]``."""
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__("first-answers", "<div class='hy-answers'></div>", value, container=False, **kwargs)
+
+
+class SeenBefore(Widget):
+    """Tells when this browser was here last: one ``select`` with ``{"since"}``, seconds since 1970 or 0."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("seen-before", "<div class='hy-seen' hidden></div>", None, container=False, **kwargs)
+
+
+class Acts(gr.HTML):
+    """HTML of the studio whose buttons tell what is wanted: ``select`` events carry ``{"act", "of"}``.
+
+    ``act`` is the button's ``data-act``, ``of`` its ``data-of`` as a number, or null.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(js_on_load=START % f"{STATIC_ADDRESS}/acts.js", apply_default_css=False, **kwargs)
+
+    def get_block_name(self) -> str:
+        """Gradio finds the front-end part by this name."""
+        return "html"
+
+
 class Choices(gr.HTML):
     """HTML of the studio whose selects tell what is chosen: ``select`` events carry ``{"name", "of", "value"}``.
 

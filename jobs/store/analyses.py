@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import select
@@ -167,6 +168,13 @@ class Analyses:
             if asked is None or (asked[1].status in BAD and not failed):
                 return None
             return Analysis.of(asked[0], job=Job.of(asked[1]))
+
+    def of_runs(self, run_ids: Collection[int], kind: str) -> dict[int, Analysis]:
+        """The analysis of this kind without parameters of each of some runs that has one, by the run's id."""
+        query = select(AnalysisRow, JobRow).join(JobRow, JobRow.id == AnalysisRow.job_id)
+        query = query.where(AnalysisRow.run_id.in_(run_ids), AnalysisRow.question == question_of(kind))
+        with self._rows.reading() as session:
+            return {row.run_id: Analysis.of(row, job=Job.of(job)) for row, job in session.execute(query)}
 
     @staticmethod
     def _asked(session: Session, run_id: int, question: str) -> tuple[AnalysisRow, JobRow] | None:

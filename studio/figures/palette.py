@@ -34,6 +34,7 @@ TOKENS: dict[str, tuple[str, str]] = {
     "line": ("#dddfda", "#30353b"),  # divider; decoration only
     "edge": ("#7d8489", "#7a838b"),  # of a control
     "onink": ("#ffffff", "#121417"),  # text on ink
+    "onink2": ("#c6cbcf", "#474e55"),  # second line on ink
     "ok": ("#176b3a", "#6fcf97"),
     "warn": ("#8a5000", "#f0b65a"),
     "bad": ("#b3261e", "#ff9a8f"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import time
 from collections.abc import Callable
 from html import escape
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from jobs.store.store import Store
 from jobs.visitor import current_visitor, on_behalf_of
 from studio import cards
 from studio.cards import Markup
+from studio.tray import seconds_left
 from studio.widgets import module
 
 Found = TypeVar("Found")
@@ -159,10 +159,8 @@ def _unfit(error: Exception) -> str:
 
 def eta(job: Job) -> str:
     """How long a running job will still take, from its progress so far."""
-    if job.started_at is None or job.progress < 0.02 or job.is_finished:
-        return ""
-    spent = time.time() - job.started_at
-    return f"about {cards.duration(spent * (1 - job.progress) / job.progress)} left"
+    left = seconds_left(job) if job.is_active else None
+    return "" if left is None else f"about {cards.about_span(left)} left"
 
 
 def job_state(job: Job | None) -> Markup:

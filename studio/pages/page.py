@@ -61,7 +61,8 @@ class Page(Part):
 
     title: ClassVar[str]
     path: ClassVar[str]
-    in_header: ClassVar[bool] = True
+    in_menu: ClassVar[bool] = True  # of the header, unless it stands in the header itself
+    section: ClassVar[str] = ""  # address of the page in the header that it belongs to, where it is none itself
 
     def __init__(self, blocks: gr.Blocks, store: Store) -> None:
         super().__init__(blocks, store)

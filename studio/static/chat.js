@@ -1,7 +1,7 @@
 /** The chat: who speaks, token by token. */
 
 import { button, make, startOnce } from "./dom.js";
-import { chosenBy, withIds } from "./chat/address.js";
+import { chosenBy, idInAddress, withIds } from "./chat/address.js";
 import { Conversations } from "./chat/conversations.js";
 import { ExpertsPanel } from "./chat/experts-panel.js";
 import { keepInSight } from "./chat/fit.js";
@@ -10,12 +10,13 @@ import { read, send } from "./chat/requests.js";
 import { Choices, DrawSettings } from "./chat/settings.js";
 import { applyLine, followAnswer } from "./chat/stream.js";
 import { Thread } from "./chat/thread.js";
+import { Tries } from "./chat/tries.js";
 import { serverInWords } from "./chat/variants.js";
 import { WeightsPanel } from "./chat/weights-panel.js";
 import { rove } from "./roving.js";
 
 const BASE_EXAMPLES = ["Hello!", "What does a cow say?", "Tell me a story."];
-const NO_RUN = "Nobody is chosen to answer. Choose who answers above.";
+const NO_RUN = "This run cannot answer any more. Open another one.";
 const BROKEN = "The connection broke. The answer goes on; reload the page to see it.";
 
 class Chat {
@@ -28,13 +29,17 @@ class Chat {
     layer: "all",
     run: null,
     current: null, // id of the open conversation
-    noRun: false, // the address asks for a run that does not exist
+    pinned: null, // id of the run on whose page this is
+    noRun: false, // the run of the address cannot answer
     noConversation: false,
   };
   #followed = new Set(); // ids of answers that are being read
 
-  constructor() {
+  /** @param {object|null} value `{run, layer}` on the page of a run, which answers then; else null. */
+  constructor(value) {
     const { state } = this;
+    state.pinned = value?.run ?? null;
+    this.wanted = value?.layer ?? "";
     const guard = (work) => this.guard(work);
     this.alert = make("div", { role: "alert" });
     this.examples = make("div", { class: "hy-examples", role: "toolbar", "aria-label": "Examples" });
@@ -44,6 +49,11 @@ class Chat {
     this.experts = new ExpertsPanel(state);
     this.settings = new DrawSettings();
     this.choices = new Choices(state);
+    this.tries = new Tries(location, {
+      ask: (place) => this.guard(() => this.ask(this.prompts[place] ?? ""))(),
+      mute: (expert) => this.guard(() => this.askWithout(expert))(),
+      compare: () => this.guard(() => this.askWithBase())(),
+    });
     this.thread = new Thread(state, this.weights, {
       again: guard((message) => this.again(message)),
       edit: guard((question) => this.edit(question)),
@@ -125,12 +135,10 @@ class Chat {
 
   // Choices
 
+  /** A run answers on its own page. */
   chooseRun() {
-    this.state.noRun = false;
-    this.choices.run.querySelector("option[value='?']")?.remove();
-    this.settle();
-    this.state.run = this.state.runs.find((run) => String(run.id) === this.choices.run.value) ?? null;
-    this.drawRun();
+    const ids = { run: this.choices.run.value, tab: "chat", conversation: this.state.current };
+    if (ids.run) location.assign(withIds(new URL("/run", location), ids));
   }
 
   drawRun() {
@@ -144,7 +152,8 @@ class Chat {
   async drawExamples() {
     const { run, noRun } = this.state;
     const prompts = noRun ? [] : run ? await read(`/examples/${run.id}`) : BASE_EXAMPLES;
-    this.examples.replaceChildren();
+    this.prompts = prompts;
+    this.examples.replaceChildren(...(prompts.length ? [make("span", { textContent: "Try" })] : []));
     for (const text of prompts) {
       const example = button(text, this.guard(() => this.ask(text)));
       this.examples.append(example);
@@ -162,9 +171,25 @@ class Chat {
     const { state } = this;
     if (!names?.length || state.layers.join() === names.join()) return;
     state.layers = names;
+    if (state.pinned) state.layer = this.#wantedLayer();
     if (state.layer !== "all" && !names[Number(state.layer)]) state.layer = "all";
     this.choices.drawLayers();
     this.experts.draw();
+  }
+
+  #wantedLayer() {
+    const place = this.state.layers.indexOf(this.wanted);
+    return place < 0 ? "all" : String(place);
+  }
+
+  /** Another layer is chosen on the page of the run. */
+  setLayer(name) {
+    this.wanted = name ?? "";
+    const place = this.#wantedLayer();
+    if (place === this.state.layer) return;
+    this.state.layer = place;
+    this.thread.recolour();
+    this.showLast();
   }
 
   /** The routing weights of the newest answer. */
@@ -209,6 +234,36 @@ class Chat {
     if (system.value === system.dataset.saved) return;
     await send(path, { system: system.value });
     system.dataset.saved = system.value;
+  }
+
+  /** The example that this expert would answer most of, with all experts and then without it. */
+  async askWithout(expert) {
+    const { messages } = this.state;
+    if (!messages.some((message) => message.role === "user")) await this.ask(this.prompts[0] ?? "");
+    await this.#settled();
+    this.experts.mute(expert);
+    await this.again(this.state.messages.findLast((message) => message.role === "assistant"));
+  }
+
+  async askWithBase() {
+    const question = this.state.messages.findLast((message) => message.role === "user");
+    const text = question?.text ?? this.prompts[0] ?? "";
+    this.choices.compare.value = "base";
+    this.experts.reset();
+    await this.ask(text);
+  }
+
+  /** Waits until no answer is being written. */
+  async #settled() {
+    while (this.state.messages.some((message) => message.state === "writing")) {
+      await new Promise((go) => setTimeout(go, 100));
+    }
+  }
+
+  /** An expert that the address names is muted from the start. */
+  #muteByAddress() {
+    const expert = idInAddress(location, "mute");
+    if (expert !== null && expert < (this.state.run?.experts ?? 0)) this.experts.mute(expert);
   }
 
   async again(message) {
@@ -303,6 +358,7 @@ class Chat {
     this.choices.drawRuns();
     this.choices.drawLayers();
     this.drawRun();
+    this.#muteByAddress();
     if (wanted.conversation !== null) await this.open(wanted.conversation);
     else {
       this.draw();
@@ -311,12 +367,21 @@ class Chat {
   }
 }
 
-/** The widget. */
-export function start(element) {
+/** The widget: its value is `{run, layer}` where a run answers on its own page, else nothing. */
+export function start(element, props, trigger, watch) {
   startOnce(element.querySelector(".hy-chat-root"), (root) => {
-    const chat = new Chat();
-    root.append(chat.node);
-    keepInSight(chat.node, root);
-    chat.guard(() => chat.begin())();
+    let chat = null;
+    const follow = () => {
+      const { value } = props;
+      if (chat) chat.setLayer(value?.layer);
+      else if (value) {
+        chat = new Chat(value.run ? value : null);
+        root.append(chat.node);
+        keepInSight(chat.node, root);
+        chat.guard(() => chat.begin())();
+      }
+    };
+    watch("value", follow);
+    follow();
   });
 }

@@ -10,7 +10,8 @@ import { readReply } from "./reply.js";
 const LOST = "The studio cannot be reached. It is tried again; what you typed stays.";
 const SIGNED_OUT = "You are signed out. Reload this page to sign in again.";
 
-async function askStudio(of, stamp) {
+/** The new stamp of topics, or null where nothing changed since `stamp`. */
+export async function askStudio(of, stamp) {
   const query = new URLSearchParams(stamp === null ? { of } : { of, since: stamp });
   const reply = await fetch(`/ui/changes?${query}`, { cache: "no-store" });
   return reply.status === 204 ? null : (await readReply(reply)).stamp;

@@ -1,8 +1,12 @@
-/** What every page does from its start: it notes what a person has touched, and signs out. */
+/** What every page does from its start: it notes what a person has touched, shows the jobs, and signs out. */
 
-import { signOutAtClick } from "./header.js";
+import { closeMenus, goAtChoice, signOutAtClick } from "./header.js";
 import { fields } from "./touched.js";
+import { startTray } from "./tray.js";
 
 fields.listen(window, document.documentElement.dataset.touched); // kept by `early.js`, which may stop now
 delete document.documentElement.dataset.touched;
 signOutAtClick();
+goAtChoice();
+closeMenus();
+startTray();

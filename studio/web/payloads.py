@@ -69,10 +69,7 @@ class PayloadGuard:
 
     def _is_page(self, path: str) -> bool:
         pages = {"", *(page[0] for page in self.blocks.pages)}
-        return (
-            path.removeprefix("/") in pages
-            or re.fullmatch(r"/(runs|corpora|inspect|chat)/[^/]{1,40}", path) is not None
-        )
+        return path.removeprefix("/") in pages
 
     def _check_event(self, payload: dict[str, Any], session: str) -> None:
         """Look at each value of an event by the component it is for."""

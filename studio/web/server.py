@@ -19,9 +19,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr
 import plotly
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -42,6 +42,8 @@ from studio.web.door import Door, DoorMiddleware
 from studio.web.endpoint.api import build_endpoint
 from studio.web.endpoint.gate import EndpointGate
 from studio.web.guard import LOOPBACK_NAMES, Guard
+from studio.web.jobs_api import jobs_router
+from studio.web.old_addresses import OldAddresses
 from studio.web.payloads import PayloadGuard
 from studio.web.selection_api import selection_router
 from studio.web.theme import CSS, HEAD, STATIC, studio_theme
@@ -69,6 +71,7 @@ def create_app(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.door, app.state.uploads, app.state.store = door, uploads, store
     app.add_middleware(PayloadGuard, blocks=blocks, uploads=uploads)  # the last one added is asked first
+    app.add_middleware(OldAddresses)
     app.add_middleware(BoundedBody, streams=is_upload)
     app.add_middleware(UploadMiddleware, uploads=uploads)
     app.add_middleware(DoorMiddleware, door=door)
@@ -83,9 +86,9 @@ def create_app(
     app.include_router(figure_router(store))
     app.include_router(selection_router(store))
     app.include_router(changes_router(store))
+    app.include_router(jobs_router(store))
     app.include_router(chat_router(Answers(store)))
     _add_static(app)
-    _add_links(app)
     threading.Thread(target=uploads.keep_sweeping, daemon=True).start()
     if keep_worker:
         threading.Thread(target=_keep_worker, args=(home,), daemon=True).start()
@@ -149,21 +152,6 @@ def _packed_plotly() -> bytes:
     """The plotting script as it is sent, a third of its size; packed when it is first asked for."""
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     return gzip.compress(script.read_bytes(), 6)
-
-
-def _add_links(app: FastAPI) -> None:
-    """Short addresses that can be sent to others."""
-
-    def link(path: str, page: str, key: str) -> None:
-        @app.get(path, include_in_schema=False)
-        def redirect(item: int, request: Request) -> RedirectResponse:
-            query = f"&{request.url.query}" if request.url.query else ""
-            return RedirectResponse(f"/{page}?{key}={item}{query}", status_code=307)
-
-    link("/corpora/{item}", "corpora", "corpus")
-    link("/runs/{item}", "run", "run")
-    link("/inspect/{item}", "inspect", "run")
-    link("/chat/{item}", "chat", "run")
 
 
 def _keep_worker(home: Home) -> None:

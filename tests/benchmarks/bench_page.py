@@ -87,7 +87,7 @@ def drawn(page: Page, name: str) -> None:
 def measure(page: Page, address: str) -> dict[str, float]:
     """Seconds of one visit: the page, then tab after tab, then a tab again."""
     began = time.perf_counter()
-    page.goto(f"{address}/inspect?run=1")
+    page.goto(f"{address}/run?run=1&tab=routing")
     page.get_by_role("tab", name="Gates").wait_for()
     found = {"page": time.perf_counter() - began}
     page.locator(".hy-note", has_text="Done.").first.wait_for()

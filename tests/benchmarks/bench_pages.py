@@ -33,7 +33,7 @@ from jobs.home import Home
 from jobs.store.gates import pack
 from jobs.store.store import Store
 from jobs.store.tables import CorpusRow, GateLayersRow, GateRow, JobRow, RunRow, StepRow
-from studio.pages.overview.page import OverviewPage
+from studio.pages.home.page import HomePage
 from studio.pages.run.page import RunPage
 from studio.web.api import ROUTED_SHOWN, STEPS_SHOWN
 from tests.browser.conftest import Studio
@@ -111,11 +111,11 @@ def add_steps(store: Store, run_id: int, count: int, rng: np.random.Generator) -
 
 
 def overview(folder: Path) -> Figures:
-    """The Overview with its tour at ``RUNS`` runs."""
+    """The first page at ``RUNS`` runs."""
     store = Store(Home(folder))
     add_runs(store, RUNS)
     with gr.Blocks() as blocks:
-        page = OverviewPage(blocks, store)
+        page = HomePage(blocks, store)
 
     def draw() -> object:
         return page.draw()
@@ -141,11 +141,12 @@ def tick(folder: Path) -> Figures:
         page = RunPage(blocks, store)
     request = gr.Request()
     request.query_params = QueryParams({"run": "1"})  # type: ignore[attr-defined]
-    known = page.draw(request, "", "")[page.stamp]
+    inputs = [0, "", *(pick.value for pick in page.own_picks)]
+    known = page.draw(request, *inputs, "")[page.stamp]
     found = {
         "steps": STEPS,
-        "drawn_anew_ms": median_ms(lambda: page.draw(request, "", "")),
-        "nothing_new_ms": median_ms(lambda: page.draw(request, "", known)),
+        "drawn_anew_ms": median_ms(lambda: page.draw(request, *inputs, "")),
+        "nothing_new_ms": median_ms(lambda: page.draw(request, *inputs, known)),
         "curve_ms": median_ms(lambda: store.runs.steps(1, most=STEPS_SHOWN, gates=False)),
         "gates_ms": median_ms(lambda: store.runs.routed_steps(1, ROUTED_SHOWN)),
         "every_step_as_json_ms": every_step_as_json(folder / "former.db"),

@@ -49,7 +49,8 @@ ANSWERS = Answers(
 )
 # Addresses by state; {failed} and the like are ids of what `fill` has made.
 STATES = {
-    "overview": "/",
+    "workspace": "/",
+    "tour not begun": "/tour",
     "corpora": "/corpora?corpus={corpus}",
     "corpus with edited clusters": "/corpora?corpus={edited}",
     "corpus with a selection": "/corpora?corpus={corpus}&selection={selection}",
@@ -64,13 +65,15 @@ STATES = {
     "run finished": "/run?run={finished}",
     "run failed": "/run?run={failed}",
     "run waiting": "/run?run={waiting}",
-    "chat with answers": "/chat?run={finished}&conversation={conversation}",
-    "chat without anybody": "/chat?run=999",
+    "chat with answers": "/run?run={finished}&tab=chat&conversation={conversation}",
+    "chat with three things to try": "/run?run={finished}&tab=chat&try=1&mute=1",
+    "run that does not exist": "/run?run=999",
+    "chat with a base": "/chat",
     "endpoint with keys": "/endpoint",
 }
 FAQ = "Ticket;Question;Reply\n" + "".join(f"T-{i};Where is order {i}?;It is on its way.\n" for i in range(9))
-TABS = ("Answers", "Gates", "Heads", "Map", "Experts", "Runs")
-EMPTY = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat", "/endpoint")
+TABS = ("Answers", "Experts", "Routing", "Weights", "Training", "Export")
+EMPTY = ("/", "/corpora", "/new-run", "/run", "/chat", "/endpoint", "/tour")
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
@@ -244,10 +247,11 @@ def test_the_menu_of_a_cluster_breaks_no_rule_and_closes_by_the_keyboard(
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_a_tab_of_inspect_breaks_no_rule(reader: Page, filled: tuple[Studio, dict[str, int]], tab: str) -> None:
+def test_a_tab_of_a_run_breaks_no_rule(reader: Page, filled: tuple[Studio, dict[str, int]], tab: str) -> None:
     studio, ids = filled
-    settled(reader, f"{studio.address}/inspect?run={ids['finished']}")
+    settled(reader, f"{studio.address}/run?run={ids['finished']}&tab=chat")
     reader.get_by_role("tab", name=tab, exact=True).click()
+    expect(reader.get_by_role("tab", name=tab, exact=True)).to_have_attribute("aria-selected", "true")
     reader.wait_for_timeout(1_000)
     assert violations_in_both(reader) == {}
 
@@ -276,6 +280,44 @@ def test_axe_finds_what_is_wrong(chromium: Browser) -> None:
     found = violations(page)
     page.close()
     assert len(found) == 1 and "color-contrast" in found[0]
+
+
+def test_the_tray_breaks_no_rule_and_is_used_by_the_keyboard_alone(
+    reader: Page, filled: tuple[Studio, dict[str, int]]
+) -> None:
+    settled(reader, filled[0].address + "/endpoint")
+    tray = reader.locator("#tray > button")
+    expect(tray).to_contain_text("1 running")
+    expect(tray).to_contain_text("failed")
+    tray.focus()
+    reader.keyboard.press("Enter")
+    panel = reader.get_by_role("region", name="Jobs")
+    expect(panel).to_contain_text("Training: Running")
+    expect(panel).to_contain_text("Out of memory at step 2. Make the batch smaller.")
+    assert violations_in_both(reader) == {}
+    reader.keyboard.press("Tab")
+    expect(panel.get_by_role("button", name="Close")).to_be_focused()
+    assert reader.evaluate(RING)["has"]
+    reader.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(tray).to_be_focused()
+
+
+def test_the_tabs_of_a_run_are_one_tab_stop_and_none_is_hidden_on_a_phone(
+    reader: Page, filled: tuple[Studio, dict[str, int]]
+) -> None:
+    reader.set_viewport_size({"width": 390, "height": 800})
+    settled(reader, f"{filled[0].address}/run?run={filled[1]['finished']}&tab=export")
+    tabs = reader.get_by_role("tab")
+    expect(tabs).to_have_count(7)
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for tab in tabs.all() if (box := tab.bounding_box()))
+    tabs.nth(6).focus()
+    reader.keyboard.press("Home")
+    expect(tabs.first).to_be_focused()
+    expect(tabs.first).to_have_attribute("aria-selected", "true")
+    assert "tab=answers" in reader.url
+    reader.keyboard.press("Tab")
+    assert reader.evaluate("document.activeElement.getAttribute('role')") != "tab"
 
 
 # The keyboard
@@ -309,7 +351,7 @@ def walk(page: Page, most: int = 120) -> list[dict[str, Any]]:
     return stops
 
 
-@pytest.mark.parametrize("state", ["overview", "corpora", "new run", "run finished", "chat with answers"])
+@pytest.mark.parametrize("state", ["workspace", "corpora", "new run", "run finished", "chat with answers"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_focus_is_seen_at_every_stop(
     reader: Page, filled: tuple[Studio, dict[str, int]], state: str, scheme: Scheme
@@ -354,7 +396,7 @@ def test_the_message_box_is_near(reader: Page, filled: tuple[Studio, dict[str, i
     while len(names) < 40 and names[-1:] != ["Message"]:
         reader.keyboard.press("Tab")
         names.append(reader.evaluate("document.activeElement.getAttribute('aria-label')"))
-    assert len(names) <= 24, names  # 38 when every word was a stop
+    assert len(names) <= 30, names  # with header, list of runs and tabs before it
 
 
 def test_a_word_has_four_signs_of_its_expert(reader: Page, filled: tuple[Studio, dict[str, int]]) -> None:

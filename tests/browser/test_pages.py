@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.browser.conftest import Studio, Trouble
 
 pytestmark = pytest.mark.browser
-PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat", "/endpoint")
+PAGES = ("/", "/corpora", "/new-run", "/run", "/chat", "/endpoint", "/tour")
 ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>{{7*7}}${7*7}"
 
 
@@ -100,9 +100,7 @@ def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme:
         "/new-run?again=999",
         "/run?run=999",
         "/run?run=abc",
-        "/inspect?run=999",
-        "/chat?run=999",
-        "/chat?run=abc",
+        "/run?run=999&tab=chat",
         "/chat?conversation=999",
     ],
 )
@@ -114,14 +112,11 @@ def test_an_address_of_nothing_says_so_and_stays(page: Page, studio: Studio, add
     assert page.url == studio.address + address
 
 
-def test_nobody_answers_in_place_of_a_run_that_does_not_exist(page: Page, studio: Studio) -> None:
-    page.goto(studio.address + "/chat?run=999")
-    expect(page.get_by_label("Who answers")).to_have_value("?")
-    page.get_by_label("Message").fill("Hello")
-    page.get_by_role("button", name="Send").click()
-    expect(page.locator("#chat [role=alert]")).to_contain_text("Nobody is chosen to answer")
-    page.get_by_label("Who answers").select_option(label="the starter, untuned")
-    expect(page.locator("#chat-problem")).to_be_hidden()
+def test_a_former_address_opens_the_tab_of_the_run(page: Page, studio: Studio) -> None:
+    for former, today in (("/chat?run=999", "tab=chat&run=999"), ("/inspect?run=999", "tab=answers&run=999")):
+        page.goto(studio.address + former)
+        expect(page.locator(".hy-empty").filter(has_text="Run 999 does not exist").first).to_be_visible()
+        assert page.url == f"{studio.address}/run?{today}"
 
 
 def test_what_is_typed_before_the_page_has_loaded_stays(page: Page, studio: Studio) -> None:
@@ -156,12 +151,23 @@ def test_the_message_box_is_in_sight(page: Page, studio: Studio, width: int, hei
         assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= height, (width, height, box)
 
 
-def test_the_sample_is_reached_by_keyboard_alone(page: Page, studio: Studio) -> None:
-    page.goto(studio.address)
-    expect(page.locator("#use-sample")).to_be_visible()
-    for _ in range(12):
+def test_the_two_ways_to_begin_are_reached_by_keyboard_alone(page: Page, chromium: Browser, tmp_path: Path) -> None:
+    fresh = Studio(tmp_path / "home", words=("--no-worker",))
+    fresh.start()
+    fresh.let_in(page.context)
+    try:
+        page.goto(fresh.address)
+        expect(page.locator("#try-sample")).to_be_visible()
+        expect(page.locator(".hy-answers .tok[data-expert]").first).to_be_visible()
+        reached: list[str] = []
+        while len(reached) < 14 and "try-sample" not in reached:
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate("document.activeElement.id"))
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "use-sample":
-            break
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
+        assert page.evaluate("document.activeElement.id") == "bring-data"
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_url(fresh.address + "/tour")
+        expect(page.get_by_text("step 1 of 4")).to_be_visible()
+    finally:
+        fresh.end()

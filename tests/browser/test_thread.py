@@ -30,8 +30,9 @@ def figure(page: Page, name: str) -> None:
 
 def test_an_empty_studio_says_where_to_begin(page: Page, studio: Studio) -> None:
     page.goto(studio.address)
-    expect(page.get_by_text("No runs yet")).to_be_visible()
-    expect(page.locator("#use-sample")).to_be_enabled()
+    expect(page.get_by_role("heading", name="Teach a language model")).to_be_visible()
+    page.get_by_role("link", name="Bring your data").click()
+    page.wait_for_url(studio.address + "/corpora")
 
 
 def test_a_file_is_uploaded_and_described(page: Page, studio: Studio, tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_a_file_is_uploaded_and_described(page: Page, studio: Studio, tmp_path: 
 
 
 def test_the_sample_is_clustered_and_a_loop_shows_its_rows(page: Page, studio: Studio) -> None:
-    page.goto(studio.address)
+    page.goto(studio.address + "/corpora")
     page.locator("#use-sample").click()
     page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
     expect(page.get_by_text("duplicates")).to_be_visible()
@@ -104,22 +105,28 @@ def test_a_run_is_started_with_one_click_and_survives_reload_and_a_killed_web_pr
     assert [s.step for s in store.runs.steps(1) if "loss" in s.numbers] == list(range(1, 61))
     studio.start()
     page.goto(studio.address + "/runs/1")
+    page.get_by_role("tab", name="Training").click()
     expect(page.get_by_text("It took")).to_be_visible()
     expect(page.get_by_text("60 of 60", exact=True)).to_be_visible()
     figure(page, "chart-gates")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Answers")).to_have_attribute("aria-selected", "true")
 
 
 def test_two_tabs_show_the_same_run(page: Page, studio: Studio) -> None:
     other = page.context.new_page()
     for tab in (page, other):
-        tab.goto(studio.address + "/run?run=1")
+        tab.goto(studio.address + "/run?run=1&tab=training")
         expect(tab.get_by_text("60 of 60", exact=True)).to_be_visible()
 
 
 def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> None:
     page.goto(studio.address + "/inspect?run=1")
-    expect(page.get_by_text("Exact match on 240 held-out questions")).to_be_visible(timeout=120_000)
-    page.get_by_role("tab", name="Gates").click()
+    expect(page.get_by_role("heading", name="of 240 unseen questions")).to_be_visible(timeout=120_000)
+    page.get_by_text("Wrong", exact=True).click()
+    expect(page.locator("#answers .hy-status.failed").first).to_be_visible()
+    expect(page.locator("#answers .hy-status.succeeded")).to_have_count(0)
+    page.get_by_role("tab", name="Routing").click()
     figure(page, "gate-layers")
     figure(page, "gate-groups")
     figure(page, "gate-distribution")
@@ -127,19 +134,17 @@ def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> Non
     box = still(cells)
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
     expect(page.get_by_text("the examples with the highest mean gate")).to_be_visible()
-    page.get_by_role("tab", name="Heads").click()
+    page.get_by_role("tab", name="Weights").click()
     figure(page, "head-grid")
     figure(page, "head-similarity")
-    page.get_by_role("tab", name="Map").click()
     for layout in ("PCA", "t-SNE", "UMAP"):
-        page.get_by_role("radio", name=layout).click()
+        page.locator("#map-layout").get_by_role("radio", name=layout).click()
         expect(page.locator("#matrix-map .aid")).to_contain_text(layout, timeout=120_000)
     expect(page.get_by_text("Share chart")).to_have_count(0)
 
 
 def test_every_expert_has_a_card_drawn_from_muting_it(page: Page, studio: Studio, store: Store) -> None:
-    page.goto(studio.address + "/inspect?run=1")
-    page.get_by_role("tab", name="Experts").click()
+    page.goto(studio.address + "/run?run=1&tab=experts")
     expect(page.locator("#expert-cards .hy-xcard")).to_have_count(4, timeout=120_000)
     figure(page, "muted-groups")
     analysis = store.analyses.find(1, "experts")
@@ -150,14 +155,13 @@ def test_every_expert_has_a_card_drawn_from_muting_it(page: Page, studio: Studio
 
 
 def test_a_cell_of_a_cluster_opens_its_texts_and_the_slider_an_earlier_step(page: Page, studio: Studio) -> None:
-    page.goto(studio.address + "/inspect?run=1")
-    page.get_by_role("tab", name="Gates").click()
+    page.goto(studio.address + "/run?run=1&tab=routing")
     figure(page, "gate-groups")
     cells = page.locator("#gate-groups .nsewdrag")
     box = still(cells)
     page.mouse.click(box["x"] + box["width"] / 8, box["y"] + box["height"] / 8)
     expect(page.get_by_text("C1, E1: its examples with the highest mean gate")).to_be_visible()
-    page.get_by_role("tab", name="Heads").click()
+    page.get_by_role("tab", name="Weights").click()
     page.locator("#head-step input[type=number]").fill("0")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Shown: the untrained start")).to_be_visible()
@@ -174,7 +178,7 @@ def test_the_picture_of_the_gates_shows_the_stored_numbers(studio: Studio, store
 
 
 def test_the_chat_streams_and_every_token_names_its_leading_expert(page: Page, studio: Studio) -> None:
-    page.goto(studio.address + "/chat?run=1")
+    page.goto(studio.address + "/run?run=1&tab=chat")
     page.locator(".hy-examples button").first.click()
     expect(page.locator(".tok").first).to_be_visible(timeout=90_000)
     expect(page.get_by_role("button", name="Answer again")).to_be_visible(timeout=90_000)
@@ -187,15 +191,27 @@ def test_the_chat_streams_and_every_token_names_its_leading_expert(page: Page, s
     assert token.get_attribute("data-expert") == max(shares, key=lambda name: shares[name])
 
 
+@pytest.mark.parametrize("width, height", [(1280, 640), (390, 640)])
+def test_the_message_box_of_a_run_is_in_sight(page: Page, studio: Studio, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(studio.address + "/run?run=1&tab=chat&conversation=1")
+    expect(page.locator(".hy-msg.assistant .tok").first).to_be_visible()
+    page.wait_for_timeout(500)
+    for part in (page.get_by_label("Message"), page.get_by_role("button", name="Send")):
+        box = part.bounding_box()
+        assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= height, (width, height, box)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_a_conversation_is_there_again_after_a_reload(page: Page, studio: Studio) -> None:
-    page.goto(studio.address + "/chat?run=1&conversation=1")
+    page.goto(studio.address + "/run?run=1&tab=chat&conversation=1")
     expect(page.locator(".hy-msg.assistant .tok").first).to_be_visible()
     page.reload()
     expect(page.locator(".hy-msg.assistant .tok").first).to_be_visible()
 
 
 def test_muting_an_expert_changes_who_speaks(page: Page, studio: Studio) -> None:
-    page.goto(studio.address + "/chat?run=1&conversation=1")
+    page.goto(studio.address + "/run?run=1&tab=chat&conversation=1")
     page.get_by_label("Let one expert speak alone").select_option("1")
     page.get_by_role("button", name="Answer again").first.click()
     expect(page.get_by_text("only E2 · ")).to_be_visible(timeout=60_000)
@@ -207,7 +223,7 @@ def test_muting_an_expert_changes_who_speaks(page: Page, studio: Studio) -> None
 def test_a_muted_expert_gives_another_answer_with_the_differences_marked(
     page: Page, studio: Studio, store: Store
 ) -> None:
-    page.goto(studio.address + "/chat?run=1&conversation=1")
+    page.goto(studio.address + "/run?run=1&tab=chat&conversation=1")
     for name in ("E1", "E2", "E3", "E4"):
         page.get_by_label(f"Strength of {name}").fill("0")
     page.get_by_role("button", name="Answer again").first.click()
@@ -225,7 +241,7 @@ def test_a_muted_expert_gives_another_answer_with_the_differences_marked(
 
 
 def test_an_expert_can_be_changed_in_one_layer_only(page: Page, studio: Studio, store: Store) -> None:
-    page.goto(studio.address + "/chat?run=1&conversation=1")
+    page.goto(studio.address + "/run?run=1&tab=chat&conversation=1")
     where = page.get_by_label("Layers in which experts are changed")
     expect(where.locator("option")).not_to_have_count(1)
     where.select_option(index=2)
@@ -240,8 +256,7 @@ def test_an_expert_can_be_changed_in_one_layer_only(page: Page, studio: Studio, 
 def test_an_adapter_from_elsewhere_is_imported_and_measured_on_a_chosen_corpus(
     page: Page, studio: Studio, store: Store
 ) -> None:
-    page.goto(studio.address + "/inspect?run=1")
-    expect(page.locator("#inspect-corpus input")).to_have_value("the run's own corpus")
+    page.goto(studio.address + "/new-run")
     page.get_by_role("button", name="Import an external adapter").click()
     made = store.home.run(1) / "adapter"
     files = [made / "adapter_config.json", made / "adapter_model.safetensors"]
@@ -252,12 +267,12 @@ def test_an_adapter_from_elsewhere_is_imported_and_measured_on_a_chosen_corpus(
     page.keyboard.press("Enter")
     page.locator("#start-import").click()
     page.wait_for_url(re.compile(r"run\?run=2"))
-    expect(page.get_by_text("external adapter without a corpus")).to_be_visible()
-    expect(page.get_by_text("fits", exact=True)).to_be_visible(timeout=90_000)
-    page.get_by_role("link", name="Inspect the experts").click()
-    page.get_by_role("tab", name="Gates").click()
+    expect(page.get_by_text("external adapter, HydraLoRA, without a corpus")).to_be_visible()
+    expect(page.get_by_role("heading", name="measured here, not trained")).to_be_visible(timeout=90_000)
+    page.get_by_role("tab", name="Routing").click()
     expect(page.get_by_text("This adapter came without a corpus").locator("visible=true")).to_be_visible()
-    page.locator("#inspect-corpus input").click()
+    expect(page.locator("#measured-on input")).to_have_value("no corpus")
+    page.locator("#measured-on input").click()
     page.get_by_role("option", name=re.compile("four-trades")).click()
     figure(page, "gate-layers")
     first, second = (store.analyses.find(run, "routing", params) for run, params in ((1, {}), (2, on(store))))
@@ -283,12 +298,14 @@ def test_a_stopped_run_can_be_resumed(page: Page, studio: Studio, store: Store) 
     page.wait_for_url(re.compile(r"run\?run=3"))
     figure(page, "chart-loss")
     page.locator("#stop-run").click()
-    expect(page.get_by_text("It was stopped.")).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("heading", name="Stopped at step")).to_be_visible(timeout=90_000)
     reached = max(s.step for s in store.runs.steps(3))
     assert 0 < reached < 150
     page.locator("#resume-run").click()
-    expect(page.get_by_text("150 of 150", exact=True)).to_be_visible(timeout=240_000)
-    expect(page.get_by_text("It took")).to_be_visible()
+    expect(page.get_by_role("heading", name="Trained")).to_be_visible(timeout=240_000)
+    page.get_by_role("tab", name="Training").click()
+    expect(page.get_by_text("150 of 150", exact=True)).to_be_visible()
+    expect(page.get_by_text("before training")).to_be_visible()
     assert [s.step for s in store.runs.steps(3) if "loss" in s.numbers] == list(range(1, 151))
 
 

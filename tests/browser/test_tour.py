@@ -23,40 +23,42 @@ def store(studio: Studio) -> Store:
     return store
 
 
-def test_the_offer_can_be_declined(page: Page, studio: Studio, store: Store) -> None:
-    page.goto(studio.address)
-    expect(page.get_by_text("See it work in about four minutes.")).to_be_visible()
-    page.get_by_role("button", name="Not now").click()
-    expect(page.get_by_text("See it work in about four minutes.")).to_have_count(0)
-    page.reload()
-    expect(page.get_by_role("button", name="Take the tour")).to_be_visible()
-    expect(page.get_by_text("See it work in about four minutes.")).to_have_count(0)
-
-
 @pytest.mark.timeout(900)
-def test_one_click_ends_in_a_chat_with_example_questions(page: Page, studio: Studio, store: Store) -> None:
+def test_one_click_is_explained_step_by_step_and_ends_in_a_chat_with_three_things_to_try(
+    page: Page, studio: Studio, store: Store
+) -> None:
     page.goto(studio.address)
-    page.get_by_role("button", name="Take the tour").click()
-    expect(page.locator("#tour")).to_contain_text("Find its clusters")
+    page.locator("#try-sample").click()
+    page.wait_for_url(studio.address + "/tour")
+    expect(page.locator("#tour")).to_contain_text("step 1 of 4")
     page.goto(studio.address + "/corpora")  # left, and taken up again
-    page.goto(studio.address)
-    page.wait_for_url(re.compile(r"/chat\?run=1"), timeout=600_000)
-    page.locator(".hy-examples button").first.click()
+    page.goto(studio.address + "/tour")
+    expect(page.locator("#tour")).to_contain_text("step 3 of 4", timeout=300_000)
+    expect(page.get_by_role("heading", name="Why it matters")).to_be_visible()
+    expect(page.locator("#tour-loss .main-svg").first).to_be_visible(timeout=300_000)
+    assert "waiting" not in page.locator(".contain").first.inner_text().lower()
+    page.wait_for_url(re.compile(r"/run\?run=1&tab=chat&try=1"), timeout=600_000)
+    tries = page.get_by_role("region", name="Three things to try")
+    tries.get_by_role("button", name="1 Ask").click()
     # How many steps fit the time depends on the machine, and after a few an answer may still be empty.
     expect(page.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
+    tries.get_by_role("button", name="2 Mute E2").click()
+    expect(page.locator(".hy-msg.assistant", has_text="without E2")).to_be_visible(timeout=60_000)
+    tries.get_by_role("button", name="3 Compare").click()
+    expect(page.locator(".hy-msg.assistant", has_text="Base model")).to_be_visible(timeout=60_000)
 
 
 def test_the_outcome_is_told_and_leads_on(page: Page, studio: Studio, store: Store) -> None:
-    page.goto(studio.address)
-    expect(page.locator("#tour")).to_contain_text("The tour is done.")
-    expect(page.locator("#tour")).to_contain_text("Exact match on 240 held-out questions")
+    page.goto(studio.address + "/tour")
+    expect(page.locator("#tour")).to_contain_text("of 240 unseen questions")
     page.locator("#tour-chat").click()
-    page.wait_for_url(re.compile(r"/chat\?run=1"))
+    page.wait_for_url(re.compile(r"/run\?run=1&tab=chat"))
 
 
 def test_the_samples_are_removed_with_one_click(page: Page, studio: Studio, store: Store) -> None:
-    page.goto(studio.address)
+    page.goto(studio.address + "/tour")
     page.locator("#remove-samples").click()
     wait_until(lambda: not store.runs.all() and not store.corpora.all())
-    expect(page.get_by_text("No runs yet")).to_be_visible()
     expect(page.locator("#remove-samples")).to_have_count(0)
+    page.goto(studio.address)
+    expect(page.locator("#try-sample")).to_be_visible()

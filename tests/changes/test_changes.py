@@ -248,8 +248,8 @@ def measure_lengths(run_folder, corpus_folder, out_folder, *, clusters_folder, p
         "jobs/kinds.py", "from hydralora.plain import shown\n", "from hydralora.results.lengths import Lengths\n"
     )
     scratch.write(
-        "studio/pages/inspect/lengths.py",
-        '''"""Inspect, Lengths."""
+        "studio/pages/run/lengths.py",
+        '''"""Lengths of answers."""
 
 import gradio as gr
 import plotly.graph_objects as go
@@ -257,7 +257,7 @@ import plotly.graph_objects as go
 from hydralora.results.lengths import Lengths
 from studio.figures.base import Figure, layout_of
 from studio.figures.views import VIEWS
-from studio.pages.inspect.tab import Tab, on_corpus, source, state_of
+from studio.pages.run.tab import Tab, on_corpus, source, state_of
 from studio.widgets import FigurePanel
 
 
@@ -295,12 +295,13 @@ class LengthsTab(Tab):
         STORE
         + """
 from hydralora.results.lengths import Lengths
-from studio.pages.inspect.page import InspectPage
+from studio.pages.run.page import RunPage
+from tests.studio.test_handlers import asking
 from tests.security.studio_client import make_client
-page, run = draw(InspectPage), stored.run(stored.corpus())
-tab = next(tab for tab in page.tabs if tab.title == "Lengths")
+page, run = draw(RunPage), stored.run(stored.corpus())
+tab = next(tab for tab in page.parts if tab.title == "Lengths")
 values = [pick.value for pick in page.own_picks]
-page.draw(run.id, page.choosers.corpus.value, "", *values, "")
+page.draw(asking(run=run.id, tab="lengths"), page.choosers.corpus.value, "", *values, "")
 waiting = {job.kind: job for job in store.queue.jobs() if job.run_id == run.id}
 assert "lengths" in waiting, sorted(waiting)
 from jobs.runner.child import Job, find_task
@@ -318,7 +319,7 @@ while (held := store.queue.claim("tests", "here", "light")) is not None:
     result = found.row() if held.kind == "lengths" else {"sentence": "Done."}
     done = JobStatus.SUCCEEDED if held.kind == "lengths" else JobStatus.STOPPED
     store.queue.finish(held, done, 1.0, result=result)
-changes = page.draw(run.id, page.choosers.corpus.value, "", *values, "")
+changes = page.draw(asking(run=run.id, tab="lengths"), page.choosers.corpus.value, "", *values, "")
 assert found.sentence in changes[tab.verdict]
 reply = make_client(store.home).get(changes[tab.chart]["src"])
 assert reply.status_code == 200, reply.text
@@ -348,11 +349,10 @@ def tidy(job: Job) -> dict[str, Any]:
         STORE
         + """
 from jobs.runner.worker import Worker
-from studio.pages.overview.page import OverviewPage
+from studio.tray import tray
 import time
 job = store.queue.submit("tidy")
-page = draw(OverviewPage)
-assert f"Tidying up (job {job.id})" in page.draw()[page.working]
+assert "Tidying up" in [row["title"] for row in tray(store)["waiting"]]
 worker = Worker(store.home, store=store)
 deadline = time.monotonic() + 120
 while not store.queue.get(job.id).is_finished and time.monotonic() < deadline:

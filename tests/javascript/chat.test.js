@@ -161,10 +161,13 @@ test("an answer that is whole already replaces what is known of it", () => {
 
 const RUNS = [{ id: 5 }, { id: 3 }];
 
-test("without a wish the newest run answers, in no conversation", () => {
+test("without a wish the untuned base answers, in no conversation", () => {
   const found = chosenBy("http://x/chat", RUNS, [{ id: 1 }]);
-  assert.deepEqual(found, { run: RUNS[0], noRun: false, conversation: null, noConversation: false });
-  assert.equal(chosenBy("http://x/chat", [], []).run, null);
+  assert.deepEqual(found, { run: null, noRun: false, conversation: null, noConversation: false });
+});
+
+test("the run whose page this is answers", () => {
+  assert.equal(chosenBy("http://x/run?run=3&tab=chat", RUNS, []).run, RUNS[1]);
 });
 
 test("nothing is chosen in the place of what does not exist", () => {

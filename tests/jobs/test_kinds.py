@@ -25,7 +25,7 @@ from jobs.runner.worker import SLOTS
 from jobs.store.analyses import question_of
 from jobs.store.store import Store
 from studio.cli.main import main
-from studio.pages.overview.views import jobs_table
+from studio.tray import tray
 from tests.jobs.conftest import PROJECT, end_home, wait_for
 from tests.jobs.test_old_home import unpack
 
@@ -44,13 +44,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     end_home(store.home)
 
 
-def test_an_added_kind_goes_through_queue_overview_worker_and_command(
+def test_an_added_kind_goes_through_queue_tray_worker_and_command(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (store.home.uploads / "lengths").mkdir()
     analysis = store.analyses.ask(1, "lengths")
     assert analysis.job is not None and analysis.job.lane == "light"
-    assert f"Lengths of files (job {analysis.job.id})" in jobs_table(store)
+    titles = {job["id"]: str(job["title"]) for job in tray(store)["waiting"]}
+    assert titles[analysis.job.id].startswith("Lengths of files: ")
     start_worker(store.home, "--tasks", SCRATCH, "--executor", "spawn")
     wait_for(lambda: store.analyses.get(analysis.id).job.is_finished)  # type: ignore[union-attr]
     done = store.queue.get(analysis.job.id)

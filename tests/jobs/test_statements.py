@@ -17,7 +17,7 @@ from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.store.tables import AnalysisRow, CorpusRow, JobRow, RunRow
 from jobs.store.totals import Totals
-from studio.pages.overview.page import OverviewPage
+from studio.pages.home.page import HomePage
 from tests.jobs.conftest import counting
 from tests.jobs.test_old_home import unpack
 
@@ -50,12 +50,13 @@ def test_a_list_takes_few_statements_however_long_it_is(full: Store, what: str) 
     assert len(said) <= 4, said
 
 
-def test_the_overview_takes_few_statements_however_much_there_is(full: Store) -> None:
+def test_the_first_page_takes_few_statements_however_much_there_is(full: Store) -> None:
     with gr.Blocks() as blocks:
-        page = OverviewPage(blocks, full)
+        page = HomePage(blocks, full)
     with counting(full) as said:
         drawn = page.draw()
-    assert f"{ROWS}" in str(drawn[page.top]) and "run 49" in str(drawn[page.runs]) and page.tour.view in drawn
+    assert f"All {ROWS} runs" in drawn[page.finished] and "run 49" in drawn[page.finished]
+    assert "corpus 49" in drawn[page.corpora]
     assert len(said) <= 10, said
 
 

@@ -17,8 +17,6 @@ ASKED = [
     ("new-run", "load", "corpus", "Corpus"),
     ("new-run", "load", "again", "Run"),
     ("run", "draw", "run", "Run"),
-    ("inspect", "load", "run", "Run"),
-    ("chat", "look", "run", "Run"),
     ("chat", "look", "conversation", "Conversation"),
 ]
 
@@ -105,21 +103,9 @@ def test_a_corpus_that_is_still_read_is_told(client: TestClient, stored: Stored)
     assert "is not ready (queued)" in words(data) and filled(data)["run-corpus"] is None
 
 
-@pytest.mark.parametrize("page, handler", [("inspect", "load"), ("chat", "look")])
-def test_a_run_without_an_adapter_is_told_and_no_other_is_opened(
-    client: TestClient, stored: Stored, page: str, handler: str
-) -> None:
+def test_a_run_without_an_adapter_is_told_and_answers_nothing(client: TestClient, stored: Stored) -> None:
     corpus = stored.corpus()
     stored.run(corpus, "finished")
     waiting = stored.run(corpus, "waiting", finished=False)
-    data = opened(client, page, handler, f"?run={waiting.id}")
-    assert f"Run {waiting.id} has " in words(data) and "yet (waiting)" in words(data)
-    if page == "inspect":
-        assert data[0]["value"] is None
-
-
-@pytest.mark.parametrize("query", ["?run=999999", "?run=abc"])
-def test_no_other_run_is_inspected(client: TestClient, stored: Stored, query: str) -> None:
-    run = stored.run(stored.corpus())
-    assert opened(client, "inspect", "load")[0]["value"] == run.id
-    assert opened(client, "inspect", "load", query)[0]["value"] is None
+    data = opened(client, "run", "draw", f"?run={waiting.id}&tab=chat")
+    assert "It has nothing to answer with yet." in words(data) and "in the queue" in words(data)

@@ -18,7 +18,7 @@ from jobs.store.store import Store
 from studio.cli import serve as app
 from tests.studio.commands import start_app
 
-PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat", "/endpoint")
+PAGES = ("/", "/corpora", "/new-run", "/run", "/chat", "/endpoint", "/tour")
 Start = Callable[..., tuple[subprocess.Popen[str], httpx.Client]]
 
 

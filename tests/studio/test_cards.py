@@ -9,7 +9,7 @@ import pytest
 from jobs.store.status import JobStatus
 from studio import cards
 
-PAGES = [("Overview", "/"), ("Chat", "/chat")]
+PAGES, MORE = [("Data", "/corpora"), ("Runs", "/runs")], [("Chat", "/chat")]
 HOSTILE = "<img src=x onerror=alert(1)>'\""
 
 
@@ -24,14 +24,14 @@ def test_states_that_differ_in_colour_differ_in_their_words() -> None:
 
 
 def test_the_header_says_which_page_this_is() -> None:
-    found = cards.header(PAGES, "/chat", has_sign_out=False)
+    found = cards.header(PAGES, MORE, "/chat", has_sign_out=False)
     assert re.findall(r"<a href='([^']*)' aria-current='page'>", found) == ["/chat"]
-    assert "aria-current" not in cards.header(PAGES, "/run", has_sign_out=False)
+    assert "aria-current" not in cards.header(PAGES, MORE, "/", has_sign_out=False)
 
 
 @pytest.mark.parametrize("signs_in", [True, False])
 def test_only_who_signs_in_can_sign_out(signs_in: bool) -> None:
-    assert ("Sign out" in cards.header(PAGES, "/", has_sign_out=signs_in)) == signs_in
+    assert ("Sign out" in cards.header(PAGES, MORE, "/", has_sign_out=signs_in)) == signs_in
 
 
 @pytest.mark.parametrize("share, percent", [(-1.0, 0), (0.0, 0), (0.504, 50), (2.0, 100)])
@@ -59,7 +59,12 @@ def test_nothing_given_becomes_html() -> None:
         cards.expert(0, HOSTILE),
         cards.table([HOSTILE], [[HOSTILE]], caption=HOSTILE),
         cards.long_text(HOSTILE),
+        cards.side(HOSTILE, HOSTILE, HOSTILE),
+        cards.side_list(HOSTILE, [(HOSTILE, HOSTILE, HOSTILE)], HOSTILE),
+        cards.paragraph(HOSTILE),
+        cards.section(HOSTILE, HOSTILE),
+        cards.bar(0.5, HOSTILE),
         cards.log(HOSTILE),
-        cards.header([(HOSTILE, HOSTILE)], HOSTILE, has_sign_out=True),
+        cards.header([(HOSTILE, HOSTILE)], [(HOSTILE, HOSTILE)], HOSTILE, has_sign_out=True),
     )
     assert [piece for piece in made if "<img" in piece or "='\"" in piece] == []

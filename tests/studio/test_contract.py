@@ -52,7 +52,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "studio": (
         {"quick_gradio", "figures"},
         {"cards", "form", "widgets", "doctor"},
-        {"bases"},
+        {"bases", "tray"},
         {
             "cluster_tree",
             "clusterings",
@@ -198,9 +198,11 @@ def test_templates_are_given_in_one_place() -> None:
 
 
 def test_drawn_templates_hold_no_place_for_data() -> None:
-    from studio.widgets import ChatThread, CorpusMap, FigurePanel, LiveChanges
+    from studio import widgets
 
-    for part in (FigurePanel(), FigurePanel(height=100), ChatThread(), CorpusMap(), LiveChanges()):
+    parts = [widgets.FigurePanel(height=100), *(kind() for kind in widgets.Widget.__subclasses__())]
+    assert len(parts) > 6
+    for part in parts:
         assert not re.search(r"\$\{|\{\{", part.html_template)
 
 

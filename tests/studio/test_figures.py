@@ -15,8 +15,8 @@ from studio.figures.base import Figure
 from studio.figures.gates import gate_drift, gate_heatmap, group_heatmap, muted_groups, muted_layers
 from studio.figures.heads import comparison_by_layer, head_similarity, matrix_map, similarity_by_layer
 from studio.figures.views import NothingToShow, Query, analysis_figure
-from studio.pages.inspect.experts import expert_cards
-from studio.pages.inspect.heads import nearest
+from studio.pages.run.experts import expert_cards
+from studio.pages.run.heads import nearest
 from tests.studio.stored import (
     LAYERS,
     compare_result,
@@ -134,9 +134,9 @@ def test_a_grouping_that_was_not_measured_is_said(tmp_path: Path) -> None:
 
 def test_hostile_text_on_a_card_is_shown_as_text() -> None:
     context = Context(gate=0.9, text="<img src=x onerror=alert(1)>", before="<script>", after="${1}")
-    shown = str(expert_cards(experts_result(context=context)))
+    shown = str(expert_cards(experts_result(context=context), 1))
     assert "<img" not in shown and "<script" not in shown and "&lt;img" in shown
-    assert "Serves C1, quiet elsewhere." in shown and "+0.2000 ± 0.0100" in shown
+    assert "Serves C1, quiet elsewhere." in shown and "<b>+0.20</b> loss without it ± 0.01" in shown
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -12,17 +14,20 @@ import pytest
 from starlette.datastructures import QueryParams
 
 from hydralora.errors import UserError
+from hydralora.results import AnswerRow, Answers, Score
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
+from jobs.tour import Tour
 from studio.pages.corpora.page import CorporaPage
 from studio.pages.endpoint import SURE as SURE_OF_KEY
 from studio.pages.endpoint import EndpointPage
-from studio.pages.inspect.page import CANCEL, InspectPage
+from studio.pages.home.page import HomePage
+from studio.pages.home.views import Desk
 from studio.pages.new_run.page import NewRunPage
-from studio.pages.overview.page import OverviewPage
 from studio.pages.page import SURE, Page
-from studio.pages.run.page import RunPage
-from tests.studio.stored import Stored
+from studio.pages.run.page import CANCEL, RunPage
+from studio.pages.tour.page import TourPage
+from tests.studio.stored import LAYERS, Stored, weights_result
 
 Kind = TypeVar("Kind", bound=Page)
 
@@ -50,6 +55,16 @@ def asking(**query: object) -> gr.Request:
     return request
 
 
+def drawn_run(page: RunPage, known: str = "", **query: object) -> dict[Any, Any]:
+    """What a run's page draws at an address such as ``?run=1&tab=chat``."""
+    return page.draw(asking(**query), page.choosers.corpus.value, "", *(pick.value for pick in page.own_picks), known)
+
+
+def part_of(page: RunPage, title: str) -> Any:
+    """The first part of a tab."""
+    return next(part for part in page.parts if part.title == title)
+
+
 def test_a_corpus_is_opened_with_its_facts_and_rows(draw: Opened, stored: Stored) -> None:
     corpus, page = stored.corpus(), draw(CorporaPage)
     changes = page.draw(asking(corpus=corpus.id))
@@ -68,14 +83,15 @@ def test_nothing_is_deleted_before_the_box_is_ticked(draw: Opened, stored: Store
 
 def test_a_finished_run_cannot_be_stopped_or_resumed(draw: Opened, stored: Stored) -> None:
     run, page = stored.run(stored.corpus()), draw(RunPage)
-    changes = page.draw(asking(run=run.id), "", "")
+    changes = drawn_run(page, run=run.id)
     assert not changes[page.stop].visible and not changes[page.resume].visible
-    assert "Chat with it" in changes[page.links]
+    assert changes[page.bar]["current"] == "answers"
 
 
 def test_a_stopped_run_can_be_resumed(draw: Opened, stored: Stored) -> None:
     run, page = stored.run(stored.corpus(), status=JobStatus.STOPPED), draw(RunPage)
-    assert page.draw(asking(run=run.id), "", "")[page.resume].visible
+    changes = drawn_run(page, run=run.id)
+    assert changes[page.resume].visible and "Stopped" in changes[page.head]
     page.resume_run(asking(run=run.id))
     assert stored.store.runs.get(run.id).status == JobStatus.QUEUED
 
@@ -83,7 +99,9 @@ def test_a_stopped_run_can_be_resumed(draw: Opened, stored: Stored) -> None:
 def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_parts_by_one_click(draw: Opened, stored: Stored) -> None:
     run, page = stored.run(stored.corpus(), finished=False, train={"batch_size": 8}), draw(RunPage)
     stored.end(run.job, status=JobStatus.FAILED, error_kind="memory", error="Out of memory.")
-    button = page.draw(asking(run=run.id), "", "")[page.smaller]
+    changes = drawn_run(page, run=run.id)
+    assert "Out of memory. No step was kept." in changes[page.head]
+    button = changes[page.smaller]
     assert button.visible and button.value == "Go on with 4 at once"
     page.resume_smaller(asking(run=run.id))
     again = stored.store.runs.get(run.id)
@@ -94,7 +112,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_parts_by_one_click(draw
 def test_a_run_that_holds_one_example_at_once_cannot_go_on_smaller(draw: Opened, stored: Stored) -> None:
     run, page = stored.run(stored.corpus(), finished=False, train={"batch_size": 1}), draw(RunPage)
     stored.end(run.job, status=JobStatus.FAILED, error_kind="memory", error="Out of memory.")
-    assert not page.draw(asking(run=run.id), "", "")[page.smaller].visible
+    assert not drawn_run(page, run=run.id)[page.smaller].visible
     with pytest.raises(UserError, match="a forward pass holds one example"):
         page.resume_smaller(asking(run=run.id))
     assert stored.store.runs.get(run.id).status == JobStatus.FAILED
@@ -102,8 +120,77 @@ def test_a_run_that_holds_one_example_at_once_cannot_go_on_smaller(draw: Opened,
 
 def test_nothing_is_drawn_again_where_nothing_has_changed(draw: Opened, stored: Stored) -> None:
     run, page = stored.run(stored.corpus()), draw(RunPage)
-    seen = page.draw(asking(run=run.id), "", "")[page.stamp]
-    assert page.draw(asking(run=run.id), "", seen) == {}
+    seen = drawn_run(page, run=run.id)[page.stamp]
+    assert drawn_run(page, seen, run=run.id) == {}
+
+
+def test_a_tab_is_measured_when_it_is_opened_and_no_sooner(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus()), draw(RunPage)
+
+    def asked() -> set[str]:
+        return {job.kind for job in stored.store.queue.jobs() if job.run_id == run.id} - {"train"}
+
+    drawn_run(page, run=run.id, tab="training")
+    assert asked() == set()
+    drawn_run(page, run=run.id, tab="routing")
+    assert asked() == {"routing"}
+    drawn_run(page, run=run.id, tab="weights")
+    assert asked() == {"routing", "weights", "map"}
+
+
+def test_a_run_that_trains_shows_its_training_first_and_says_when_the_rest_comes(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus(), finished=False), draw(RunPage)
+    changes = drawn_run(page, run=run.id)
+    assert changes[page.bar]["current"] == "training" and changes[page.stop].visible
+    assert "Next in the queue" in changes[page.head]
+    early = drawn_run(page, run=run.id, tab="experts")
+    assert "when the training has ended" in early[part_of(page, "Experts").verdict]
+    assert not [job for job in stored.store.queue.jobs() if job.kind == "experts"]
+
+
+def test_the_chat_of_a_run_is_told_its_run_and_the_layer_that_is_chosen_for_all_tabs(
+    draw: Opened, stored: Stored
+) -> None:
+    run, page = stored.run(stored.corpus()), draw(RunPage)
+    stored.analysis(run, "weights", weights_result())
+    values = [pick.value for pick in page.own_picks]
+    chat = part_of(page, "Chat").chat
+    changes = page.draw(asking(run=run.id, tab="chat"), page.choosers.corpus.value, LAYERS[1], *values, "")
+    assert changes[chat] == {"run": run.id, "layer": LAYERS[1]}
+
+
+@pytest.mark.parametrize("tab", ["nothing", "<img src=x>", "", "a" * 300])
+def test_a_tab_that_there_is_not_opens_the_first_one(draw: Opened, stored: Stored, tab: str) -> None:
+    run, page = stored.run(stored.corpus()), draw(RunPage)
+    assert drawn_run(page, run=run.id, tab=tab)[page.bar]["current"] == "answers"
+
+
+ANSWERED = Answers(
+    examples=3,
+    scores={
+        "base": Score(exact_match=0.0, hits=[False] * 3, by_label={"tone": 0.0, "<b>code</b>": 0.0}),
+        "tuned": Score(exact_match=0.33, hits=[True, False, False], by_label={"tone": 0.5, "<b>code</b>": 0.0}),
+    },
+    sentence="Right on 33 % of 3 held-out questions; was 0 %.",
+    rows=[
+        AnswerRow(id=0, prompt="first", wanted="a", label="tone", base="b", tuned="a"),
+        AnswerRow(id=1, prompt="second", wanted="rate + 6", label="tone", base="b", tuned="rate + 9"),
+        AnswerRow(id=2, prompt="third", wanted="a", label="<b>code</b>", base="b", tuned="<i>x</i>"),
+    ],
+)
+
+
+def test_wrong_answers_of_one_kind_are_found_and_what_differs_is_underlined(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus()), draw(RunPage)
+    stored.analysis(run, "answers", ANSWERED)
+    tab = part_of(page, "Answers")
+    chosen = {tab.which: "wrong", tab.label: "tone", tab.words: "RATE"}
+    values = [chosen.get(pick, pick.value) for pick in page.own_picks]
+    changes = page.draw(asking(run=run.id), page.choosers.corpus.value, "", *values, "")
+    assert "second" in changes[tab.rows] and "first" not in changes[tab.rows] and "third" not in changes[tab.rows]
+    assert "rate + <u>9</u>" in changes[tab.rows] and "1 of 3" in changes[tab.rows]
+    everything = drawn_run(page, run=run.id)[tab.rows]
+    assert "<i>" not in everything.replace("<i aria-hidden", "") and "&lt;i&gt;" in everything
 
 
 def test_a_new_run_starts_with_what_the_form_holds(draw: Opened, stored: Stored) -> None:
@@ -141,18 +228,49 @@ def test_a_time_is_offered_only_where_the_speed_is_not_known(draw: Opened, store
 
 
 def test_what_only_waits_can_be_cancelled(draw: Opened, stored: Stored) -> None:
-    run, page = stored.run(stored.corpus()), draw(InspectPage)
-    values = [pick.value for pick in page.own_picks]
-    changes = page.draw(run.id, page.choosers.corpus.value, "", *values, "")
-    assert changes[page.stop].value == CANCEL
-    page.stop_all(run.id)
+    run, page = stored.run(stored.corpus()), draw(RunPage)
+    changes = drawn_run(page, run=run.id, tab="weights")
+    assert changes[page.stop_looks].value == CANCEL and changes[page.stop_looks].visible
+    page.stop_all(asking(run=run.id))
     waiting = stored.store.queue.jobs(statuses=[JobStatus.QUEUED])
     assert not [job for job in waiting if job.run_id == run.id]
 
 
-def test_the_overview_counts_what_there_is(draw: Opened, stored: Stored) -> None:
-    run, page = stored.run(stored.corpus(), "Counted"), draw(OverviewPage)
-    assert f"/run?run={run.id}" in page.draw()[page.runs]
+def test_the_first_page_tells_what_is_new_and_what_to_do_next(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus("Told"), "<i>Counted</i>"), draw(HomePage)
+    stored.corpus("Untrained")
+    drawn = page.draw("0")
+    assert f"/run?run={run.id}" in drawn[page.finished] and "<i>" not in drawn[page.finished]
+    steps = [step.title for step in Desk(stored.store, 0.0, stored.store.totals()).steps()]
+    assert "Untrained has no run yet" in steps and "Told has no run yet" not in steps
+    later = page.draw(str(int(time.time()) + 60))
+    assert "new" not in later[page.head].replace("nothing is new", "") and "new" in drawn[page.head]
+
+
+@pytest.mark.parametrize("sent", [None, [], {}, {"act": "stop", "of": None}, {"act": "stop", "of": "1"}, {"act": 7}])
+def test_an_act_that_names_no_job_stops_none(draw: Opened, stored: Stored, sent: Any) -> None:
+    run, page = stored.run(stored.corpus(), finished=False), draw(HomePage)
+    with suppress(UserError):
+        page.act(gr.EventData(None, sent))
+    assert stored.store.runs.get(run.id).status == JobStatus.QUEUED
+
+
+def test_a_job_is_stopped_from_the_first_page(draw: Opened, stored: Stored) -> None:
+    run, page = stored.run(stored.corpus(), finished=False), draw(HomePage)
+    page.act(gr.EventData(None, {"act": "stop", "of": run.job.id}))
+    assert stored.store.runs.get(run.id).status == JobStatus.STOPPED
+
+
+def test_the_tour_never_says_waiting_and_every_step_says_what_happens_and_why(draw: Opened, stored: Stored) -> None:
+    page, tour = draw(TourPage), Tour(stored.store)
+    assert page.draw("")[page.begin].visible
+    tour.begin(minutes=1)
+    drawn = page.draw("")
+    said = "".join(str(drawn[part]) for part in (page.head, page.steps, page.why))
+    assert "step 1 of 4" in said and "What happens" in said and "Why it matters" in said and "left of" in said
+    assert "waiting" not in said.lower() and drawn[page.seen] == "under way"
+    page.dismiss()
+    assert not tour.is_on and page.draw("under way")[page.arrived] == ""
 
 
 def test_a_base_is_offered_until_it_is_asked_for(draw: Opened, stored: Stored) -> None:

@@ -18,7 +18,7 @@ from jobs.home import Home
 from jobs.store.status import JobStatus
 from studio.pages.corpora import views as corpora_page
 from studio.pages.corpora.cluster_views import cluster_list
-from studio.pages.overview import views as overview
+from studio.pages.run import headline
 from studio.pages.run import views as run
 from studio.web.guard import CONTENT_POLICY
 from studio.web.server import create_app
@@ -33,7 +33,7 @@ from tests.studio.stored import (
 )
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}${alert(2)}"
-PAGES = ("/", "/corpora", "/new-run", "/run", "/inspect", "/chat", "/endpoint")
+PAGES = ("/", "/corpora", "/new-run", "/run", "/chat", "/endpoint", "/tour")
 STEPS = [
     {"loss": 2.0, "learning_rate": 0.001, "tokens_per_second": 50.0, "gates": {name: [0.75, 0.25] for name in LAYERS}},
     {"loss": 1.5, "eval_loss": 1.75, "learning_rate": 0.002, "tokens_per_second": 60.0},
@@ -138,12 +138,16 @@ def test_every_page_opens(client: TestClient, address: str) -> None:
     [
         ("/runs/3", "/run?run=3"),
         ("/corpora/4", "/corpora?corpus=4"),
-        ("/inspect/5", "/inspect?run=5"),
-        ("/chat/6", "/chat?run=6"),
-        ("/chat/6?conversation=2", "/chat?run=6&conversation=2"),
+        ("/inspect/5", "/run?run=5&tab=answers"),
+        ("/chat/6", "/run?run=6&tab=chat"),
+        ("/chat/6?conversation=2", "/run?run=6&tab=chat&conversation=2"),
+        ("/inspect", "/run"),
+        ("/inspect?run=5", "/run?tab=answers&run=5"),
+        ("/chat?run=6&conversation=2", "/run?tab=chat&run=6&conversation=2"),
+        ("/chat?run=%22%3E%0d%0aX:y", "/run?tab=chat&run=%22%3E%0D%0AX%3Ay"),
     ],
 )
-def test_short_links_lead_to_their_page(client: TestClient, address: str, target: str) -> None:
+def test_short_and_former_addresses_lead_to_their_page(client: TestClient, address: str, target: str) -> None:
     reply = client.get(address, follow_redirects=False)
     assert (reply.status_code, reply.headers["location"]) == (307, target)
 
@@ -384,9 +388,9 @@ def test_hostile_names_reach_the_pages_escaped_only(stored: Stored) -> None:
     clustering = stored.clustering(corpus, [[HOSTILE], ["boat"]])
     made = stored.run(corpus, HOSTILE)
     drawn = [
-        overview.runs_table(stored.store),
+        headline.runs_list(stored.store, made),
         corpora_page.corpora_list(stored.store, corpus.id),
-        run.headline(stored.store, made),
+        headline.headline(stored.store, made, None, None, is_small=False),
         corpora_page.facts(stored.store, corpus),
         corpora_page.cluster_report(stored.store, clustering),
         cluster_list(clustering),

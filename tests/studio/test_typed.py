@@ -66,15 +66,14 @@ def test_roles_and_rows_stay_while_clusters_are_sought(client: TestClient, store
     assert after[-2:] == before[-2:], "the file is not, nor how it is read"
 
 
-def test_a_layer_is_chosen_only_where_none_or_another_is(client: TestClient, stored: Stored) -> None:
+def test_a_layer_that_is_chosen_stays(client: TestClient, stored: Stored) -> None:
     run = stored.run(stored.corpus())
     stored.analysis(run, "weights", weights_result())
-    opened(client, "inspect", "load")
-    first = next(iter(events(client, "inspect", "draw").values()))
-    values = [run.id if component.elem_id == "inspect-run" else component.value for component in first.inputs]
-    layer = [component.elem_id for component in first.inputs].index("inspect-layer")
-    place = outputs(client, "inspect", "draw").index("inspect-layer")
-    begun = opened(client, "inspect", "draw", values=values)[place]
-    assert begun["value"] == LAYERS[0]
-    values[layer] = LAYERS[0]
-    assert "value" not in opened(client, "inspect", "draw", values=values)[place]
+    first = next(iter(events(client, "run", "draw").values()))
+    values = [component.value for component in first.inputs]
+    layer = [component.elem_id for component in first.inputs].index("run-layer")
+    place, address = outputs(client, "run", "draw").index("run-layer"), f"?run={run.id}&tab=weights"
+    begun = opened(client, "run", "draw", address, values)[place]
+    assert [value for _, value in begun["choices"]] == ["", *LAYERS] and "value" not in begun
+    values[layer] = LAYERS[1]
+    assert "value" not in opened(client, "run", "draw", address, values)[place]

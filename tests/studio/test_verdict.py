@@ -9,7 +9,8 @@ from hydralora.corpus.examples import Example
 from hydralora.results import AnswerRow, Answers, RunSummary
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
-from studio.pages.run.verdict import asked_answers, verdict_view
+from studio.pages.run.headline import headline
+from studio.pages.run.verdict import asked_answers, find_verdict, waits_for_verdict
 from studio.verdict import sign_test, verdict_of
 from tests.studio.stored import Stored
 
@@ -111,12 +112,12 @@ def test_a_finished_run_is_asked_once_and_tells_what_it_waits_for(store: Store, 
     run = type(run)(**{**{f: getattr(run, f) for f in run.__dataclass_fields__}, "summary": with_questions})
     asked = asked_answers(store, run)
     assert asked is not None and asked == asked_answers(store, run)
-    assert "is being measured" in verdict_view(store, run, asked)
+    assert find_verdict(store, run, asked) is None and "is being measured" in waits_for_verdict(asked)
 
 
 def test_a_run_without_held_out_questions_is_not_asked(store: Store, stored: Stored) -> None:
     run = stored.run(stored.corpus())
-    assert asked_answers(store, run) is None and verdict_view(store, run, None) == ""
+    assert asked_answers(store, run) is None and waits_for_verdict(None) == ""
 
 
 def test_a_corpus_without_questions_gives_no_verdict_and_is_no_failure(store: Store, stored: Stored) -> None:
@@ -124,8 +125,8 @@ def test_a_corpus_without_questions_gives_no_verdict_and_is_no_failure(store: St
     asked = store.analyses.ask(run.id, "answers")
     said = "There are no held-out questions to answer: the corpus is plain text."
     stored.end(asked.job, status=JobStatus.FAILED, error=said, error_kind="user")
-    shown = verdict_view(store, run, store.analyses.get(asked.id))
-    assert "There is no verdict." in shown and said in shown and "It failed" not in shown
+    shown = headline(store, run, None, store.analyses.get(asked.id), is_small=False)
+    assert "Trained: the held-out loss is 1.25, was 2.50." in shown and said in shown and "ailed" not in shown
 
 
 @pytest.mark.parametrize(("answer", "wanted"), [("हिन्दी भाषा", "हन्द भष"), ("สวัสดี", "สวสด")])

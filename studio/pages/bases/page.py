@@ -35,7 +35,6 @@ class BasesPage(Page):
 
     title = "Bases"
     path = "bases"
-    in_header = False
 
     # Drawing
 
@@ -43,7 +42,7 @@ class BasesPage(Page):
         self.watch = LiveChanges()
         with gr.Row():
             with gr.Column(scale=0, min_width=236):
-                gr.HTML(Markup(f"<div class='hy-side'><h1>Bases</h1>{cards.link('/bases', 'Add a base')}</div>"))
+                gr.HTML(cards.side("Bases", "/bases", "Add a base"))
                 self.list = gr.HTML()
             with gr.Column(scale=1, min_width=320):
                 self.nothing = gr.HTML()

@@ -41,19 +41,14 @@ def known_base(store: Store, name: str) -> Known:
 
 def bases_list(known: list[Known], machine: Machine, chosen: str) -> Markup:
     """All bases, each with its size and whether it fits."""
-    rows = "".join(_list_row(one, machine, one.name == chosen) for one in known)
-    return Markup(f"<nav class='hy-list' aria-label='Base models'>{rows}</nav>")
+    links = [(f"/bases?base={one.name}", one.name, _list_words(one, machine)) for one in known]
+    return cards.side_list("Base models", links, f"/bases?base={chosen}")
 
 
-def _list_row(one: Known, machine: Machine, is_chosen: bool) -> str:
-    current = " aria-current='page'" if is_chosen else ""
-    state = "cannot be used"
-    if one.facts is not None:
-        state = f"{parameters(one.facts.parameters)} parameters, {new_run_fit(one.facts, machine).verdict}"
-    return (
-        f"<a href='/bases?base={cards.text(one.name)}'{current}><b>{cards.text(one.name)}</b>"
-        f"<span>{cards.text(state)}</span></a>"
-    )
+def _list_words(one: Known, machine: Machine) -> str:
+    if one.facts is None:
+        return "cannot be used"
+    return f"{parameters(one.facts.parameters)} parameters, {new_run_fit(one.facts, machine).verdict}"
 
 
 def bases_table(known: list[Known], machine: Machine) -> Markup:

@@ -48,7 +48,7 @@ class CorporaPage(Page):
         self.watch = LiveChanges()
         with gr.Row():
             with gr.Column(scale=0, min_width=236):
-                gr.HTML(Markup(f"<div class='hy-side'><h1>Corpora</h1>{cards.link('/corpora', 'Add data')}</div>"))
+                gr.HTML(cards.side("Data", "/corpora", "Add data"))
                 self.table = gr.HTML()
             with gr.Column(scale=1, min_width=320):
                 self.nothing = gr.HTML()
@@ -104,7 +104,7 @@ class CorporaPage(Page):
                 label="Sample corpora",
                 info="Small corpora that come with the studio.",
             )
-            self.use = gr.Button("Use this sample")
+            self.use = gr.Button("Use this sample", elem_id="use-sample")
 
     def _clusters(self) -> None:
         with gr.Accordion("Clusters: what kinds of text are there?", open=True, elem_id="part-clusters"):

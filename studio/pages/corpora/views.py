@@ -22,14 +22,8 @@ def corpora_list(store: Store, chosen: int | None) -> Markup:
         return cards.empty(
             "No corpus yet", f"Upload files: {known_names()}; also packed, or many in one archive (ZIP, tar)."
         )
-    rows = "".join(_list_row(corpus, corpus.id == chosen) for corpus in found)
-    return Markup(f"<nav class='hy-list' aria-label='Corpora'>{rows}</nav>")
-
-
-def _list_row(corpus: Corpus, is_chosen: bool) -> str:
-    current = " aria-current='page'" if is_chosen else ""
-    words = f"<b>{cards.text(corpus.name)}</b><span>{cards.text(_state(corpus))}</span>"
-    return f"<a href='/corpora?corpus={corpus.id}'{current}>{words}</a>"
+    links = [(f"/corpora?corpus={corpus.id}", corpus.name, _state(corpus)) for corpus in found]
+    return cards.side_list("Corpora", links, f"/corpora?corpus={chosen}")
 
 
 def _state(corpus: Corpus) -> object:

@@ -35,6 +35,7 @@ from studio.pages.common import (
 from studio.pages.new_run.data import DataNote
 from studio.pages.new_run.fit import DECIDING as TAKING_MEMORY
 from studio.pages.new_run.fit import BaseNote
+from studio.pages.new_run.imports import ImportPart
 from studio.pages.new_run.offer import BaseOffer
 from studio.pages.new_run.views import (
     about_corpus,
@@ -112,6 +113,7 @@ class NewRunPage(Page):
 
     title = "New run"
     path = "new-run"
+    section = "/runs"
 
     # Drawing
 
@@ -140,6 +142,7 @@ class NewRunPage(Page):
         self.data = DataNote(self.blocks, self.store)
         self.start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run")
         self._expert_settings()
+        self.imports = ImportPart(self.blocks, self.store)
         self.stamp, self.opened = gr.Textbox(visible=False), gr.Textbox(visible=False)
         # What the studio wants to set, as JSON: the browser puts it into the fields that nobody has touched.
         self.filled, self.timed = gr.Textbox(visible=False), gr.Textbox(visible=False)
@@ -210,6 +213,7 @@ class NewRunPage(Page):
         self._connect_choices()
         self._connect_estimate()
         self._connect_data()
+        self.imports.connect()
         parts = [self.problem, self.corpus, self.corpus_note, self.base, self.method_note, self.published, self.start]
         opened = self.on_open(self.load, None, [*parts, *self.adapter_inputs, self.filled]).then(**self.filling)
         opened.then(self.look, *self._looking(), **TICK)

@@ -1,8 +1,9 @@
-"""The folded part of a run's page that takes its adapter elsewhere, with the measured gap."""
+"""Export: takes the adapter of a run elsewhere, with the measured gap."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import gradio as gr
 
@@ -16,9 +17,9 @@ from jobs.store.store import Store
 from studio import cards
 from studio.cards import Markup
 from studio.exports import EXPORT_HEAD, export_row, is_doubtful
-from studio.pages.common import TICK, address_id, chosen_id, chosen_text, corpus_choices, job_state
-from studio.pages.page import Changes, Part
-from studio.widgets import LiveChanges
+from studio.pages.common import address_id, chosen_id, chosen_text, corpus_choices, job_state
+from studio.pages.page import Changes
+from studio.pages.run.tab import Found, Look, Tab
 
 LEAD = (
     "A plain LoRA works wherever PEFT does, without this studio, and as GGUF in llama.cpp and Ollama. Where gates "
@@ -59,79 +60,68 @@ def _push_state(job: Job) -> Markup:
     return job_state(job)
 
 
-class ExportPart(Part):
-    """Ways out of the studio for the run that the address names; the page lends it ``watch``."""
+class ExportTab(Tab):
+    """Ways out of the studio."""
 
-    watch: LiveChanges
+    title = "Export"
+    place = 70
 
     def layout(self) -> None:
-        with gr.Accordion("Export", open=False, elem_id="export-run"):
-            gr.Markdown(LEAD)
-            with gr.Row(visible=False) as self.without_corpus:
-                self.corpus = gr.Dropdown(
-                    [], label="Corpus of this adapter, to measure the gap on", min_width=260, elem_id="export-corpus"
-                )
-                self.use = gr.Button("Use this corpus", scale=0, min_width=150, elem_id="use-corpus")
-            with gr.Row():
-                self.how = gr.Dropdown([], label="What", min_width=260, elem_id="export-how")
-                self.form = gr.Dropdown(
-                    [(words, form) for form, words in FORMS.items()],
-                    value="safetensors",
-                    label="As",
-                    min_width=220,
-                    elem_id="export-form",
-                )
-                self.start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export")
-            self.view = gr.HTML()
-            with gr.Row(equal_height=True):
-                self.repository = gr.Textbox(
-                    label="Send this export to the hub, as",
-                    placeholder="owner/name",
-                    max_lines=1,
-                    min_width=240,
-                    elem_id="push-to",
-                )
-                self.public = gr.Checkbox(
-                    False, label="Everybody may see it (of a new repository)", min_width=170, scale=0
-                )
-                self.push = gr.Button("Send to the hub", scale=0, min_width=150, elem_id="push-export")
+        self.own = gr.HTML()
+        gr.Markdown(LEAD)
+        with gr.Row(visible=False) as self.without_corpus:
+            self.corpus = gr.Dropdown(
+                [], label="Corpus of this adapter, to measure the gap on", min_width=260, elem_id="export-corpus"
+            )
+            self.use = gr.Button("Use this corpus", scale=0, min_width=150, elem_id="use-corpus")
+        with gr.Row():
+            self.how = gr.Dropdown([], label="What", min_width=260, elem_id="export-how")
+            self.form = gr.Dropdown(
+                [(words, form) for form, words in FORMS.items()],
+                value="safetensors",
+                label="As",
+                min_width=220,
+                elem_id="export-form",
+            )
+            self.start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export")
+        self.view = gr.HTML(elem_id="exports")
+        with gr.Row(equal_height=True):
+            self.repository = gr.Textbox(
+                label="Send this export to the hub, as",
+                placeholder="owner/name",
+                max_lines=1,
+                min_width=240,
+                elem_id="push-to",
+            )
+            self.public = gr.Checkbox(False, label="Everybody may see it (of a new repository)", min_width=170, scale=0)
+            self.push = gr.Button("Send to the hub", scale=0, min_width=150, elem_id="push-export")
 
     def connect(self) -> None:
-        all_of_it = [self.how, self.start, self.view, self.without_corpus, self.corpus]
-        self.on_open(self.load, None, all_of_it)
-        self.watch.select(self.look, self.view, self.view, **TICK)
-        self.on_click(self.use, self.use_corpus, self.corpus, None).success(self.load, None, all_of_it, **TICK)
-        started = self.on_click(self.start, self.begin, [self.how, self.form], None)
-        started.success(self.look, self.view, self.view, **TICK)
-        pushed = self.on_click(self.push, self.send, [self.how, self.form, self.repository, self.public], None)
-        pushed.success(self.look, self.view, self.view, **TICK)
+        self.on_click(self.use, self.use_corpus, self.corpus, None).success(**self.drawing)
+        self.on_click(self.start, self.begin, [self.how, self.form], None).success(**self.drawing)
+        pushed = [self.how, self.form, self.repository, self.public]
+        self.on_click(self.push, self.send, pushed, None).success(**self.drawing)
 
-    def run_of(self, request: gr.Request) -> Run | None:
-        """The finished run that the address names."""
-        try:
-            run = self.store.runs.get(address_id(request, "run") or 0)
-        except UserError:
-            return None
-        return run if run.summary is not None else None
+    def live(self) -> list[Any]:
+        return [self.own, self.how, self.start, self.view, self.without_corpus, self.corpus]
 
-    def load(self, request: gr.Request) -> Changes:
-        """The ways this run has, and what has been exported."""
-        run = self.run_of(request)
-        ways = export_ways(run.method, run.config.adapter) if run else []
-        homeless = run is not None and run.corpus_id is None
+    def show(self, look: Look, found: Found) -> Changes:
+        run = look.run
+        ways = export_ways(run.method, run.config.adapter)
+        homeless = run.corpus_id is None
         return {
+            self.own: cards.paragraph(
+                cards.link(f"/ui/runs/{run.id}/adapter.zip", "Download the adapter"), " as it is, for this library."
+            ),
             self.how: gr.Dropdown([(EXPORTS[way], way) for way in ways], value=ways[0] if ways else None),
             self.start: gr.Button(interactive=bool(ways) and not homeless),
             self.without_corpus: gr.update(visible=homeless),
-            self.corpus: gr.Dropdown(choices=corpus_choices(self.store), value=None),
-            **self.look(request, ""),
+            self.corpus: gr.Dropdown(choices=corpus_choices(self.store)),
+            self.view: export_view(self.store, run),
         }
 
-    def look(self, request: gr.Request, known: str) -> Changes:
-        """What has been exported, where it differs from what is shown."""
-        run = self.run_of(request)
-        view = str(export_view(self.store, run)) if run else "It can be exported once it has finished."
-        return {} if view == known else {self.view: view}
+    def state(self, look: Look) -> Any:
+        return str(export_view(self.store, look.run)) if look.run.summary else None
 
     def begin(self, request: gr.Request, way: str | None, form: str | None = "safetensors") -> None:
         """Queue an export."""

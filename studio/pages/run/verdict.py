@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
 from hydralora.errors import UserError
 from hydralora.plain import without_paths
-from hydralora.results import Answers
+from hydralora.results import Answers, RunSummary
 from jobs.store.records import Analysis, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
-from studio import cards
-from studio.cards import Markup
-from studio.pages.common import job_state
-from studio.pages.inspect.tab import ask, result_of
-from studio.verdict import verdict_of
+from studio.pages.run.tab import ask, is_done
+from studio.verdict import Verdict, verdict_of
 
+MOST_KEPT = 500  # verdicts in memory
 ASKING = "What it answers to questions that it has not seen is being measured."
-WORDS = {"good": "It works", "warn": "Look closer", "bad": "It does not work yet"}
 
 
 def asked_answers(store: Store, run: Run) -> Analysis | None:
@@ -35,21 +36,45 @@ def asked_answers(store: Store, run: Run) -> Analysis | None:
         return None
 
 
-def verdict_view(store: Store, run: Run, answers: Analysis | None) -> Markup:
-    """The verdict, or how far the answers are that it is made of."""
-    if answers is None or run.summary is None or run.corpus_id is None:
-        return Markup("")
-    found = result_of(store, answers, Answers)
-    if found is None:
-        job = answers.job
-        if job is not None and job.status == JobStatus.FAILED and job.error_kind == "user":  # no question to ask
-            return cards.note("info", "There is no verdict.", without_paths(job.error or ""))
-        asking = Markup(f"<p class='hy-quiet'>{ASKING}</p>") if job is None or not job.is_finished else ""
-        return cards.join(asking, job_state(job))
-    is_small = run.base == "starter" and not store.corpora.get(run.corpus_id).is_sample
-    verdict = verdict_of(found, run.summary, is_small_world=is_small)
-    return Markup(
-        f"<section class='hy-outcome {verdict.weight}' aria-label='Verdict'><span class='hy-weight'>"
-        f"{WORDS[verdict.weight]}</span><h2>{cards.text(verdict.title)}</h2>"
-        f"<p>{cards.text(verdict.body)}</p><p><b>Next:</b> {cards.text(verdict.next)}</p></section>"
-    )
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on a run, and the share of unseen questions that it answers exactly right."""
+
+    verdict: Verdict
+    share: float
+
+
+def judge(store: Store, run: Run, answers: Analysis | None, *, is_sample: bool | None = None) -> Judged | None:
+    """What its measured answers say of a run; None until they are.
+
+    Args:
+        is_sample: Whether its corpus came with the studio, where that is known already.
+    """
+    if not is_done(answers) or answers is None or run.summary is None or run.corpus_id is None:
+        return None
+    if run.base == "starter" and is_sample is None:
+        is_sample = store.corpora.get(run.corpus_id).is_sample
+    is_small = run.base == "starter" and not is_sample
+    return _judged(store.home.analysis(answers.id), run.summary.model_dump_json(), is_small)
+
+
+@functools.lru_cache(maxsize=MOST_KEPT)
+def _judged(folder: Path, summary: str, is_small_world: bool) -> Judged:
+    """Read once: the answers of a finished analysis never change."""
+    found = Answers.read(folder)
+    verdict = verdict_of(found, RunSummary.model_validate_json(summary), is_small_world=is_small_world)
+    return Judged(verdict, found.scores["tuned"].exact_match)
+
+
+def find_verdict(store: Store, run: Run, answers: Analysis | None) -> Verdict | None:
+    """The verdict on a run, once its answers are measured."""
+    judged = judge(store, run, answers)
+    return judged.verdict if judged else None
+
+
+def waits_for_verdict(answers: Analysis | None) -> str:
+    """Why there is no verdict yet, or none at all; empty where nobody asked."""
+    job = answers.job if answers else None
+    if job is None:
+        return ""
+    return ASKING if not job.is_finished else without_paths(job.error or job.progress_text)

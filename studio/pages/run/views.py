@@ -1,4 +1,4 @@
-"""What the page of a run shows: its state, numbers, settings and links."""
+"""What the tab Training shows: numbers, settings, time and history; and what is to be known before them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from hydralora.plain import without_paths
 from hydralora.results import TrainingSet
 from hydralora.training.memory import training_memory
 from jobs.store.records import Event, Job, Run, Step
-from jobs.store.status import JobStatus
+from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.store import Store
 from studio import cards
 from studio.bases import amount
 from studio.cards import Markup
 from studio.exports import trainable
-from studio.pages.common import job_state
 
 
 def planned(run: Run, training_set: TrainingSet | None) -> int:
@@ -101,10 +100,22 @@ def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
 
 def time_taken(store: Store, run: Run, job: Job) -> str:
     """How long the training took and the memory it had, each beside what was estimated."""
-    took = (job.finished_at or 0) - (job.started_at or 0)
+    took = training_seconds(store.runs.events(run.id)) or (job.finished_at or 0) - (job.started_at or 0)
     told = job.payload.get("estimated_seconds")
     time_told = f"It took {cards.duration(took)}" + (f"; {cards.duration(told)} had been estimated." if told else ".")
     return f"{time_told} {memory_taken(store, run)}".strip()
+
+
+def training_seconds(events: list[Event]) -> float:
+    """Seconds that the jobs of a run have worked, over all attempts, without the pauses between them."""
+    spent, began = 0.0, None
+    for event in events:
+        is_at_work = JobStatus(event.after) in ACTIVE
+        if is_at_work and began is None:
+            began = event.at
+        elif not is_at_work and began is not None:
+            spent, began = spent + event.at - began, None
+    return spent
 
 
 def memory_taken(store: Store, run: Run) -> str:
@@ -130,61 +141,16 @@ def history_table(events: list[Event]) -> Markup:
     return cards.table(["When", "Status", "Why", "Who"], rows, caption="What has become of this run, newest first")
 
 
-def links(run: Run) -> Markup:
-    """What can be done with a finished run."""
-    found = (
-        []
-        if run.is_imported
-        else [
-            cards.link(f"/new-run?again={run.id}", "Run again with changes"),
-            cards.link(f"/ui/runs/{run.id}/metrics.csv", "Metrics as CSV"),
-        ]
-    )
-    if run.summary is not None:
-        found = [
-            cards.link(f"/inspect?run={run.id}", "Inspect the experts"),
-            cards.link(f"/chat?run={run.id}", "Chat with it"),
-            cards.link(f"/ui/runs/{run.id}/adapter.zip", "Download the adapter"),
-            *found,
-        ]
-    return Markup(f"<div class='hy-links'>{cards.join(*found)}</div>")
-
-
-def headline(store: Store, run: Run) -> Markup:
-    """Name, corpus, base and method of a run."""
-    if run.corpus_id is None:
-        where: object = " without a corpus"
-    else:
-        corpus = store.corpora.get(run.corpus_id)
-        where = cards.join(" on ", cards.link(f"/corpora?corpus={corpus.id}", corpus.name))
-    what = "external adapter" if run.is_imported else run.method
-    base = f", base {shown_base(run.base)}" if run.summary or not run.is_imported else ""
-    return cards.head(
-        run.name, cards.join(f"Run {run.id}: {what}", where, f"{base}, created {cards.moment(run.created_at)}")
-    )
-
-
-def run_state(store: Store, run: Run, training_set: TrainingSet | None) -> Markup:
-    """How its newest job stands, that it succeeded, and what training does not see in full."""
-    job, summary = run.job, run.summary
-    pieces: list[object] = [job_state(job)]
-    if summary and job and job.status == JobStatus.SUCCEEDED:
-        pieces.append(cards.note("good", "Done.", "" if run.is_imported else time_taken(store, run, job)))
-    if summary and summary.overfitting:
-        pieces.append(cards.note("warn", *summary.overfitting))
-    if summary and summary.note:
-        pieces.append(cards.note("info", "What the settings alone do not say.", summary.note))
+def run_state(run: Run, training_set: TrainingSet | None) -> Markup:
+    """What a person should know of a run before trusting it: overfitting, notes, and what was not seen in full."""
+    summary = run.summary
     known = summary or training_set
+    pieces = [cards.note("warn", *summary.overfitting)] if summary and summary.overfitting else []
+    pieces += (
+        [cards.note("info", "What the settings alone do not say.", summary.note)] if summary and summary.note else []
+    )
     pieces += [cards.note("warn", count, why) for count, why in (known.losses if known else [])]
     return cards.join(*pieces)
-
-
-def no_run(problem: str) -> Markup:
-    """What the page says where its address names no run."""
-    ways = cards.join(
-        "Open one from the ", cards.link("/", "Overview"), " or start a ", cards.link("/new-run", "new run"), "."
-    )
-    return cards.empty(problem or "No run is chosen", ways)
 
 
 def misses_base(run: Run) -> bool:

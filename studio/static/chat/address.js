@@ -20,14 +20,14 @@ export function withIds(address, ids) {
 }
 
 /**
- * Who answers and which conversation is open, by an address.
+ * Who answers and which conversation is open, by an address; without a run it is the untuned starter.
  *
  * @returns {{run: object|null, noRun: boolean, conversation: number|null, noConversation: boolean}} `noRun` and
  *   `noConversation` where the address asks for what does not exist.
  */
 export function chosenBy(address, runs, conversations) {
   const [run, conversation] = ["run", "conversation"].map((name) => idInAddress(address, name));
-  const found = (run === null ? runs[0] : runs.find((one) => one.id === run)) ?? null;
+  const found = runs.find((one) => one.id === run) ?? null;
   const isListed = conversations.some((one) => one.id === conversation);
   const isThere = conversation > 0 && (isListed || conversations.length >= LISTED);
   return {

@@ -5,7 +5,7 @@ import { button, field, make, option } from "../dom.js";
 import { shortLayer } from "./gates.js";
 import { ExpertChanges } from "./variants.js";
 
-const WAY = "0 mutes an expert, 1 leaves it. Then press “Answer again” below an answer.";
+const WAY = "0 mutes an expert, 1 leaves it as it is. Then press “Answer again” below an answer.";
 const NO_ROUTER = "This method has no router, so there is no expert to change.";
 const NO_RUN = "Choose a run with experts to mute, weaken or force them.";
 
@@ -22,6 +22,13 @@ export class ExpertsPanel {
   /** Another run was chosen: its experts are as they are. */
   reset() {
     this.#changes.clear();
+    this.draw();
+  }
+
+  /** Mutes one expert in every layer. */
+  mute(expert) {
+    this.#changes.setFactor("", expert, 0);
+    this.where.value = "";
     this.draw();
   }
 

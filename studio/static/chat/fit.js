@@ -12,6 +12,6 @@ export function keepInSight(node, root) {
     node.style.setProperty("--hy-top", `${top}px`);
   };
   const above = new ResizeObserver(() => requestAnimationFrame(fit));
-  for (const around of [document.body, root.closest(".gradio-container")]) if (around) above.observe(around);
+  for (const around of [document.body, root, root.closest(".gradio-container")]) if (around) above.observe(around);
   addEventListener("resize", fit);
 }

@@ -5,18 +5,20 @@ import { make } from "../dom.js";
 const title = (words) => make("h2", { textContent: words });
 const box = (words, node) => make("section", { class: "box" }, title(words), node);
 
+const fold = (words, ...nodes) => make("details", {}, make("summary", { textContent: words }), ...nodes);
+
 /** The whole chat from the nodes of its parts. */
-export function layOut({ create, conversations, choices, alert, thread, examples, compose, ...panels }) {
-  const left = make("div", { class: "side" }, title("Conversations"), create, conversations.list);
-  const middle = make("div", { class: "middle" }, choices.node, alert, thread.node, examples, compose);
+export function layOut({ create, conversations, choices, alert, tries, thread, examples, compose, ...panels }) {
+  const talks = fold("Conversations", create, conversations.list, conversations.about);
+  const middle = make("div", { class: "middle" }, alert, tries.node, thread.node, examples, compose);
   const right = make(
     "div",
     { class: "side panels" },
     box("Routing weights", panels.weights.node),
     box("Change the experts", panels.experts.node),
-    box("Settings", panels.settings.node),
-    conversations.about,
+    box("Who answers", choices.node),
+    make("section", { class: "box" }, panels.settings.node, talks),
     panels.server,
   );
-  return make("div", { class: "hy-chat" }, left, middle, right);
+  return make("div", { class: "hy-chat" }, middle, right);
 }

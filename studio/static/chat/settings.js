@@ -46,20 +46,16 @@ export class Choices {
     this.step = select("State of the run");
     this.compare = select("Compare with");
     this.layer = select("Layer shown");
-    const fields = [
-      field("Who answers", this.run),
-      field("As it was", this.step),
-      field("Compare with", this.compare),
-      field("Colours show", this.layer),
-    ];
-    this.node = make("div", { class: "hy-picks" }, ...fields);
+    const own = [field("As it was", this.step), field("Compare with", this.compare)];
+    // On the page of a run it answers itself, in the layer that is chosen there for everything.
+    const asked = state.pinned ? [] : [field("Who answers", this.run), field("Colours show", this.layer)];
+    this.node = make("div", { class: "hy-picks" }, ...asked, ...own);
   }
 
   drawRuns() {
     const runs = this.state.runs.map((run) => option(run.id, `${run.name} (run ${run.id})`));
     this.run.replaceChildren(...runs, option("", "the starter, untuned"));
-    if (this.state.noRun) this.run.prepend(option("?", "choose who answers"));
-    this.run.value = this.state.run?.id ?? (this.state.noRun ? "?" : "");
+    this.run.value = "";
   }
 
   /** What goes with the chosen run: its steps, and what it can be compared with. */

@@ -104,7 +104,7 @@ export class Thread {
     }
     const { runs, noRun } = this.state;
     let words = "The base model can answer already. Train a run to see its experts speak.";
-    if (noRun) words = "Choose who answers above.";
+    if (noRun) words = "This run cannot answer any more. Open another one.";
     else if (runs.length) words = "Pick an example below, or write your own question.";
     const title = runs.length ? "Nothing said yet" : "No trained adapter yet";
     this.empty.replaceChildren(make("b", { textContent: title }), words);

@@ -1,4 +1,4 @@
-"""Inspect, the folded part that imports an external adapter."""
+"""The folded part of New run that imports an external adapter in the place of training one."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class ImportPart(Part):
 
     def connect(self) -> None:
         given = [self.files, self.name, self.base, self.corpus]
-        self.on_open(self.load, None, [self.base, self.corpus])
+        self.on_open(self.offer, None, [self.base, self.corpus])
         self.on_click(self.add, self.begin, given, self.opened).success(
             None, self.opened, None, js=go_to("/run", "run")
         )
 
-    def load(self) -> Changes:
+    def offer(self) -> Changes:
         """The bases and corpora there are."""
         bases = [(FROM_FILES, ""), *((known, known) for known in known_bases(self.store))]
         return {

@@ -1,4 +1,4 @@
-"""Inspect, Heads: how alike the heads are in every layer, at every stored step, and how they moved there."""
+"""Heads: how alike the heads are in every layer, at every stored step, and how they moved there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import gradio as gr
 
 from hydralora.results import Weights
 from studio import cards
-from studio.pages.common import TICK, chosen_id
-from studio.pages.inspect.tab import Found, Look, Tab, Wanted, picked, result_of, side_by_side, source, state_of
+from studio.pages.common import TICK
 from studio.pages.page import Changes
+from studio.pages.run.tab import Found, Look, Tab, Wanted, picked, result_of, side_by_side, source, state_of
 
 COMPARISONS = [
     ("updates B A", "update_cosine"),
@@ -37,8 +37,8 @@ def step_words(steps: list[int], at: int) -> cards.Markup:
 class HeadsTab(Tab):
     """Similarity of the heads by layer and step; a click on a cell opens that layer."""
 
-    title = "Heads"
-    place = 30
+    title = "Weights"
+    place = 40
 
     def layout(self) -> None:
         self.verdict = gr.HTML()
@@ -59,7 +59,7 @@ class HeadsTab(Tab):
         self.norms, self.drift = side_by_side((300, None), (320, "head-drift"))
 
     def connect(self) -> None:
-        self.grid.select(self.open_layer, self.choosers.run, self.choosers.layer, **TICK)
+        self.grid.select(self.open_layer, None, self.choosers.layer, **TICK)
 
     def picks(self) -> list[Any]:
         return [self.compare, self.step]
@@ -87,10 +87,10 @@ class HeadsTab(Tab):
             self.drift: source(weights, "drift"),
         }
 
-    def open_layer(self, run_id: int | None, event: gr.EventData) -> Changes:
+    def open_layer(self, request: gr.Request, event: gr.EventData) -> Changes:
         """Choose the layer of the cell that was clicked."""
         index = picked(event)
-        found = self.store.analyses.find(chosen_id(run_id) or 0, "weights", {})
+        found = self.store.analyses.find(self.run_of(request).id, "weights", {})
         stored = result_of(self.store, found, Weights)
         if stored is None or type(index) is not int or not 0 <= index < len(stored.layers):
             return {}

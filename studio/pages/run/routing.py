@@ -1,4 +1,4 @@
-"""Inspect, Gates: who speaks where, for which cluster, for which kind of token, and how that moved."""
+"""Routing: who speaks where, for which cluster, for which kind of token, and how that moved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from studio.cards import Markup
 from studio.figures.base import short_layer
 from studio.figures.palette import expert_name
 from studio.pages.common import TICK, chosen_id, chosen_text
-from studio.pages.inspect.tab import (
+from studio.pages.page import Changes
+from studio.pages.run.tab import (
     NO_CORPUS,
     Found,
     Look,
@@ -30,7 +31,6 @@ from studio.pages.inspect.tab import (
     state_of,
     texts_table,
 )
-from studio.pages.page import Changes
 from studio.widgets import FigurePanel, figure
 
 GROUPS = [("clusters", "cluster"), ("labels", "label")]
@@ -75,11 +75,11 @@ def gate_drift(run: Run) -> dict[str, Any]:
     return figure(f"/ui/figures/runs/{run.id}/gate-drift") if is_routed(run) else figure(None, "No gates.")
 
 
-class GatesTab(Tab):
+class RoutingTab(Tab):
     """Routing weights by layer, group, kind of token and step; clicks on cells show the texts behind them."""
 
-    title = "Gates"
-    place = 20
+    title = "Routing"
+    place = 30
 
     def layout(self) -> None:
         self.verdict, self.facts = gr.HTML(), gr.HTML()
@@ -98,9 +98,9 @@ class GatesTab(Tab):
         self.tokens = gr.HTML()
 
     def connect(self) -> None:
-        of_run = [self.choosers.run, self.choosers.corpus]
-        self.panels["layers"].select(self.open_cell, of_run, [self.texts, self.choosers.layer], **TICK)
-        self.panels["groups"].select(self.open_group, [*of_run, self.group], self.group_texts, **TICK)
+        corpus, layer = self.choosers.corpus, self.choosers.layer
+        self.panels["layers"].select(self.open_cell, corpus, [self.texts, layer], **TICK)
+        self.panels["groups"].select(self.open_group, [corpus, self.group], self.group_texts, **TICK)
 
     def picks(self) -> list[Any]:
         return [self.group]
@@ -133,17 +133,16 @@ class GatesTab(Tab):
         if look.on is None and is_routed(look.run):
             return NO_CORPUS
         title = METHODS[look.run.method].title
-        return f"{title} has no router, so there are no routing weights. Its matrices are under Heads and Map."
+        return f"{title} has no router, so there are no routing weights. Its matrices are under Weights."
 
-    def _measured(self, run_id: Any, corpus_id: Any) -> Routing | None:
-        """The finished measurement of the chosen run on the chosen corpus."""
-        run = self.store.runs.get(chosen_id(run_id) or 0)
+    def _measured(self, run: Run, corpus_id: Any) -> Routing | None:
+        """The finished measurement of the run on the chosen corpus."""
         on = self.store.analyses.measured_on(run, chosen_id(corpus_id))
         return result_of(self.store, self.store.analyses.find(run.id, "routing", on or {}), Routing)
 
-    def open_cell(self, run_id: int | None, corpus_id: int | None, event: gr.EventData) -> Changes:
+    def open_cell(self, request: gr.Request, corpus_id: int | None, event: gr.EventData) -> Changes:
         """The examples behind a cell of the map of layers and experts; its layer is chosen."""
-        cell, gates = picked(event), self._measured(run_id, corpus_id)
+        cell, gates = picked(event), self._measured(self.run_of(request), corpus_id)
         if gates is None or not is_cell(cell, len(gates.layers), gates.experts):
             return {}
         name = gates.layers[cell[0]]
@@ -153,9 +152,9 @@ class GatesTab(Tab):
             self.choosers.layer: name,
         }
 
-    def open_group(self, run_id: int | None, corpus_id: int | None, kind: str, event: gr.EventData) -> Changes:
+    def open_group(self, request: gr.Request, corpus_id: int | None, kind: str, event: gr.EventData) -> Changes:
         """The examples behind a cell of the map of groups and experts."""
-        cell, gates = picked(event), self._measured(run_id, corpus_id)
+        cell, gates = picked(event), self._measured(self.run_of(request), corpus_id)
         found = gates.groups.get(chosen_text(kind)) if gates else None
         if gates is None or found is None or not is_cell(cell, len(found.cells), gates.experts):
             return {}

@@ -1,4 +1,4 @@
-"""What the tabs of Inspect share: what is looked at, what a tab is, and how analyses are asked for and shown."""
+"""What the tabs of a run share: what is looked at, what a tab is, and how analyses are asked for and shown."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio import cards
 from studio.cards import Markup
-from studio.pages.common import job_state
+from studio.pages.common import address_id, job_state
 from studio.pages.page import Changes, Part
 from studio.widgets import FigurePanel, figure
 
 Wanted = tuple[int, str, dict[str, Any]]  # run, kind of analysis, parameters
 Found = dict[str, Analysis | None]
 NO_CORPUS = "This adapter came without a corpus. Choose one above to measure it on."
+ALL_LAYERS = ("all layers", "")
+EARLY = "This fills when the training has ended."
 
 
 @dataclass(frozen=True)
 class Choosers:
-    """What is chosen above the tabs, for all of them."""
+    """What is chosen beside the tabs, once for all of them."""
 
-    run: gr.Dropdown
     corpus: gr.Dropdown
     layer: gr.Dropdown
 
@@ -36,7 +37,8 @@ class Choosers:
 class Look:
     """What is looked at: the run, the chosen layer, and what the tabs' own inputs hold, by component.
 
-    ``on`` names the corpus in the parameters of an analysis: empty for the run's own, None where there is none.
+    ``layer`` is empty for all layers together. ``on`` names the corpus in the parameters of an analysis: empty for the
+    run's own, None where there is none.
     """
 
     store: Store
@@ -44,14 +46,20 @@ class Look:
     layer: str
     values: Mapping[Any, Any]
     on: dict[str, Any] | None = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)  # of the layers that can be chosen
 
 
 class Tab(Part):
-    """One tab: its own inputs, what it wants measured, and what it shows."""
+    """A tab, or a part of one: its own inputs, what it wants measured, and what it shows.
+
+    Parts with one ``title`` stand in the tab of that name. A tab is filled when it is opened, and no sooner.
+    """
 
     title: ClassVar[str]
-    place: ClassVar[int] = 100  # among the tabs
+    place: ClassVar[int] = 100  # among the tabs, and within one
+    needs_adapter: ClassVar[bool] = True  # shows nothing before its run has one
     choosers: Choosers
+    drawing: dict[str, Any]  # the page's event that draws what is open
 
     def picks(self) -> list[Any]:
         """Its own inputs."""
@@ -63,7 +71,7 @@ class Tab(Part):
 
     def wants(self, look: Look) -> dict[str, Wanted]:
         """The analyses it shows, by a name of its own; they are queued where they are missing."""
-        raise NotImplementedError
+        return {}
 
     def show(self, look: Look, found: Found) -> Changes:
         """What it shows of them."""
@@ -77,15 +85,28 @@ class Tab(Part):
         """Anything else that changes what is shown, such as the states of other runs."""
         return None
 
-    def blank(self, body: Markup) -> Changes:
-        """What it shows where no run is chosen."""
+    def early(self) -> Changes:
+        """What it shows of a run that has no adapter yet."""
         changes: Changes = {}
         for component in self.live():
             if isinstance(component, FigurePanel):  # is a gr.HTML too
-                changes[component] = figure(None, "Choose a run.")
+                changes[component] = figure(None, EARLY)
             elif isinstance(component, gr.HTML):
-                changes[component] = body
-        return changes
+                changes[component] = ""
+        first = next((part for part in self.live() if isinstance(part, gr.HTML) and part in changes), None)
+        return (
+            changes
+            if first is None or isinstance(first, FigurePanel)
+            else {**changes, first: cards.note("info", EARLY)}
+        )
+
+    def run_of(self, request: gr.Request) -> Run:
+        """The run that the address names.
+
+        Raises:
+            UserError: When there is none (any more).
+        """
+        return self.store.runs.get(address_id(request, "run") or 0)
 
 
 def side_by_side(*heights_and_ids: tuple[int, str | None]) -> list[FigurePanel]:
@@ -160,6 +181,9 @@ def layer_names(store: Store, run: Run, on: dict[str, Any] | None) -> list[str]:
     gates = result_of(store, store.analyses.find(run.id, "routing", on or {}), Routing)
     if gates:
         return gates.layers
+    newest = store.runs.newest(run.id)
+    if newest and newest.gates:
+        return list(newest.gates)
     heads = result_of(store, store.analyses.find(run.id, "weights", {}), Weights)
     return [layer.name for layer in heads.layers] if heads else []
 

@@ -1,4 +1,4 @@
-"""Inspect, Experts: one card for each, drawn from what is lost when it is muted."""
+"""Experts: one card for each, drawn from what is lost when it is muted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from studio import cards
 from studio.cards import Markup
 from studio.figures.base import short_layer
 from studio.figures.palette import expert_name
-from studio.pages.inspect.tab import (
+from studio.pages.page import Changes
+from studio.pages.run.tab import (
     NO_CORPUS,
     Found,
     Look,
@@ -25,28 +26,24 @@ from studio.pages.inspect.tab import (
     source,
     state_of,
 )
-from studio.pages.page import Changes
 
 GROUPS = [("clusters", "cluster"), ("labels", "label")]
-NO_ROUTER = "This run has no router, so no expert can be muted. Its matrices are under Heads and Map."
+NO_ROUTER = "This run has no router, so no expert can be muted. Its matrices are under Weights."
 LINES = 4  # groups and layers named on a card
 
 
-def expert_cards(found: Experts) -> Markup:
+def expert_cards(found: Experts, run_id: int) -> Markup:
     """All cards side by side."""
-    return Markup(f"<div class='hy-experts'>{''.join(expert_card(card) for card in found.cards)}</div>")
+    inside = "".join(expert_card(card, found.experts, run_id) for card in found.cards)
+    return Markup(f"<div class='hy-experts'>{inside}</div>")
 
 
-def expert_card(card: ExpertCard) -> Markup:
-    """Sentence, numbers, where it matters, and its favourite places."""
-    name = cards.expert(card.expert)
-    whole = card.whole
-    spread = "" if whole.half_width is None else f" ± {whole.half_width:.4f}"
-    facts: list[list[object]] = [
-        ["Loss without it", f"{whole.change:+.4f}{spread}"],
-        ["Mean gate", f"{card.gate:.3f}"],
-        ["Mean norm of B A", f"{card.norm:.3g}"],
-    ]
+def expert_card(card: ExpertCard, experts: int, run_id: int) -> Markup:
+    """What it serves, what is lost without it, its share and its favourite places; the other numbers are folded."""
+    name, whole = cards.expert(card.expert), card.whole
+    spread = "" if whole.half_width is None else f" ± {whole.half_width:.2g}"
+    beyond = "beyond chance" if whole.real else "within chance"
+    facts: list[list[object]] = [["Mean norm of B A", f"{card.norm:.3g}"]]
     for kind, rows in card.groups.items():
         facts.append([f"By {kind}", _changes([(row.name, row) for row in rows[:LINES]])])
     layers = [(short_layer(row.layer), row) for row in card.layers[:LINES]]
@@ -54,8 +51,11 @@ def expert_card(card: ExpertCard) -> Markup:
     numbers = cards.table(["Measure", "Value"], facts, caption=f"Numbers of {expert_name(card.expert)}")
     places = "<div>Where its gate is highest:</div>" + "".join(_place(place) for place in card.contexts)
     return Markup(
-        f"<div class='hy-xcard'><h3>{name}</h3><p>{cards.text(card.sentence)}</p>{numbers}"
-        f"<div class='places'>{places}</div></div>"
+        f"<div class='hy-xcard'><h3>{name}<span>{cards.text(card.sentence)}</span></h3>"
+        f"<p><span><b>{whole.change:+.2f}</b> loss without it{spread}, {beyond}</span>"
+        f"<span><b>{card.gate:.0%}</b> of all words, an equal share is {1 / experts:.0%}</span></p>"
+        f"<div class='places'>{places}</div><details><summary>More numbers</summary>{numbers}</details>"
+        f"<a class='hy-btn' href='/run?run={run_id}&amp;tab=chat&amp;mute={card.expert}'>Mute it in the chat</a></div>"
     )
 
 
@@ -74,7 +74,7 @@ class ExpertsTab(Tab):
     """What is lost without each expert: cards, then by group and by layer."""
 
     title = "Experts"
-    place = 50
+    place = 20
 
     def layout(self) -> None:
         self.verdict, self.cards = gr.HTML(), gr.HTML(elem_id="expert-cards")
@@ -96,7 +96,7 @@ class ExpertsTab(Tab):
         missing = NO_CORPUS if look.on is None and is_routed(look.run) else NO_ROUTER
         return {
             self.verdict: state_of(muted, missing),
-            self.cards: expert_cards(experts) if experts else "",
+            self.cards: expert_cards(experts, look.run.id) if experts else "",
             self.by_group: source(muted, "groups", group=look.values[self.group]),
             self.by_layer: source(muted, "layers"),
         }

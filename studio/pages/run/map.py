@@ -1,4 +1,4 @@
-"""Inspect, Map: the A or B matrices of all layers, first as a heatmap of similarity, then on a plane."""
+"""Map: the A or B matrices of all layers, first as a heatmap of similarity, then on a plane."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import gradio as gr
 
 from hydralora.bounds import Seed, checked
 from hydralora.errors import UserError
-from studio.pages.inspect.tab import Found, Look, Tab, Wanted, source, state_of
+from studio import cards
 from studio.pages.page import Changes
+from studio.pages.run.tab import Found, Look, Tab, Wanted, source, state_of
 from studio.widgets import FigurePanel
 
 LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]
@@ -33,10 +34,11 @@ def map_params(which: Any, layout: Any, similarity: Any, seed: Any, start: Any =
 class MapTab(Tab):
     """Similarity of all matrices, and their places on a plane."""
 
-    title = "Map"
-    place = 40
+    title = "Weights"
+    place = 41
 
     def layout(self) -> None:
+        gr.HTML(cards.section("Where the matrices lie", "similarity of all of them, then a plane"))
         with gr.Row():
             self.which = gr.Radio(MATRICES, value="B", label="Matrices", min_width=200)
             self.similarity = gr.Radio(SIMILARITIES, value="cosine", label="Alike in", min_width=260)

@@ -1,4 +1,4 @@
-"""Inspect, Runs: several adapters of one base together, and the breakdown of a corpus into one LoRA per cluster."""
+"""Runs: several adapters of one base together, and the breakdown of a corpus into one LoRA per cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jobs.store.records import Run
 from jobs.store.store import Store
 from studio import cards
 from studio.cards import Markup
-from studio.pages.common import chosen_id, chosen_ids
-from studio.pages.inspect.map import LAYOUTS, MATRICES, map_params
-from studio.pages.inspect.tab import Found, Look, Tab, Wanted, side_by_side, source, state_of
+from studio.pages.common import chosen_ids
 from studio.pages.page import Changes
+from studio.pages.run.map import LAYOUTS, MATRICES, map_params
+from studio.pages.run.tab import Found, Look, Tab, Wanted, side_by_side, source, state_of
 from studio.widgets import FigurePanel
 
 PARTS = [("what A reads", "A"), ("what the heads write", "B"), ("updates B A", "BA")]
@@ -68,31 +68,36 @@ def breakdown_table(runs: list[Run]) -> Markup:
     return cards.table(["Run", "State", "Held-out loss"], rows, caption="One LoRA per cluster", numbers=[2])
 
 
-class RunsTab(Tab):
+class OthersTab(Tab):
     """What several adapters read, write and change, beside each other and on one plane."""
 
-    title = "Runs"
-    place = 60
+    title = "Weights"
+    place = 42
 
     def layout(self) -> None:
-        gr.HTML(cards.note("info", "What can be compared across runs", WHY))
-        with gr.Row():
-            self.mode = gr.Radio(MODES, value=OTHERS, label="Compare", min_width=320, elem_id="runs-mode")
-            self.others = gr.Dropdown(
-                [], multiselect=True, label="Other finished runs on the same base", min_width=320, elem_id="other-runs"
-            )
-        self.start = gr.Button("Train one LoRA per cluster", visible=False, elem_id="start-breakdown")
-        self.progress, self.verdict = gr.HTML(), gr.HTML()
-        with gr.Row():
-            self.part = gr.Radio(PARTS, value="BA", label="Alike in", min_width=320)
-            self.which = gr.Radio(MATRICES, value="B", label="Map of", min_width=200)
-            self.arrange = gr.Radio(LAYOUTS, value="pca", label="Layout", min_width=240)
-        self.together, self.by_layer = side_by_side((320, "runs-together"), (320, "runs-by-layer"))
-        self.map_verdict = gr.HTML()
-        self.plane = FigurePanel(height=440, elem_id="runs-map")
+        with gr.Accordion("Beside other runs", open=False, elem_id="beside-runs"):
+            gr.HTML(cards.note("info", "What can be compared across runs", WHY))
+            with gr.Row():
+                self.mode = gr.Radio(MODES, value=OTHERS, label="Compare", min_width=320, elem_id="runs-mode")
+                self.others = gr.Dropdown(
+                    [],
+                    multiselect=True,
+                    label="Other finished runs on the same base",
+                    min_width=320,
+                    elem_id="other-runs",
+                )
+            self.start = gr.Button("Train one LoRA per cluster", visible=False, elem_id="start-breakdown")
+            self.progress, self.verdict = gr.HTML(), gr.HTML()
+            with gr.Row():
+                self.part = gr.Radio(PARTS, value="BA", label="Alike in", min_width=320)
+                self.which = gr.Radio(MATRICES, value="B", label="Map of", min_width=200)
+                self.arrange = gr.Radio(LAYOUTS, value="pca", label="Layout", min_width=240)
+            self.together, self.by_layer = side_by_side((320, "runs-together"), (320, "runs-by-layer"))
+            self.map_verdict = gr.HTML()
+            self.plane = FigurePanel(height=440, elem_id="runs-map")
 
     def connect(self) -> None:
-        self.on_click(self.start, self.begin, [self.choosers.run, self.mode], None)
+        self.on_click(self.start, self.begin, self.mode, None)
 
     def picks(self) -> list[Any]:
         return [self.mode, self.others, self.part, self.which, self.arrange]
@@ -151,9 +156,8 @@ class RunsTab(Tab):
     def state(self, look: Look) -> Any:
         return [(run.id, run.status) for run in self._breakdown(look)]
 
-    def begin(self, run_id: int | None, mode: str) -> None:
+    def begin(self, request: gr.Request, mode: str) -> None:
         """Queue one LoRA for each cluster."""
-        chosen = chosen_id(run_id)
-        if chosen is not None and mode in (BREAKDOWN, OWN):
-            start_breakdown(self.store, chosen, own_seeds=mode == OWN)
+        if mode in (BREAKDOWN, OWN):
+            start_breakdown(self.store, self.run_of(request).id, own_seeds=mode == OWN)
             gr.Info("One run for each cluster is queued.")

@@ -1,0 +1,67 @@
+"""What a new studio shows: what it is in one sentence, answers in the colours of their experts, and two ways to begin.
+
+The answers and curves were recorded from one run on the sample (``data/recipes/first_page.py``); nothing is invented.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from hydralora.corpus.formats import known_names
+from studio import cards
+from studio.cards import Markup
+from studio.pages.home import sketch
+
+RECORDED = Path(__file__).with_name("recorded.json")
+SENTENCE = "Teach a language model with your own examples, and see which expert writes each word."
+
+
+@functools.cache
+def recorded() -> dict[str, Any]:
+    """Answers, places of examples, losses and shares of one run on the sample."""
+    return dict(json.loads(RECORDED.read_text("utf-8")))
+
+
+def answers() -> dict[str, Any]:
+    """The value of ``FirstAnswers``."""
+    return {"experts": recorded()["experts"], "answers": recorded()["answers"]}
+
+
+def ways() -> Markup:
+    """The sentence, and the two ways."""
+    return Markup(
+        f"<section class='hy-hero'><h1>{SENTENCE}</h1>"
+        "<button type='button' class='hy-way main' data-act='sample' id='try-sample'><span><b>Try the sample</b>"
+        "four-trades: 3,000 short questions of four kinds. About 4 min on this computer, explained step by step."
+        "</span><i aria-hidden='true'>→</i></button>"
+        "<a class='hy-way' href='/corpora' id='bring-data'><span><b>Bring your data</b>"
+        f"{cards.text(known_names())}. You see what the model will see before anything is imported."
+        "</span><i aria-hidden='true'>↑</i></a>"
+        "<p class='hy-quiet'>Everything stays on this computer. No account, no graphics card needed.</p></section>"
+    )
+
+
+def moments() -> Markup:
+    """What happens in the tour, in three small pictures."""
+    found = recorded()
+    steps = found["steps"]
+    first, last = found["loss"][0], found["loss"][-1]
+    most = max(range(found["experts"]), key=lambda e: found["shares"][-1][e])
+    share = found["shares"][-1][most]
+    told = (
+        ("1. Your examples fall into kinds", "Similar questions gather.", sketch.points(found["points"])),
+        ("2. The model learns", f"Its loss falls from {first:.1f} to {last:.2f}.", sketch.curve(steps, found["loss"])),
+        (
+            "3. The experts divide the work",
+            f"From equal shares, E{most + 1} comes to {share:.0%} in {found['layer']}.",
+            sketch.shares(steps, found["shares"]),
+        ),
+    )
+    parts = "".join(f"<div><h3>{cards.text(a)}</h3><p>{cards.text(b)}</p>{c}</div>" for a, b, c in told)
+    return Markup(
+        f"<section class='hy-moments'><h2 class='hy-section'>What happens in those four minutes</h2>"
+        f"<div>{parts}</div></section>"
+    )

@@ -1,0 +1,85 @@
+"""Training: how it went, live: curves, gates, numbers, log, history, settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from jobs.store.records import Run, Step
+from studio import cards
+from studio.figures.curves import CURVES
+from studio.pages.page import Changes
+from studio.pages.run.tab import Found, Look, Tab
+from studio.pages.run.views import gates_now, history_table, planned, run_cards, settings_table, time_taken
+from studio.widgets import FigurePanel, figure
+
+REDRAWS = 100  # of the charts during a run
+WAITING = "The first numbers appear with the first step."
+FIRST = ("loss", "gates")  # the figures that are not folded
+
+
+class TrainingTab(Tab):
+    """The curves of the run's training and everything that was written down."""
+
+    title = "Training"
+    place = 60
+    needs_adapter = False
+
+    def layout(self) -> None:
+        self.facts = gr.HTML()
+        with gr.Column() as self.curves:
+            self._charts()
+        self.links = gr.HTML()
+        with gr.Accordion("History", open=False):
+            self.history = gr.HTML()
+        with gr.Accordion("Log", open=False):
+            self.log = gr.HTML()
+        with gr.Accordion("Settings", open=False):
+            self.settings = gr.HTML()
+
+    def _charts(self) -> None:
+        self.charts: dict[str, FigurePanel] = {}
+        with gr.Row():
+            for view in FIRST:
+                with gr.Column(min_width=320):
+                    self.charts[view] = FigurePanel(height=300, elem_id=f"chart-{view}")
+        others = [view for view in CURVES if view not in FIRST]
+        words = ", ".join(CURVES[view].title for view in others[:-1]).capitalize()
+        with gr.Accordion(f"{words} and {CURVES[others[-1]].title.lower()}", open=False), gr.Row():
+            for view in others:
+                with gr.Column(min_width=320):
+                    self.charts[view] = FigurePanel(height=260)
+
+    def live(self) -> list[Any]:
+        folds = [self.history, self.log, self.settings]
+        return [self.facts, self.curves, self.links, *folds, *self.charts.values()]
+
+    def show(self, look: Look, found: Found) -> Changes:
+        run, store = look.run, look.store
+        newest, training_set = store.runs.newest(run.id), store.runs.training_set(run.id)
+        took = time_taken(store, run, run.job) if run.summary and run.job and not run.is_imported else ""
+        links = [cards.link(f"/new-run?again={run.id}", "Run again with changes")]
+        links += [cards.link(f"/ui/runs/{run.id}/metrics.csv", "Metrics as CSV")]
+        return {
+            self.facts: cards.join(run_cards(run, newest, training_set), gates_now(newest), cards.paragraph(took)),
+            self.curves: gr.update(visible=not run.is_imported),
+            self.links: "" if run.is_imported else cards.links(links),
+            self.history: history_table(store.runs.events(run.id)),
+            self.log: cards.log(store.queue.log_tail(run.job) if run.job else ""),
+            self.settings: settings_table(run, training_set),
+            **self._draw_charts(run, newest, look.layer, planned(run, training_set)),
+        }
+
+    def _draw_charts(self, run: Run, newest: Step | None, layer: str, steps: int) -> Changes:
+        """The curves; drawn anew every hundredth of the run and at its end: thousands of steps are work to draw."""
+        ended = bool(run.job and run.job.is_finished)
+        pace = 1 if ended else max(1, steps // REDRAWS)
+        query = f"?at={(newest.step if newest else 0) // pace}-{ended:d}"
+        src = f"/ui/figures/runs/{run.id}"
+        changes: Changes = {
+            panel: figure(f"{src}/{view}{query}" if newest else None, WAITING) for view, panel in self.charts.items()
+        }
+        if newest and newest.gates and layer in newest.gates:
+            changes[self.charts["gates"]] = figure(f"{src}/gates{query}&layer={layer}", WAITING)
+        return changes

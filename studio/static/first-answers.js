@@ -1,0 +1,28 @@
+/** Recorded answers on the first page, as the chat shows them: coloured, named, and with the shares of each word. */
+
+import { Answer } from "./chat/answer.js";
+import { WeightsPanel } from "./chat/weights-panel.js";
+import { make, startOnce } from "./dom.js";
+
+/** The widget. */
+export function start(element, props) {
+  startOnce(element.querySelector(".hy-answers"), (root) => {
+    const { experts, answers } = props.value;
+    const names = [...Array(experts).keys()].map((place) => `E${place + 1}`);
+    const state = { layer: "all", layers: [], names, runs: [] };
+    const weights = new WeightsPanel(state);
+    root.append(make("p", { class: "hy-quiet", textContent: "Answers of the sample model. Point at a word." }));
+    for (const { question, tokens } of answers) {
+      const asked = make("div", { class: "body", textContent: question });
+      const answer = new Answer(state, weights, () => undefined);
+      const message = { state: "done", settings: {}, tokens: tokens.map(([text, shares]) => [text, [shares]]) };
+      answer.update(message, message);
+      answer.who.remove();
+      answer.foot.remove();
+      root.append(make("div", { class: "hy-msg user" }, asked), answer.node);
+    }
+    root.append(weights.node);
+    const [text, shares] = answers.at(-1).tokens[0];
+    weights.showToken(text, [shares]);
+  });
+}

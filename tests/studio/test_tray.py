@@ -1,0 +1,77 @@
+"""The tray of jobs: what each is for, its place, why it failed; and what stops it."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from jobs.kinds import KINDS
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from studio.tray import place_of, tray
+from tests.studio.stored import Stored
+
+
+def titles(store: Store, part: str) -> list[object]:
+    return [job["title"] for job in tray(store)[part]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_job_has_a_word(stored: Stored, kind: str) -> None:
+    job = stored.store.queue.submit(kind)
+    rows = {row["id"]: row for row in tray(stored.store)["waiting"]}
+    assert rows[job.id]["title"] == KINDS[kind].title
+
+
+def test_a_job_of_a_kind_that_is_not_known_here_is_shown_by_its_name(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.store.queue.submit("map")
+    monkeypatch.delitem(KINDS, "map")
+    assert "map" in titles(stored.store, "waiting")
+
+
+def test_jobs_that_wait_have_places_within_their_lane_in_the_order_they_begin(stored: Stored) -> None:
+    corpus = stored.corpus("Doors")
+    first, second = (stored.run(corpus, name, finished=False) for name in ("One", "Two"))
+    looks = stored.store.queue.submit("cluster", corpus_id=corpus.id)
+    places = {row["title"]: row["place"] for row in tray(stored.store)["waiting"]}
+    assert places == {"Training: One": 1, "Training: Two": 2, "Clustering: Doors": 1}
+    assert first.job and second.job and place_of(stored.store, second.job) == 2 and place_of(stored.store, looks) == 1
+    rows = {row["title"]: row for row in tray(stored.store)["waiting"]}
+    assert (
+        rows["Training: One"]["about"] == "hydralora on Doors"
+        and rows["Training: One"]["href"] == f"/run?run={first.id}"
+    )
+
+
+def test_a_job_that_failed_tells_why_and_one_that_was_stopped_is_not_among_the_failed(stored: Stored) -> None:
+    corpus = stored.corpus()
+    failed = stored.run(corpus, "Failed", finished=False)
+    stored.end(failed.job, status=JobStatus.FAILED, error="Out of memory at /home/me/x. Make it smaller.")
+    stopped = stored.run(corpus, "Stopped", finished=False)
+    stored.store.runs.stop(stopped.id)
+    rows = {row["title"]: row for row in tray(stored.store)["failed"]}
+    assert "Out of memory" in str(rows["Training: Failed"]["error"]) and "/home/me" not in str(rows)
+    assert "Training: Stopped" not in rows
+
+
+def test_what_a_job_worked_on_may_be_deleted_meanwhile(stored: Stored) -> None:
+    run = stored.run(stored.corpus(), "Gone", finished=False)
+    stored.end(run.job, status=JobStatus.FAILED, error="No.")
+    stored.store.runs.delete(run.id)
+    assert "Training" in titles(stored.store, "failed")
+
+
+def test_a_job_is_cancelled_from_the_tray_once(client: TestClient, stored: Stored) -> None:
+    run = stored.run(stored.corpus(), "Cancelled", finished=False)
+    assert run.job is not None
+    assert "Training: Cancelled" in [job["title"] for job in client.get("/ui/jobs").json()["waiting"]]
+    assert client.post(f"/ui/jobs/{run.job.id}/stop").json() == {"status": "stopped"}
+    again = client.post(f"/ui/jobs/{run.job.id}/stop")
+    assert again.status_code == 400 and "already finished" in again.json()["detail"]
+
+
+@pytest.mark.parametrize("job", ["0", "999999", "-1", "abc", "9" * 30])
+def test_a_job_that_there_is_not_cannot_be_stopped(client: TestClient, job: str) -> None:
+    assert client.post(f"/ui/jobs/{job}/stop").status_code in (400, 404, 422)
