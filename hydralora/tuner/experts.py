@@ -20,6 +20,7 @@ from torch.nn import functional
 from hydralora.errors import AdapterError
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.passes import Pass
+from hydralora.tuner.register import register_when_ready
 from hydralora.tuner.routed import RoutedLayer
 
 # What transformers' `use_experts_implementation` says of a module of experts, all of which a forward pass asks for.
@@ -272,3 +273,6 @@ def check_experts(base: nn.Module, name: str) -> None:
                 f"'{name}.{each}' is {weight.dtype} of shape {tuple(weight.shape)}, and heads go beside experts kept "
                 "as numbers, (experts, out, in). Load the base unquantised."
             )
+
+
+register_when_ready()

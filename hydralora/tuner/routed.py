@@ -12,6 +12,7 @@ from hydralora.errors import AdapterError
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.gating import GATES, keep_largest
 from hydralora.tuner.passes import Pass, Routed
+from hydralora.tuner.register import register_when_ready
 
 
 class RoutedLayer(nn.Module, BaseTunerLayer):
@@ -241,3 +242,6 @@ class RoutedLayer(nn.Module, BaseTunerLayer):
                 similarity = keep_largest(similarity, config.compensation_top_k)
             kept = kept + config.compensation_beta * gates[..., head : head + 1] * similarity.softmax(-1)
         return kept
+
+
+register_when_ready()
