@@ -90,6 +90,8 @@ class Kind:
         ends: Whether it comes to an end by itself, so that its progress can be told.
         limits: What it may take on a machine with so many bytes of memory.
         leftovers: Folders that it may leave half-written when it is killed.
+        outputs: Folders that its task writes into its attempt's own folder (``Job.place``), and that are put in their
+            place by the transaction that ends a job which succeeded.
         writer: Dotted module and function, called with a session, the job's row and the home in the transaction that
             ends a job which succeeded, to write its result where it belongs; None where the result stays with the job.
         spent: Folders that nothing needs any more once it has succeeded.
@@ -115,6 +117,7 @@ class Kind:
     ends: bool = True
     limits: Callable[[int], Limits] = field(default=only_memory, repr=False)
     leftovers: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
+    outputs: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
     writer: str | None = None
     spent: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
 
@@ -168,6 +171,10 @@ def grace_seconds(name: str) -> float:
 def looks() -> dict[str, Kind]:
     """The kinds that look into a run and keep what they find."""
     return {name: kind for name, kind in KINDS.items() if kind.version is not None}
+
+
+def _adapter_of_run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.run(payload["run_id"]) / "adapter"] if "run_id" in payload else []
 
 
 def _aside(folder: Path) -> Path:
@@ -367,6 +374,7 @@ for _kind in (
         shrinks=True,
         uses_hub=True,
         writer="jobs.store.runs.write_training",
+        outputs=_adapter_of_run,
         limits=for_models(wall=MONTH),
     ),
     Kind(

@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 from hydralora.errors import DamagedError, UserError
@@ -28,8 +30,8 @@ from jobs.runner.logs import begin_log
 from jobs.runner.outcome import Outcome, Retry, outcome_of
 from jobs.runner.ownership import give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
-from jobs.runner.running import RESTARTED, RunningJob, write_spec
-from jobs.runner.service import hold_lock
+from jobs.runner.running import RESTARTED, RunningJob, gpu_of, write_spec
+from jobs.runner.service import hold_lock, own_version, sign_lock
 from jobs.store.database import without_secrets
 from jobs.store.queue import DAMAGED
 from jobs.store.records import Job
@@ -39,7 +41,6 @@ from jobs.tour import Tour
 
 log = logging.getLogger("jobs.runner.worker")  # under its own name also where it runs as a program
 POLL_SECONDS = 0.4
-LEASE_RENEWAL_SECONDS = 10.0
 SIGN_OF_LIFE_SECONDS = 4.0
 TOUR_SECONDS = 1.0
 ROUNDS_OF_KILLING = 5
@@ -73,16 +74,29 @@ class Worker:
         self.process = identity()
         self.name = f"{self.host}:{self.process['pid']}:{self.process['created']:.2f}"
         self.running: dict[int, RunningJob] = {}
-        self.gpus = len(look_at_gpus())  # each takes one training at a time
-        self.signed_at = self.toured_at = 0.0
+        self.signed_at = self.toured_at = -math.inf
         self.ending = False
+
+    @cached_property
+    def gpus(self) -> int:
+        """How many GPUs there are; each takes one training at a time."""
+        return len(look_at_gpus())
+
+    def reconcile(self) -> None:
+        """Look once after what an earlier worker has left, and start nothing."""
+        self._adopt_orphans()
+        for running in list(self.running.values()):
+            self._take_care(running, self._watch)
 
     def do_round(self) -> None:
         """Sign in and adopt, watch, go on with the tour, claim."""
-        now = time.time()
+        now = time.monotonic()  # the clock may be set meanwhile
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
-            self.store.queue.sign_in(self.name, self.host, self.process)
+            self.store.queue.sign_in(self.name, self.host, self.process, own_version())
             self.signed_at = now
+            if self.store.is_newer:
+                log.warning("The database is of a newer version of the studio now: this worker ends, its jobs go on.")
+                return self.end()
             self._adopt_orphans()
         for running in list(self.running.values()):
             if running.rests_until < now:
@@ -129,8 +143,8 @@ class Worker:
 
     def _start(self, job: Job) -> None:
         try:
-            folder = write_spec(self.home, job, self.tasks)
             gpu = choose_gpu(look_at_gpus(), self._trained_on()) if kind_of(job.kind).uses_gpu else None
+            folder = write_spec(self.home, job, self.tasks, gpu.uuid if gpu else None)
             handle = self.executor.start(job.kind, folder, self.home.root, gpu.uuid if gpu else None)
         except UserError as error:
             self._refuse(job, "user", str(error))
@@ -138,8 +152,8 @@ class Worker:
             self._refuse(job, "disk", f"The job could not be started: {error}. Free disk space and try again.")
         else:
             handle = {**handle, "gpu": gpu.uuid} if gpu else handle
-            self.store.queue.renew(job, process=handle)
-            self.running[job.id] = RunningJob(self.store.queue.get(job.id), folder, handle, time.time())
+            self.store.queue.write(job, process=handle)
+            self.running[job.id] = RunningJob(self.store.queue.get(job.id), folder, handle)
 
     def _refuse(self, job: Job, kind: str, error: str) -> None:
         self.store.queue.finish(job, JobStatus.FAILED, time.time(), error_kind=kind, error=error)
@@ -148,11 +162,12 @@ class Worker:
         for job in self.store.queue.orphans(self.name, lambda job: job.host == self.host or self._was_before(job)):
             if job.id in self.running:
                 continue
-            mine = self.store.queue.adopt(job, self.name)
+            is_near = job.host == self.host
+            mine = self.store.queue.adopt(job, self.name, takes_lease=not is_near)
             if mine is None:
                 continue
             folder = self.home.job(job.id, job.attempt)
-            if job.host == self.host:
+            if is_near:
                 self.running[job.id] = RunningJob(mine, folder, mine.process or self._find_owner(mine, folder))
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
                 why = RESTARTED if self._was_before(job) else "Its worker has not been heard of."
@@ -160,9 +175,10 @@ class Worker:
 
     def _find_owner(self, job: Job, folder: Path) -> Handle:
         """What an earlier worker has started and died before it could store it; empty where nothing was."""
-        handle = started_in(folder)
+        handle, gpu = started_in(folder), gpu_of(folder)
         if handle:
-            self.store.queue.renew(job, process=handle)
+            handle = {**handle, "gpu": gpu} if gpu else handle
+            self.store.queue.write(job, process=handle)
         return handle
 
     def _was_before(self, job: Job) -> bool:
@@ -178,10 +194,10 @@ class Worker:
             self._or_quarantine(running, do)
         except (UserError, OSError) as error:  # the database is busy, the disk is full: later, perhaps
             log.warning("Job %d: %s", running.job.id, one_line(str(error)))
-            running.rests_until = time.time() + TROUBLE_SECONDS
+            running.rests_until = time.monotonic() + TROUBLE_SECONDS
         except Exception:  # not even its end can be stored now
             log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
-            running.rests_until = time.time() + TROUBLE_SECONDS
+            running.rests_until = time.monotonic() + TROUBLE_SECONDS
 
     def _or_quarantine(self, running: RunningJob, do: Callable[[RunningJob], None]) -> None:
         """Do something for one job, or end it where that cannot be done, now or later."""
@@ -212,20 +228,20 @@ class Worker:
             self._escalate_stop(running)
 
     def _pass_news_on(self, running: RunningJob) -> bool:
-        """Store metrics and progress, renew the lease, see what is asked; False when the job is no longer ours."""
+        """Store metrics and progress, see what is asked; False when the job is no longer ours."""
         metrics = running.new_metrics()
         if metrics.offset > running.job.metrics_offset:
             self.store.runs.add_steps(running.job, metrics.steps, metrics.offset)
         if metrics.problem:
             raise DamagedError(metrics.problem)
-        progress, now = running.new_progress(), time.time()
-        if progress != running.progress or now - running.renewed_at > LEASE_RENEWAL_SECONDS:
+        progress = running.new_progress()
+        if progress != running.progress:
             values = {"progress": progress.get("share", 0.0)}
             if running.job.stop_requested_at is None and progress:
                 values["progress_text"] = progress["text"]
-            if not self.store.queue.renew(running.job, **values):
+            if not self.store.queue.write(running.job, **values):
                 return False
-            running.progress, running.renewed_at = progress, now
+            running.progress = progress
         fresh = self.store.queue.get(running.job.id)
         if fresh.worker != self.name or fresh.attempt != running.job.attempt:
             return False
@@ -236,7 +252,7 @@ class Worker:
 
     def _escalate_stop(self, running: RunningJob) -> None:
         """Stop in steps: a file and TERM, then, after the grace, KILL to all that were there."""
-        now = time.time()
+        now = time.monotonic()
         if running.stop_sent_at is None:
             running.stop_sent_at = now
             running.members = self.executor.members(running.handle)
@@ -324,6 +340,7 @@ def work(home: Home, tasks: str | None = None, executor: str = "local") -> int:
     if lock is None:
         log.info("A worker is already running for %s.", home.root)
         return 0
+    sign_lock(lock)
     Worker(home, tasks=tasks, executor=carries_out).run()
     return 0
 

@@ -53,6 +53,7 @@ class Job(Record):
     worker: str | None
     host: str | None
     process: dict[str, Any] | None
+    token: str | None
     lease_until: float
     stop_requested_at: float | None
     metrics_offset: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +259,7 @@ class Runs:
                 f"Out of memory: it goes on with {train['batch_size']:,} at once and {train['accumulation']:,} passes "
                 "a step"
             )
-            again = {"worker": None, "process": None, "not_before": time.time(), "progress_text": words}
+            again = {"worker": None, "process": None, "not_before": 0.0, "progress_text": words}
             payload = {**row.payload, "config": run.config}
             allowed = row.max_attempts + 1
             return move(session, row, JobStatus.QUEUED, "worker", words, payload=payload, max_attempts=allowed, **again)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from copy import copy
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from jobs.database_file import known_revisions
 from jobs.home import Home
 from jobs.store.analyses import Analyses
 from jobs.store.base_checks import BaseChecks
@@ -79,6 +80,13 @@ class Store:
         self.chats = Chats(rows)
         self.keys = Keys(rows, self.settings)
         self.changes = Changes(rows)
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer version of the studio has brought the database to its own schema meanwhile."""
+        with self.engine.connect() as connection:
+            found = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
+        return not set(found) <= known_revisions()
 
     def totals(self) -> Totals:
         """How much there is of everything."""

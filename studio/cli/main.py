@@ -19,7 +19,6 @@ from hydralora.errors import UserError
 from hydralora.training.presets import PRESETS
 from jobs.home import Home
 from jobs.runner.service import start_worker
-from jobs.runner.worker import main as worker_main
 from jobs.tour import Tour
 from studio.cli.bases import bases_app
 from studio.cli.chat import chat
@@ -44,6 +43,7 @@ from studio.cli.terminal import (
     show,
     wait_for,
 )
+from studio.cli.worker import worker_app
 from studio.doctor import examine
 from studio.web.address import running_address
 
@@ -62,6 +62,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(bases_app, name="bases")
 app.command("inspect")(inspect_run)
 app.add_typer(keys_app, name="keys")
+app.add_typer(worker_app, name="worker")
 app.command("chat")(chat)
 app.command("serve")(serve)
 
@@ -126,13 +127,6 @@ def take_tour(
     if tour.problem:
         err.print(tour.problem)
         raise typer.Exit(FAILED)
-
-
-@app.command()
-def worker() -> None:
-    """Run a worker in the foreground until it is interrupted."""
-    sys.argv = ["worker", *(["--home", str(Studio.home)] if Studio.home else [])]
-    raise typer.Exit(worker_main())
 
 
 @app.command()

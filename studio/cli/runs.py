@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from hydralora.errors import UserError
 from hydralora.methods import EXPORTS, FORMS
 from hydralora.results import Export
 from hydralora.training.presets import PRESETS
+from jobs.runner.room import FULL, is_full
 from jobs.runner.service import start_worker
 from jobs.store.records import Run
 from jobs.store.status import JobStatus
@@ -40,6 +42,18 @@ from studio.exports import EXPORT_HEAD, export_row, trainable
 from studio.web.packing import copy
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, show, stop, resume, export, push ...")
+
+
+def told_of(store: Store, run: Run) -> Run:
+    """The run; where its job has not been heard of lately, its words say since when."""
+    job = run.job
+    since = store.queue.silent_since(job) if job is not None and job.is_active else None
+    if job is None or since is None:
+        return run
+    words = f"Not heard of since {time.strftime('%H:%M:%S', time.localtime(since))}"
+    if is_full(store.home.root):
+        words = f"{words}; {FULL}"
+    return replace(run, job=replace(job, progress_text=f"{words}. Before: {job.progress_text}"))
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -182,7 +196,8 @@ def adapter_name(given: list[Path]) -> str:
 @runs_app.command("list")
 def list_runs(as_json: AsJson = False) -> None:
     """List all runs."""
-    answer = [run_view(run) for run in Studio.store().runs.all()]
+    store = Studio.true_store()
+    answer = [run_view(told_of(store, run)) for run in store.runs.all()]
     rows = [[a["run_id"], a["name"], a["method"], a["status"], f"{a['progress']:.0%}"] for a in answer]
     show(answer, as_json, lambda: print_table(["id", "name", "method", "status", "progress"], rows))
 
@@ -190,8 +205,8 @@ def list_runs(as_json: AsJson = False) -> None:
 @runs_app.command("show")
 def show_run(run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run, with what has become of it: when, who and why."""
-    store = Studio.store()
-    run, events = store.runs.get(run_id), store.runs.events(run_id)
+    store = Studio.true_store()
+    run, events = told_of(store, store.runs.get(run_id)), store.runs.events(run_id)
     answer = {**run_view(run), "config": run.config.model_dump(), "events": [asdict(event) for event in events]}
 
     def lines() -> None:
@@ -205,7 +220,7 @@ def show_run(run_id: RunId, as_json: AsJson = False) -> None:
 @runs_app.command("stop")
 def stop_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = False, as_json: AsJson = False) -> None:
     """Stop a run; it writes a checkpoint first."""
-    store = Studio.store()
+    store = Studio.true_store()
     run = store.runs.stop(run_id)
     if run.job is not None and not run.job.is_finished:
         start_worker(store.home)  # where none lives, nobody would end it
@@ -225,9 +240,11 @@ def resume_run(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped, failed or lost run from its last checkpoint; look for an imported adapter's base again."""
-    store = Studio.store()
-    run = store.runs.resume(run_id, smaller=smaller)
-    start_worker(store.home)
+    store = Studio.true_store()
+    start_worker(store.home)  # also where the run waits, or works on by itself: then it is looked after again
+    run = store.runs.get(run_id)
+    if not (wait and run.job is not None and not run.job.is_finished):
+        run = store.runs.resume(run_id, smaller=smaller)
     follow(store, run, wait, as_json)
 
 
