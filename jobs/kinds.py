@@ -84,6 +84,7 @@ class Kind:
         priority: Waiting jobs of higher priority begin first.
         needs_torch: Whether its work imports torch, so that it is forked from a process that has, where one can.
         uses_gpu: Whether it computes on a GPU where there is one; the others see none, so that they can be forked.
+        resumes: Whether another attempt goes on where the last one has saved its state.
         shrinks: Whether it can be tried again in smaller parts after it ran out of memory.
         uses_hub: Whether it may load a model from the hub, and so is given the hub's token.
         uses_index: Whether it fetches a package, and so is given what the installer is told by the environment.
@@ -111,6 +112,7 @@ class Kind:
     priority: int = 0
     needs_torch: bool = False
     uses_gpu: bool = False
+    resumes: bool = False
     shrinks: bool = False
     uses_hub: bool = False
     uses_index: bool = False
@@ -371,6 +373,7 @@ for _kind in (
         grace_seconds=60.0,
         needs_torch=True,
         uses_gpu=True,
+        resumes=True,
         shrinks=True,
         uses_hub=True,
         writer="jobs.store.runs.write_training",

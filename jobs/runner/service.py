@@ -103,11 +103,11 @@ def start_worker(home: Home, *words: str) -> None:
     start_detached(command, home.root / "worker.log", home.root, environment)
 
 
-def keep_worker(home: Home) -> None:
+def keep_worker(home: Home, *words: str) -> None:
     """Start a worker where none runs and nobody has stopped it; called again and again, so trouble may pass."""
     try:
         if not home.no_worker.exists():
-            start_worker(home)
+            start_worker(home, *words)
     except OSError as error:  # no descriptor, process or room is left now
         log.warning("No worker could be started: %s", error)
 

@@ -27,9 +27,10 @@ from jobs.machine import choose_gpu, look_at_gpus
 from jobs.runner.executors import EXECUTORS, Executor, Handle, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
-from jobs.runner.outcome import Outcome, Retry, outcome_of
+from jobs.runner.outcome import NO_ROOM_YET, ROOM_SECONDS, Outcome, Retry, outcome_of
 from jobs.runner.ownership import give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
+from jobs.runner.room import is_full, lacks_room
 from jobs.runner.running import RESTARTED, RunningJob, gpu_of, write_spec
 from jobs.runner.service import hold_lock, own_version, sign_lock
 from jobs.store.database import without_secrets
@@ -129,12 +130,13 @@ class Worker:
     # Claim and adopt
 
     def _claim(self, lane: str, kinds: set[str]) -> None:
-        """Start jobs of a lane while there is room in it; those that the executor makes ready for wait."""
+        """Start jobs of a lane while there is room in it; those that the executor makes ready for wait, and all while
+        the disk is full."""
+        if not kinds or is_full(self.home.root):
+            return
         not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.root)}
-        while (
-            kinds
-            and not self.ending
-            and sum(running.job.lane == lane for running in self.running.values()) < self._slots(lane)
+        while not self.ending and sum(running.job.lane == lane for running in self.running.values()) < self._slots(
+            lane
         ):
             job = self.store.queue.claim(self.name, self.host, lane, not_yet)
             if job is None:
@@ -149,6 +151,8 @@ class Worker:
         except UserError as error:
             self._refuse(job, "user", str(error))
         except OSError as error:
+            if lacks_room(error):
+                return self.store.queue.give_back(job, NO_ROOM_YET, interrupted=True, pause=ROOM_SECONDS)
             self._refuse(job, "disk", f"The job could not be started: {error}. Free disk space and try again.")
         else:
             handle = {**handle, "gpu": gpu.uuid} if gpu else handle
@@ -264,7 +268,7 @@ class Worker:
     def _ended(self, running: RunningJob) -> None:
         self._end_processes(running)
         self._pass_news_on(running)
-        if running.exit() is not None and running.result() is None:  # it was killed: it has not cleaned up itself
+        if running.result() is None:  # it was killed: it has not cleaned up itself
             remove_leftovers(self.home, running.job)
         self._end(running, outcome_of(running))
 
@@ -282,7 +286,7 @@ class Worker:
     def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
         """Store the outcome, or queue the job again."""
         if isinstance(outcome, Retry):
-            self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted)
+            self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted, pause=outcome.pause)
         elif outcome.values.get("error_kind") != "memory" or not self.store.runs.retry_smaller(running.job):
             self.store.queue.finish(running.job, outcome.status, time.time(), **outcome.values)
         if running.handle:

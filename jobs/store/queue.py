@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from hydralora.errors import CorpusError, DamagedError, ResultError, UserError
+from hydralora.files import remove
 from hydralora.plain import shown, without_paths
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
@@ -31,7 +32,7 @@ from jobs.store.changes import WORKER_GONE_SECONDS, tell, topics_of_job
 from jobs.store.clock import database_now, lately
 from jobs.store.events import actor, events_of, move, note
 from jobs.store.metrics import FILE as METRICS
-from jobs.store.publishing import publish
+from jobs.store.publishing import OUT, publish
 from jobs.store.records import Event, Job
 from jobs.store.retrying import may_begin, try_again
 from jobs.store.rows import Rows, changed
@@ -246,8 +247,11 @@ class Queue:
         return True
 
     def _forget_metrics(self, job_id: int) -> None:
-        """Remove the files with numbers of steps of a job that has ended, as far as its rows hold them; not its log."""
+        """Remove the files with numbers of steps of a job that has ended, as far as its rows hold them, and what its
+        attempts had made to be published; not its log."""
         job = self.get(job_id)
+        for made in self.home.attempts(job_id).glob(f"*/{OUT}") if job.is_finished else ():
+            remove(made)
         for file in self.home.attempts(job_id).glob(f"*/{METRICS}"):
             try:
                 is_stored = file.parent.name != str(job.attempt) or file.stat().st_size <= job.metrics_offset
@@ -265,18 +269,21 @@ class Queue:
             file.seek(max(0, path.stat().st_size - limit))
             return without_paths(file.read().decode("utf-8", "replace"))
 
-    def give_back(self, job: Job, why: str, *, interrupted: bool = False) -> None:
+    def give_back(self, job: Job, why: str, *, interrupted: bool = False, pause: float = 0.0) -> None:
         """A process has gone without a result: queue the job again, or call it lost.
 
         It is lost after ``max_attempts`` in a row that came not one step further than those before, or very many that
         were ``interrupted``, as when the machine shuts down. What a user has asked to stop is stopped.
+
+        Args:
+            pause: Seconds before it is tried again, at least.
         """
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
             if row is None or not is_held(row, job) or JobStatus(row.status) not in ACTIVE:
                 return
             take_in(session, row, self.home.job(job.id, job.attempt))
-            try_again(session, row, f"worker {job.worker}", why, interrupted=interrupted)
+            try_again(session, row, f"worker {job.worker}", why, interrupted=interrupted, pause=pause)
         self._forget_metrics(job.id)
 
     def stop(self, job_id: int) -> Job:

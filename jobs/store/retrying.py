@@ -17,8 +17,9 @@ FREE_INTERRUPTIONS = 4  # in a row, after which a job goes on at once
 LONGEST_PAUSE = 60.0  # seconds
 
 
-def try_again(session: Session, row: JobRow, who: str, why: str, *, interrupted: bool) -> None:
-    """Queue a job again, or end it where that makes no sense: somebody asked for a stop, or it comes no further.
+def try_again(session: Session, row: JobRow, who: str, why: str, *, interrupted: bool, pause: float = 0.0) -> None:
+    """Queue a job again after ``pause`` seconds or more, or end it where that makes no sense: somebody asked for a
+    stop, or it comes no further.
 
     Attempts that were ``interrupted`` from outside, as by a shutdown, are not the job's fault and do not count among
     its attempts; many of them without a step further end it as well, since whatever interrupts it will go on.
@@ -26,12 +27,12 @@ def try_again(session: Session, row: JobRow, who: str, why: str, *, interrupted:
     if row.stop_requested_at is not None:
         move(session, row, JobStatus.STOPPED, who, why, finished_at=time.time(), progress_text="Stopped")
     elif interrupted:
-        _after_interruption(session, row, who, why)
+        _after_interruption(session, row, who, why, pause)
     elif row.fruitless >= row.max_attempts:
         times = f"{row.fruitless} times without a step further" if row.reached else f"{row.fruitless} times"
         _give_up(session, row, who, why, f"{why} This happened {times}, so it is not tried again. Look at the log")
     else:
-        _queue_again(session, row, who, why, 2.0 ** (row.fruitless - 1) if row.fruitless else 0.0)
+        _queue_again(session, row, who, why, max(pause, 2.0 ** (row.fruitless - 1) if row.fruitless else 0.0))
 
 
 def may_begin() -> ColumnElement[bool]:
@@ -39,15 +40,15 @@ def may_begin() -> ColumnElement[bool]:
     return or_(JobRow.not_before <= database_now(), JobRow.not_before > database_now() + 2 * LONGEST_PAUSE)
 
 
-def _after_interruption(session: Session, row: JobRow, who: str, why: str) -> None:
+def _after_interruption(session: Session, row: JobRow, who: str, why: str, pause: float) -> None:
     times = row.interruptions + 1
     if times >= MOST_INTERRUPTIONS:
         error = f"{why} This happened {times} times without a step further, so it is not tried again. See what ends it"
         _give_up(session, row, who, why, f"{error} (a program that frees memory, a quota, a limit of the container)")
         return
     row.interruptions, row.fruitless = times, max(0, row.fruitless - 1)
-    pause = 0.0 if times <= FREE_INTERRUPTIONS else min(LONGEST_PAUSE, 2.0 ** (times - FREE_INTERRUPTIONS))
-    _queue_again(session, row, who, why, pause)
+    longer = 0.0 if times <= FREE_INTERRUPTIONS else min(LONGEST_PAUSE, 2.0 ** (times - FREE_INTERRUPTIONS))
+    _queue_again(session, row, who, why, max(pause, longer))
 
 
 def _give_up(session: Session, row: JobRow, who: str, why: str, error: str) -> None:

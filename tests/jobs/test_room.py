@@ -13,7 +13,11 @@ import pytest
 from jobs.runner import room
 from jobs.runner.child import Job
 from jobs.runner.room import Lines, is_full, write_when_there_is_room
+from jobs.runner.worker import Worker
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
 from tests.jobs.conftest import wait_for
+from tests.jobs.test_executors import EXIT, Puppets
 
 
 @pytest.fixture
@@ -86,3 +90,32 @@ def test_who_asks_for_a_stop_does_not_wait_for_room(disk: Path, monkeypatch: pyt
 def test_another_trouble_than_room_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_when_there_is_room(tmp_path / "no folder" / "result.json", {})
+
+
+# A training goes on when there is room again
+
+
+def test_a_training_that_found_no_room_waits_for_it_and_another_job_fails(store: Store) -> None:
+    puppets = Puppets()
+    worker = Worker(store.home, store=store, executor=puppets)
+    full = {"status": "failed", "error_kind": "disk", "error": "The disk is full; ..."}
+    ended = []
+    for kind in ("train", "map"):
+        job = store.queue.submit(kind, max_attempts=1)
+        worker.do_round()
+        puppets.end(result=full, exit=EXIT)
+        worker.do_round()
+        ended.append(store.queue.get(job.id))
+    assert [job.status for job in ended] == [JobStatus.QUEUED, JobStatus.FAILED]
+    assert "goes on by itself when there is room" in ended[0].progress_text
+
+
+def test_nothing_begins_on_a_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LITTLE_ROOM", 2**60)  # more than any disk has
+    worker = Worker(store.home, store=store, executor=Puppets())
+    job = store.queue.submit("map")
+    worker.do_round()
+    assert store.queue.get(job.id).status == JobStatus.QUEUED
+    monkeypatch.setattr(room, "LITTLE_ROOM", 0)
+    worker.do_round()
+    assert store.queue.get(job.id).status == JobStatus.RUNNING
