@@ -38,6 +38,7 @@ from jobs.store.queue import DAMAGED
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
+from jobs.sweeping import half_written, sweep
 from jobs.tour import Tour
 
 log = logging.getLogger("jobs.runner.worker")  # under its own name also where it runs as a program
@@ -105,6 +106,7 @@ class Worker:
         if now - self.toured_at > TOUR_SECONDS:
             self.toured_at = now
             Tour(self.store).advance()
+            self.store.order.end_hopeless()
         waiting = self.store.queue.waiting_kinds()
         for lane in SLOTS:
             self._claim(lane, waiting.get(lane, set()))
@@ -297,6 +299,7 @@ class Worker:
         """Do rounds until asked to end; jobs in progress go on without us."""
         signal.signal(signal.SIGTERM, self.end)
         signal.signal(signal.SIGINT, self.end)
+        self._sweep()
         while not self.ending:
             try:
                 self.do_round()
@@ -307,6 +310,13 @@ class Worker:
                 time.sleep(2)
             time.sleep(POLL_SECONDS)
         self.store.queue.sign_out(self.name)
+
+    def _sweep(self) -> None:
+        """Delete what those before have left half-written."""
+        try:
+            sweep(half_written(self.store))
+        except (UserError, OSError) as error:
+            log.warning("Leftovers stay: %s", one_line(str(error)))
 
     def end(self, *_: object) -> None:
         """Called by SIGTERM."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from hydralora.errors import CorpusError, DamagedError, ResultError, UserError
 from hydralora.files import remove
@@ -32,9 +32,10 @@ from jobs.store.changes import WORKER_GONE_SECONDS, tell, topics_of_job
 from jobs.store.clock import database_now, lately
 from jobs.store.events import actor, events_of, move, note
 from jobs.store.metrics import FILE as METRICS
+from jobs.store.order import can_begin, depend, next_of
 from jobs.store.publishing import OUT, publish
 from jobs.store.records import Event, Job
-from jobs.store.retrying import may_begin, try_again
+from jobs.store.retrying import try_again
 from jobs.store.rows import Rows, changed
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
 from jobs.store.steps import take_in
@@ -64,8 +65,12 @@ class Queue:
         run_id: int | None = None,
         max_attempts: int = 3,
         priority: int = 0,
+        after: Iterable[int] = (),
     ) -> JobRow:
         """Put a job into the queue within the caller's transaction.
+
+        Args:
+            after: Ids of jobs that must have succeeded before it begins.
 
         Raises:
             UserError: When there is no such kind, or this visitor has very many jobs waiting already.
@@ -84,6 +89,7 @@ class Queue:
         )
         session.add(row)
         session.flush()
+        depend(session, row, after)
         note(session, row.id, 0, (None, JobStatus.QUEUED), actor(visitor), "")
         return row
 
@@ -136,26 +142,15 @@ class Queue:
             return [Job.of(row) for row in session.scalars(query)]
 
     def claim(self, worker: str, host: str, lane: str, not_yet: Collection[str] = ()) -> Job | None:
-        """Take the next waiting job of a lane, or None: visitors take turns, and each one's oldest job comes first.
-        Jobs of the kinds ``not_yet`` go on waiting.
+        """Take the next waiting job of a lane (see ``jobs.store.order``), or None; jobs of the kinds ``not_yet`` go on
+        waiting.
 
-        The turn is the visitor's whose last job in this lane started longest ago. One statement; the state is asked
-        for again outside the sub-select, so that two workers that saw the same job cannot both have it.
+        One statement; the state is asked for again outside the sub-select, so that two workers that saw the same job
+        cannot both have it.
         """
-        earlier = aliased(JobRow)
-        served = select(func.max(earlier.started_at)).where(earlier.lane == lane, earlier.visitor == JobRow.visitor)
-        following = (
-            select(JobRow.id)
-            .where(JobRow.status == JobStatus.QUEUED, JobRow.lane == lane, may_begin())
-            .where(JobRow.kind.not_in(not_yet))
-            .order_by(JobRow.priority.desc(), func.coalesce(served.scalar_subquery(), 0.0), JobRow.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
-        )
         claim = (
             update(JobRow)
-            .where(JobRow.id == following, JobRow.status == JobStatus.QUEUED)
+            .where(JobRow.id == next_of(lane, not_yet), JobRow.status == JobStatus.QUEUED)
             .values(
                 status=JobStatus.RUNNING,
                 worker=worker,
@@ -360,7 +355,7 @@ class Queue:
 
     def waiting_kinds(self) -> dict[str, set[str]]:
         """The kinds of the jobs that could be claimed now, by lane."""
-        waits = (JobRow.status == JobStatus.QUEUED, may_begin())
+        waits = (JobRow.status == JobStatus.QUEUED, *can_begin())
         with self._rows.reading() as session:
             found = session.execute(select(JobRow.lane, JobRow.kind).where(*waits).distinct()).all()
         kinds: dict[str, set[str]] = {}

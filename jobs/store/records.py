@@ -48,6 +48,8 @@ class Job(Record):
     payload: dict[str, Any]
     corpus_id: int | None
     run_id: int | None
+    priority: int
+    held: bool
     attempt: int
     max_attempts: int
     worker: str | None

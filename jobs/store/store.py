@@ -30,6 +30,7 @@ from jobs.store.edits import Edits
 from jobs.store.exclusions import Exclusions
 from jobs.store.keys import Keys
 from jobs.store.layouts import Layouts
+from jobs.store.order import Order
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
 from jobs.store.runs import Runs
@@ -61,6 +62,7 @@ class Store:
     def _compose(self, rows: Rows) -> None:
         self._rows, self.settings = rows, Settings(rows)
         self.queue = Queue(self.home, rows)
+        self.order = Order(rows)
         self.speeds = Speeds(self.settings, self.queue)
         self.bases = Bases(self.home)
         self.base_checks = BaseChecks(self.bases, self.settings, self.queue)

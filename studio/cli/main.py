@@ -19,6 +19,8 @@ from hydralora.errors import UserError
 from hydralora.training.presets import PRESETS
 from jobs.home import Home
 from jobs.runner.service import start_worker
+from jobs.sweeping import find_leftovers
+from jobs.sweeping import sweep as sweep_leftovers
 from jobs.tour import Tour
 from studio.cli.bases import bases_app
 from studio.cli.chat import chat
@@ -28,6 +30,7 @@ from studio.cli.edits import edits_app
 from studio.cli.endpoint import keys_app, serve
 from studio.cli.inspect import inspect_run
 from studio.cli.quality import quality_app
+from studio.cli.queue import queue_app
 from studio.cli.runs import runs_app
 from studio.cli.selection import selection_app
 from studio.cli.terminal import (
@@ -63,6 +66,7 @@ app.add_typer(bases_app, name="bases")
 app.command("inspect")(inspect_run)
 app.add_typer(keys_app, name="keys")
 app.add_typer(worker_app, name="worker")
+app.add_typer(queue_app, name="queue")
 app.command("chat")(chat)
 app.command("serve")(serve)
 
@@ -132,9 +136,13 @@ def take_tour(
 @app.command()
 def doctor(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port the studio would use")] = 7860,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Delete the leftovers first that it would name")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look for what is wrong with this installation, and say how to mend it."""
+    if sweep:
+        store = Studio.store()
+        err.print(f"{sweep_leftovers(find_leftovers(store)):,} leftovers are deleted.")
     findings = examine(Studio.home, port)
     answer = {"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]}
     show(

@@ -119,6 +119,9 @@ def start_run(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and order")] = None,
     name: Annotated[str, typer.Option(help="Name of the run")] = "",
+    after: Annotated[
+        list[int] | None, typer.Option(min=0, max=LARGEST_ID, help="Id of a run that must have succeeded first")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: train.eval_every=25")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with a progress bar")] = False,
     as_json: AsJson = False,
@@ -142,7 +145,8 @@ def start_run(
     for text in settings or ():
         part, field, value = parse_setting(text)
         config[part][field] = value
-    run = store.runs.start(corpus, config, name=name)
+    before = [store.runs.get(other).job for other in after or ()]
+    run = store.runs.start(corpus, config, name=name, after=[job.id for job in before if job is not None])
     start_worker(store.home)
     follow(store, run, wait, as_json)
 
@@ -245,6 +249,20 @@ def resume_run(
     run = store.runs.get(run_id)
     if not (wait and run.job is not None and not run.job.is_finished):
         run = store.runs.resume(run_id, smaller=smaller)
+    follow(store, run, wait, as_json)
+
+
+@runs_app.command("again")
+def run_again(
+    run_id: RunId,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and order; else the next one")] = None,
+    wait: Annotated[bool, typer.Option("--wait")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run with the settings and rows of another one, and another seed."""
+    store = Studio.store()
+    run = store.runs.again(run_id, seed=seed)
+    start_worker(store.home)
     follow(store, run, wait, as_json)
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.chaos.world import CLOCK_VARIABLE, World, kill
 
 VICTIMS = ("web", "worker", "job", "reaper", "server")
 MOMENTS = ("start", "any", "checkpoint", "save", "commit")
+NOBODY = 2**22 + 1  # a pid that no process has
 LONGEST = 8.0  # seconds to wait for a moment
 TRAINING = 2.5  # seconds, about
 CLOCK = Path(__file__).with_name("clock.c")
@@ -48,16 +49,25 @@ def choose(chance: random.Random, names: list[str]) -> Fault:
 def _deaths(chance: random.Random, number: int) -> Fault:
     victims, moment = chance.sample(VICTIMS, number), chance.choice(MOMENTS)
     wait, between = chance.uniform(0.0, TRAINING), chance.choice((0.0, chance.uniform(0.0, 0.5)))
+    return deaths(victims, moment, wait, between)
+
+
+def deaths(victims: Sequence[str], moment: str, wait: float = 0.0, between: float = 0.0) -> Fault:
+    """Processes die one after the other.
+
+    Args:
+        wait: Seconds after the beginning, where the moment is ``any``.
+        between: Seconds between two of them.
+    """
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, moment, wait)
         for victim in victims:
-            kill(world.victims(job).get(victim, 2**22 + 1))  # nobody has that pid
+            kill(world.victims(job).get(victim, NOBODY))
             time.sleep(between)
 
-    return Fault(
-        "one death" if number == 1 else "two deaths", f"{' and '.join(victims)}, {moment}, {between:.2f} s apart", do
-    )
+    name = "one death" if len(victims) == 1 else "two deaths"
+    return Fault(name, f"{' and '.join(victims)}, {moment}, {between:.2f} s apart", do)
 
 
 def wait_for_moment(world: World, job: Job, moment: str, wait: float) -> None:
@@ -162,7 +172,7 @@ def _clock_step(chance: random.Random) -> Fault:
         world.set_clock(step)
         time.sleep(0.5)
         if dies:
-            kill(world.victims(job).get("worker", 2**22 + 1))
+            kill(world.victims(job).get("worker", NOBODY))
 
     return Fault("clock step", f"{step:+.0f} s{', and the worker dies' if dies else ''}", do)
 
