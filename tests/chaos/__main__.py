@@ -18,12 +18,18 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="number of the first run: with the seed it repeats one")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--studio", action="store_true", help="the whole studio with a model that trains: ten times as long"
+    )
     parser.add_argument("--minutes", type=float, default=None, help="begin no run after so many")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        suite = Suite(options.seed, Path(folder), tell)
+        kind: type[Suite] = Suite
+        if options.studio:
+            from tests.chaos.studio import StudioSuite as kind  # loads torch
+        suite = kind(options.seed, Path(folder), tell)
         with suite.small_disk():
             for index in range(options.first, options.first + options.runs):
                 if options.minutes is not None and time.monotonic() - began > 60 * options.minutes:

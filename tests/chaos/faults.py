@@ -24,8 +24,7 @@ from tests.chaos.world import CLOCK_VARIABLE, World, kill
 VICTIMS = ("web", "worker", "job", "reaper", "server")
 MOMENTS = ("start", "any", "checkpoint", "save", "commit")
 NOBODY = 2**22 + 1  # a pid that no process has
-LONGEST = 8.0  # seconds to wait for a moment
-TRAINING = 2.5  # seconds, about
+LONGEST = 20.0  # seconds to wait for a moment
 CLOCK = Path(__file__).with_name("clock.c")
 
 
@@ -38,17 +37,17 @@ class Fault:
     do: Callable[[World, Job], None]
 
 
-def choose(chance: random.Random, names: list[str]) -> Fault:
-    """A fault by chance; half of all are deaths of one process, a quarter of two."""
+def choose(chance: random.Random, names: list[str], training: float) -> Fault:
+    """A fault by chance, of these names; ``training`` is how many seconds a run takes."""
     name = chance.choice(names)
     if name in ("one death", "two deaths"):
-        return _deaths(chance, 1 if name == "one death" else 2)
-    return FAULTS[name](chance)
+        return _deaths(chance, 1 if name == "one death" else 2, training)
+    return FAULTS[name](chance, training)
 
 
-def _deaths(chance: random.Random, number: int) -> Fault:
+def _deaths(chance: random.Random, number: int, training: float) -> Fault:
     victims, moment = chance.sample(VICTIMS, number), chance.choice(MOMENTS)
-    wait, between = chance.uniform(0.0, TRAINING), chance.choice((0.0, chance.uniform(0.0, 0.5)))
+    wait, between = chance.uniform(0.0, training), chance.choice((0.0, chance.uniform(0.0, 0.5)))
     return deaths(victims, moment, wait, between)
 
 
@@ -88,8 +87,8 @@ def kill_all(world: World, job: Job) -> None:
             process.kill()
 
 
-def _power_cut(chance: random.Random) -> Fault:
-    moment, wait = chance.choice(MOMENTS), chance.uniform(0.0, TRAINING)
+def _power_cut(chance: random.Random, training: float) -> Fault:
+    moment, wait = chance.choice(MOMENTS), chance.uniform(0.0, training)
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, moment, wait)
@@ -101,8 +100,8 @@ def _power_cut(chance: random.Random) -> Fault:
     return Fault("power cut", moment, do)
 
 
-def _reboot(chance: random.Random) -> Fault:
-    moment, wait = chance.choice(MOMENTS), chance.uniform(0.0, TRAINING)
+def _reboot(chance: random.Random, training: float) -> Fault:
+    moment, wait = chance.choice(MOMENTS), chance.uniform(0.0, training)
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, moment, wait)
@@ -116,8 +115,8 @@ def _reboot(chance: random.Random) -> Fault:
     return Fault("reboot", moment, do)
 
 
-def _no_descriptors(chance: random.Random) -> Fault:
-    wait, seconds = chance.uniform(0.0, TRAINING), chance.uniform(0.5, 3.0)
+def _no_descriptors(chance: random.Random, training: float) -> Fault:
+    wait, seconds = chance.uniform(0.0, training), chance.uniform(0.5, 3.0)
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, "any", wait)
@@ -145,8 +144,8 @@ def no_descriptors(pids: list[int]) -> Iterator[None]:
                 psutil.Process(pid).rlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def _full_disk(chance: random.Random) -> Fault:
-    wait, seconds = chance.uniform(0.0, TRAINING), chance.uniform(0.5, 4.0)
+def _full_disk(chance: random.Random, training: float) -> Fault:
+    wait, seconds = chance.uniform(0.0, training), chance.uniform(0.5, 4.0)
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, "any", wait)
@@ -163,8 +162,8 @@ def _full_disk(chance: random.Random) -> Fault:
     return Fault("full disk", f"{seconds:.1f} s", do)
 
 
-def _clock_step(chance: random.Random) -> Fault:
-    wait, step = chance.uniform(0.0, TRAINING), chance.choice((-3600.0, -2.0, 2.0, 90.0, 3600.0))
+def _clock_step(chance: random.Random, training: float) -> Fault:
+    wait, step = chance.uniform(0.0, training), chance.choice((-3600.0, -2.0, 2.0, 90.0, 3600.0))
     dies = chance.random() < 0.5
 
     def do(world: World, job: Job) -> None:
@@ -177,8 +176,8 @@ def _clock_step(chance: random.Random) -> Fault:
     return Fault("clock step", f"{step:+.0f} s{', and the worker dies' if dies else ''}", do)
 
 
-def _writers(chance: random.Random) -> Fault:
-    wait = chance.uniform(0.0, TRAINING)
+def _writers(chance: random.Random, training: float) -> Fault:
+    wait = chance.uniform(0.0, training)
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, "any", wait)
@@ -197,13 +196,13 @@ def _writers(chance: random.Random) -> Fault:
     return Fault("eight writers", "3 s", do)
 
 
-def _noise(chance: random.Random) -> Fault:
+def _noise(chance: random.Random, training: float) -> Fault:
     """A death of the job, which has said 4 MiB on standard error (see ``payload``)."""
-    deaths = _deaths(chance, 1)
-    return Fault("noise", deaths.details, deaths.do)
+    one = _deaths(chance, 1, training)
+    return Fault("noise", one.details, one.do)
 
 
-FAULTS: dict[str, Callable[[random.Random], Fault]] = {
+FAULTS: dict[str, Callable[[random.Random, float], Fault]] = {
     "power cut": _power_cut,
     "reboot": _reboot,
     "no descriptors": _no_descriptors,

@@ -17,7 +17,6 @@ from tests.chaos.faults import Fault, choose, make_clock
 from tests.chaos.verdict import Ending, Watch, check_ending, check_tidy, wait_for_end, wait_for_truth
 from tests.chaos.world import World
 
-DISK = "size=192m"
 ALWAYS = ["one death"] * 4 + ["two deaths"] * 3 + ["power cut", "reboot", "no descriptors", "eight writers", "noise"]
 
 
@@ -41,7 +40,10 @@ class Suite:
         tell: Called with each verdict.
     """
 
-    world_of = World
+    world_of: type[World] = World
+    disk = "size=192m"
+    end_seconds = 120.0
+    training = 2.5  # seconds that it takes, about
 
     def __init__(self, seed: int, folder: Path, tell: Any = lambda verdict: None) -> None:
         self.seed, self.folder, self.tell = seed, folder, tell
@@ -56,7 +58,7 @@ class Suite:
         """Homes on a disk of their own that can be filled, where this account may mount one."""
         disk = self.folder / "disk"
         disk.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(disk)], capture_output=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", self.disk, "tmpfs", str(disk)], capture_output=True)
         if mounted.returncode:
             self.left_out.append("full disk: this account may mount none")
         else:
@@ -87,7 +89,7 @@ class Suite:
         if self._expected is None:
             world = self.world()
             job = world.begin(seed=1)
-            wait_for_end(world, job)
+            wait_for_end(world, job, self.end_seconds)
             check_tidy(world, job)
             self._expected = Ending.of(world, job)
         return self._expected
@@ -95,7 +97,7 @@ class Suite:
     def run(self, index: int, fault: Fault | None = None) -> Verdict:
         """One run to which a fault happens; by chance where none is given."""
         expected, began, truth = self.expected(), time.monotonic(), None
-        fault = fault or choose(random.Random(f"{self.seed} {index}"), self.names)
+        fault = fault or choose(random.Random(f"{self.seed} {index}"), self.names, self.training)
         wrong: list[str] = []
         try:
             world = self.world()
@@ -105,7 +107,7 @@ class Suite:
                 fault.do(world, job)
                 truth = wait_for_truth(world, job)
                 world.open()
-                wait_for_end(world, job)
+                wait_for_end(world, job, self.end_seconds)
             wrong += sorted(set(watch.wrong))
             check_ending(world, job, expected)
             check_tidy(world, job)

@@ -15,7 +15,6 @@ from jobs.store.status import ACTIVE, JobStatus
 from tests.chaos.world import World, until
 
 TRUE_SECONDS = 10.0
-END_SECONDS = 120.0
 TIDY_SECONDS = 10.0
 
 
@@ -90,13 +89,13 @@ def wait_for_truth(world: World, job: Job) -> float:
     return time.monotonic() - began
 
 
-def wait_for_end(world: World, job: Job) -> Job:
+def wait_for_end(world: World, job: Job, seconds: float) -> Job:
     """The job once it has succeeded.
 
     Raises:
         AssertionError: When it does not, or not in time.
     """
-    until(lambda: world.store.queue.get(job.id).is_finished, END_SECONDS, "the job did not end")
+    until(lambda: world.store.queue.get(job.id).is_finished, seconds, "the job did not end")
     ended = world.store.queue.get(job.id)
     assert ended.status == JobStatus.SUCCEEDED, f"it ended {ended.status}: {ended.error or ended.progress_text}"
     return ended
