@@ -23,6 +23,7 @@ from jobs.runner.processes import Identity, identity, is_alive, start_detached
 log = logging.getLogger(__name__)
 END_SECONDS = 20.0  # for a worker to finish its round; its jobs go on
 START_SECONDS = 60.0
+LOOK_SECONDS = 10.0  # that a reader may take to make states true (see ``jobs.runner.reconcile``)
 
 
 @cache
@@ -54,6 +55,16 @@ def hold_lock(home: Home) -> IO[str] | None:
         file.close()
         return None
     return file
+
+
+def wait_for_lock(home: Home) -> IO[str] | None:
+    """The lock for a worker that begins; somebody who only looks may hold it for a while. None when a worker has it."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    while (lock := hold_lock(home)) is None:
+        if is_alive(holder(home)) or time.monotonic() > deadline:
+            return None
+        time.sleep(0.1)
+    return lock
 
 
 def sign_lock(lock: IO[str]) -> None:

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from jobs.runner.ownership import give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
 from jobs.runner.room import is_full, lacks_room
 from jobs.runner.running import RESTARTED, RunningJob, gpu_of, write_spec
-from jobs.runner.service import hold_lock, own_version, sign_lock
+from jobs.runner.service import own_version, sign_lock, wait_for_lock
 from jobs.store.database import without_secrets
 from jobs.store.queue import DAMAGED
 from jobs.store.records import Job
@@ -309,7 +310,8 @@ class Worker:
                 log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
                 time.sleep(2)
             time.sleep(POLL_SECONDS)
-        self.store.queue.sign_out(self.name)
+        with suppress(UserError):  # it is told as gone a little later then
+            self.store.queue.sign_out(self.name)
 
     def _sweep(self) -> None:
         """Delete what those before have left half-written."""
@@ -345,12 +347,7 @@ def work(home: Home, tasks: str | None = None, executor: str = "local") -> int:
         UserError: When the database cannot be used, or there is no such executor.
     """
     carries_out = find_executor(executor)
-    lock = hold_lock(home)
-    for _ in range(5):  # somebody who only looks holds it for a moment
-        if lock is not None:
-            break
-        time.sleep(0.1)
-        lock = hold_lock(home)
+    lock = wait_for_lock(home)
     if lock is None:
         log.info("A worker is already running for %s.", home.root)
         return 0

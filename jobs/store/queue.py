@@ -348,8 +348,9 @@ class Queue:
             return [{column: getattr(row, column) for column in columns} for row in rows]
 
     def has_waiting(self, lane: str) -> bool:
-        """Whether a job of this lane waits for its turn."""
-        query = select(JobRow.id).where(JobRow.status == JobStatus.QUEUED, JobRow.lane == lane).limit(1)
+        """Whether a job of this lane waits for its turn, and would begin if it came."""
+        waits = (JobRow.status == JobStatus.QUEUED, JobRow.lane == lane, *can_begin())
+        query = select(JobRow.id).where(*waits).limit(1)
         with self._rows.reading() as session:
             return session.scalar(query) is not None
 

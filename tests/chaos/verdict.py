@@ -15,6 +15,7 @@ from jobs.store.status import ACTIVE, JobStatus
 from tests.chaos.world import World, until
 
 TRUE_SECONDS = 10.0
+LOOK_SECONDS = 0.3
 TIDY_SECONDS = 10.0
 
 
@@ -39,7 +40,7 @@ class Ending:
 
 @dataclass
 class Watch:
-    """Looks at a job from its beginning to its end, several times a second."""
+    """Looks at a job from its beginning to its end, all the time."""
 
     world: World
     job: Job
@@ -57,7 +58,7 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._over.wait(0.15):
+        while not self._over.wait(LOOK_SECONDS):
             alive = self.world.attempts_alive(self.job)
             if len(alive) > 1:
                 self.wrong.append(f"attempts {alive} worked at once")

@@ -101,13 +101,13 @@ class World:
 
     def attempts_alive(self, job: Job) -> list[int]:
         """Attempts at a job that something works on."""
-        folders = self.home.attempts(job.id).glob("*")
-        return sorted(int(folder.name) for folder in folders if is_alive(started_in(folder)) or self._work_of(folder))
+        folders, worked_on = self.home.attempts(job.id).glob("*"), self._worked_on()
+        return sorted(int(one.name) for one in folders if str(one) in worked_on or is_alive(started_in(one)))
 
-    def _work_of(self, folder: Path) -> list[psutil.Process]:
-        """Processes that do the work of an attempt, also where what looked after them has died."""
-        wanted = ["-m", "jobs.runner.child", str(folder)]
-        return [one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[1:4] == wanted]
+    def _worked_on(self) -> set[str]:
+        """Folders of attempts whose work is done by some process, also where what looked after it has died."""
+        words = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+        return {line[3] for line in words if line[1:3] == ["-m", "jobs.runner.child"] and len(line) > 3}
 
     def victims(self, job: Job) -> dict[str, int]:
         """Pids by what they are to the job, of those that live."""

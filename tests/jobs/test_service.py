@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,16 @@ from jobs.home import Home
 from jobs.runner import service
 from jobs.runner.processes import host_name
 from jobs.runner.reconcile import reconcile
-from jobs.runner.service import hold_lock, holder, is_older, is_running, keep_worker, own_version, sign_lock
+from jobs.runner.service import (
+    hold_lock,
+    holder,
+    is_older,
+    is_running,
+    keep_worker,
+    own_version,
+    sign_lock,
+    wait_for_lock,
+)
 from jobs.runner.worker import Worker
 from jobs.store.queue import LEASE_SECONDS
 from jobs.store.status import JobStatus
@@ -45,6 +55,16 @@ def test_the_lock_says_who_holds_it_and_of_which_version(home: Home) -> None:
     assert (who["pid"], who["version"]) == (os.getpid(), own_version()) and is_running(home)
     lock.close()
     assert not is_running(home)
+
+
+def test_a_worker_that_begins_waits_for_a_reader_and_not_for_another_worker(home: Home) -> None:
+    look = hold_lock(home)
+    assert look is not None
+    threading.Timer(0.3, look.close).start()
+    lock = wait_for_lock(home)
+    assert lock is not None
+    sign_lock(lock)
+    assert wait_for_lock(home) is None
 
 
 @pytest.mark.parametrize(
