@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy.orm import Session
 
 from jobs.store.records import Job
 from jobs.store.tables import JobRow
@@ -106,7 +105,7 @@ def _reboot(chance: random.Random, training: float) -> Fault:
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, moment, wait)
         kill_all(world, job)
-        with Session(world.store.engine) as session, session.begin():
+        with world.store._rows.writing() as session:
             for row in session.query(JobRow).filter(JobRow.host.is_not(None)):
                 row.host = f"{(row.host or '').partition('/')[0]}/another"
         for file in world.home.attempts(job.id).glob("*/started.json"):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy.orm import Session
 
 from hydralora.files import COMPLETE, PART
 from jobs.home import Home
@@ -66,7 +65,7 @@ class World:
         job = self.store.queue.submit(
             "train", {"run_id": run, "seed": seed, "steps": STEPS, **payload}, run_id=run, max_attempts=6
         )
-        with Session(self.store.engine) as session, session.begin():
+        with self.store._rows.writing() as session:
             row = session.get_one(RunRow, run)
             row.job_id, row.config = job.id, {"method": "lora", "base": "starter"}
         return job
