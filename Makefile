@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -78,6 +78,9 @@ matrix: $(VENV)/.test-ready
 peft-suite: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.peft_suite --json build/peft.json $(ARGS)
+
+chaos: $(VENV)/.test-ready
+	$(BIN)/python -m tests.chaos --json docs/chaos.json $(ARGS)
 
 starter: $(VENV)/.run-ready
 	$(BIN)/python -m data.recipes.starter $(ARGS)

@@ -119,6 +119,13 @@ def written_aside(path: Path, *, flush: bool = True) -> Iterator[Path]:
         raise
 
 
+def put_in_place(made: Path, path: Path) -> None:
+    """Rename what is whole to ``path``, flushed to disk before and after; both lie on one disk."""
+    _sync(made)
+    _put(made, path)
+    _flush(path.parent)
+
+
 def _put(aside: Path, path: Path) -> None:
     """Rename over ``path``; a folder, which cannot be renamed over, steps aside first."""
     old = path.with_name(path.name + ".old")

@@ -17,6 +17,7 @@ from hydralora.errors import UserError, first_line
 NAME = "studio.db"
 VERSIONS = Path(__file__).parent / "store" / "migrations" / "versions"
 COPIES_KEPT = 3
+NOW = "((julianday('now') - 2440587.5) * 86400.0)"  # in SQL, seconds since 1970
 COPY = re.compile(r".+-before-\w+\.db(\.part)?")
 HEADER = b"SQLite format 3\0"
 HEADER_BYTES = 100

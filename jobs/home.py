@@ -26,6 +26,7 @@ FILES = (
     f"{NAME}-journal",
     "worker.log",
     "worker.lock",
+    "no-worker",
     "make-room",
 )
 MENDED = ".private"  # there once the modes of everything below have been mended
@@ -125,6 +126,11 @@ class Home:
     def uploads(self) -> Path:
         """Where uploaded files wait until they are imported."""
         return self.root / "uploads"
+
+    @property
+    def no_worker(self) -> Path:
+        """There while somebody wants no worker to start by itself."""
+        return self.root / "no-worker"
 
     @property
     def make_room(self) -> Path:

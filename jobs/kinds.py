@@ -84,12 +84,15 @@ class Kind:
         priority: Waiting jobs of higher priority begin first.
         needs_torch: Whether its work imports torch, so that it is forked from a process that has, where one can.
         uses_gpu: Whether it computes on a GPU where there is one; the others see none, so that they can be forked.
+        resumes: Whether another attempt goes on where the last one has saved its state.
         shrinks: Whether it can be tried again in smaller parts after it ran out of memory.
         uses_hub: Whether it may load a model from the hub, and so is given the hub's token.
         uses_index: Whether it fetches a package, and so is given what the installer is told by the environment.
         ends: Whether it comes to an end by itself, so that its progress can be told.
         limits: What it may take on a machine with so many bytes of memory.
         leftovers: Folders that it may leave half-written when it is killed.
+        outputs: Folders that its task writes into its attempt's own folder (``Job.place``), and that are put in their
+            place by the transaction that ends a job which succeeded.
         writer: Dotted module and function, called with a session, the job's row and the home in the transaction that
             ends a job which succeeded, to write its result where it belongs; None where the result stays with the job.
         spent: Folders that nothing needs any more once it has succeeded.
@@ -109,12 +112,14 @@ class Kind:
     priority: int = 0
     needs_torch: bool = False
     uses_gpu: bool = False
+    resumes: bool = False
     shrinks: bool = False
     uses_hub: bool = False
     uses_index: bool = False
     ends: bool = True
     limits: Callable[[int], Limits] = field(default=only_memory, repr=False)
     leftovers: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
+    outputs: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
     writer: str | None = None
     spent: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
 
@@ -168,6 +173,10 @@ def grace_seconds(name: str) -> float:
 def looks() -> dict[str, Kind]:
     """The kinds that look into a run and keep what they find."""
     return {name: kind for name, kind in KINDS.items() if kind.version is not None}
+
+
+def _adapter_of_run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.run(payload["run_id"]) / "adapter"] if "run_id" in payload else []
 
 
 def _aside(folder: Path) -> Path:
@@ -364,9 +373,11 @@ for _kind in (
         grace_seconds=60.0,
         needs_torch=True,
         uses_gpu=True,
+        resumes=True,
         shrinks=True,
         uses_hub=True,
         writer="jobs.store.runs.write_training",
+        outputs=_adapter_of_run,
         limits=for_models(wall=MONTH),
     ),
     Kind(

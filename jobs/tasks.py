@@ -177,6 +177,7 @@ def train(job: Job) -> results.RunSummary:
             on_step=job.step,
             progress=job.progress,
             resume=last_checkpoint(run) is not None,
+            adapter_folder=job.place(run / "adapter"),
         )
 
 

@@ -18,7 +18,9 @@ from sqlalchemy import text
 from hydralora.bases.folder import STARTER
 from hydralora.errors import UserError
 from jobs.home import Home
+from jobs.runner.reconcile import reconcile
 from jobs.store.store import Store
+from jobs.sweeping import find_leftovers, largest
 
 PACKAGES = (
     "torch",
@@ -35,6 +37,7 @@ DEVICE_PROBE = (
     "import torch; n = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
     "print('; '.join(torch.cuda.get_device_name(i) for i in range(n)) or f'CPU, {torch.get_num_threads()} threads')"
 )
+MOST_NAMED = 5
 ENOUGH_DISK, ENOUGH_MEMORY = 2.0, 2.0  # GB
 
 
@@ -165,6 +168,31 @@ def _database(home: Home) -> list[Finding]:
         )
     else:
         findings.append(Finding("database", True, store.engine.dialect.name))
+    reconcile(store)
     workers = store.queue.workers()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
-    return [*findings, Finding("worker", True, words)]
+    return [*findings, Finding("worker", True, words), _leftovers(store), *_largest(store)]
+
+
+def _leftovers(store: Store) -> Finding:
+    found = find_leftovers(store)
+    if not found:
+        return Finding("leftovers", True, "none")
+    names = ", ".join(str(one.path.relative_to(store.home.root)) for one in found[:MOST_NAMED])
+    more = f" and {len(found) - MOST_NAMED:,} more" if len(found) > MOST_NAMED else ""
+    size = sum(one.size for one in found) / 1e6
+    why = " and ".join(sorted({one.why for one in found}))
+    return Finding(
+        "leftovers",
+        False,
+        f"{len(found):,} of {size:,.1f} MB ({why}): {names}{more}",
+        "Look at them, then delete them: `python -m studio doctor --sweep`.",
+    )
+
+
+def _largest(store: Store) -> list[Finding]:
+    """What to delete, where the disk has little room."""
+    if shutil.disk_usage(store.home.root).free / 1e9 > ENOUGH_DISK:
+        return []
+    words = ", ".join(f"{place} ({size / 1e6:,.1f} MB)" for place, size in largest(store))
+    return [Finding("largest", True, words or "nothing of the studio")]

@@ -73,10 +73,12 @@ def train_adapter(
     on_step: Callable[[int, StepValues], None] = lambda step, values: None,
     progress: Progress = SILENT,
     resume: bool = False,
+    adapter_folder: Path | None = None,
 ) -> RunSummary:
     """Train the adapter that ``config`` describes and keep it in ``run_folder/adapter``.
 
     Args:
+        adapter_folder: Where the finished adapter is kept instead; checkpoints stay in ``run_folder``.
         sources: Folders of the finished adapters that LoRAHub mixes.
 
     Returns:
@@ -157,7 +159,7 @@ def train_adapter(
         versions=_versions(),
         tasks=data.tasks.names if data.tasks else None,
     )
-    save_adapter(model, run_folder / "adapter", facts)
+    save_adapter(model, adapter_folder or run_folder / "adapter", facts)
     return summary
 
 

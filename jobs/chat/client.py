@@ -146,8 +146,7 @@ class ChatClient:
 
     def _start(self) -> tuple[str, dict[str, str]]:
         start_worker(self.home)
-        active = [j for j in self.store.queue.jobs(kind="serve", limit=5) if not j.is_finished]
-        job = active[0] if active else self.store.queue.submit("serve", max_attempts=1)
+        job = self.store.queue.only("serve", max_attempts=1)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             where = self._address()

@@ -30,6 +30,10 @@ from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.runner.limits import OUT_OF_MEMORY, Limits, loosen_memory, machine_memory, sentence
 from jobs.runner.logs import begin_log
+from jobs.runner.ownership import started_in
+from jobs.runner.processes import end_with_parent
+from jobs.runner.room import Lines, lacks_room, write_when_there_is_room
+from jobs.store.publishing import OUT
 
 log = logging.getLogger("jobs.runner.child")  # under its own name also where it runs as a program
 PROGRESS_SECONDS = 0.3  # between two writes of progress.json
@@ -46,7 +50,7 @@ class Job:
         self.home = Home(spec["home"])
         self._stop = threading.Event()
         self._last_progress = 0.0
-        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._steps = Lines(folder / "metrics.jsonl")
         self.progress = Progress(self.report, self.should_stop)
 
     def request_stop(self, *_: object) -> None:
@@ -56,6 +60,12 @@ class Job:
     def should_stop(self) -> bool:
         """Whether to save the state and end: the user asked for a stop, or the machine shuts down."""
         return self._stop.is_set() or self.was_asked_to_stop()
+
+    def place(self, final: Path) -> Path:
+        """Where to write what shall stand at ``final`` once the job has succeeded (see ``Kind.outputs``)."""
+        out = self.folder / OUT
+        out.mkdir(exist_ok=True)
+        return out / final.name
 
     def was_asked_to_stop(self) -> bool:
         """Whether the user asked for a stop; without this, TERM alone is an interruption, and the job goes on later."""
@@ -69,13 +79,19 @@ class Job:
         self._last_progress = now
         text = without_paths(text)  # pages show it
         log.info("%4.0f%%  %s", 100 * share, one_line(text))
-        write_json(self.folder / "progress.json", {"share": share, "text": text}, flush=False)
+        try:
+            write_json(self.folder / "progress.json", {"share": share, "text": text}, flush=False)
+        except OSError as error:
+            if not lacks_room(error):  # else it is news that the next one makes old
+                raise
 
     def step(self, step: int, values: dict[str, Any]) -> None:
         """Record the numbers of one step of a run; one whole line per step."""
-        line = json.dumps({"run_id": self.payload["run_id"], "step": step, "values": values})
-        self._metrics.write(line + "\n")
-        self._metrics.flush()
+        self._steps.add(json.dumps({"run_id": self.payload["run_id"], "step": step, "values": values}))
+
+    def settle(self) -> None:
+        """Have every number on the disk, waiting for room while it is full."""
+        self._steps.settle(self.was_asked_to_stop)
 
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "can't start new thread", "bad_alloc")
@@ -144,12 +160,19 @@ def main(folder: Path) -> int:
         result = {"status": "failed", **explain(error, job.kind, Limits(**spec.get("limits", {})))}
     shutil.rmtree(folder / TEMPORARY, ignore_errors=True)
     try:
-        write_json(folder / "result.json", result)
+        job.settle()
+        write_when_there_is_room(folder / "result.json", result, job.was_asked_to_stop)
     except OSError:
         log.exception("The result could not be written.")
         return 3
     return 0 if result["status"] != "failed" else 2
 
 
+def work(folder: Path) -> int:
+    """The same in a process of its own, which lives no longer than the one that looks after it."""
+    end_with_parent(started_in(folder).get("pid"))
+    return main(folder)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(work(Path(sys.argv[1])))

@@ -102,7 +102,9 @@ def _answer(answers: TextIO, value: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _attempt(answers: TextIO, server: int, folder: str, cwd: str, environment: dict[str, str]) -> int:
+def _attempt(
+    answers: TextIO, server: int, folder: str, cwd: str, environment: dict[str, str], database: str = ""
+) -> int:
     """In the fork: become what `jobs.runner.reaper` is when it is started as a program."""
     os.setsid()
     answers.close()
@@ -118,7 +120,7 @@ def _attempt(answers: TextIO, server: int, folder: str, cwd: str, environment: d
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    return 1 if reap(place, lambda: Fork(lambda: _work(place)), read_limits(place)) else 0
+    return 1 if reap(place, lambda: Fork(lambda: _work(place)), read_limits(place), database) else 0
 
 
 def _announce(folder: Path, server: int) -> bool:
@@ -140,7 +142,7 @@ def _read_identity(folder: Path) -> Identity | None:
 
 
 def _work(folder: Path) -> int:
-    from jobs.runner.child import main as work
+    from jobs.runner.child import work
 
     return work(folder)
 
@@ -182,13 +184,13 @@ class Forkserver:
         """Whether its process runs."""
         return self._process.poll() is None
 
-    def fork(self, folder: Path, cwd: Path, environment: dict[str, str]) -> Identity:
-        """Start the attempt in ``folder``.
+    def fork(self, folder: Path, cwd: Path, environment: dict[str, str], database: str = "") -> Identity:
+        """Start the attempt in ``folder``; what looks after it is told the ``database``, the work itself is not.
 
         Raises:
             OSError: When it gave no answer; nothing of the attempt runs then.
         """
-        request = {"folder": str(folder), "cwd": str(cwd), "environment": environment}
+        request = {"folder": str(folder), "cwd": str(cwd), "environment": environment, "database": database}
         self._requests.write(json.dumps(request).encode() + b"\n")
         self._requests.flush()
         answer = self._read() if self._has_answer(FORK_SECONDS) else {}

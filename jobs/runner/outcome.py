@@ -26,12 +26,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Retry:
-    """A job that is tried again, and why; one that was ``interrupted`` from outside is not to blame."""
+    """A job that is tried again, why, and after how long; one that was ``interrupted`` from outside is not to blame."""
 
     why: str
     interrupted: bool = False
+    pause: float = 0.0  # seconds, at least
 
 
+NO_ROOM_YET = "The disk is full. It goes on by itself when there is room: old runs and corpora can be deleted."
+ROOM_SECONDS = 5.0  # between two tries on a full disk
+NO_ROOM = Retry(NO_ROOM_YET, interrupted=True, pause=ROOM_SECONDS)
 INTERRUPTED = Retry("It was interrupted, as when the machine or its container shuts down.", interrupted=True)
 
 
@@ -44,6 +48,8 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
         return _failed("limit", sentence(running.job.kind, ended["limit"], running.limits()))
     if result is not None and result["status"] == "interrupted":
         return INTERRUPTED if _comes_to_an_end(running.job.kind) else _told({**result, "status": "stopped"}, ended)
+    if result is not None and result.get("error_kind") == "disk" and not stopping and _goes_on(running.job.kind):
+        return NO_ROOM
     if result is not None:
         return _told(result, ended)
     if ended is not None and not stopping and ended["code"] > 0:
@@ -63,6 +69,11 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
 def _comes_to_an_end(kind: str) -> bool:
     """Whether jobs of a kind go on after an interruption; a server is started again when somebody asks for it."""
     return kind not in KINDS or KINDS[kind].ends
+
+
+def _goes_on(kind: str) -> bool:
+    """Whether another attempt begins where the last one has saved its state."""
+    return kind in KINDS and KINDS[kind].resumes
 
 
 def _failed(kind: str, error: str) -> Outcome:

@@ -17,7 +17,7 @@ from pathlib import Path
 from hydralora.errors import StoppedError
 from hydralora.files import write_json
 from hydralora.progress import Progress
-from jobs.runner.processes import Identity, identity
+from jobs.runner.processes import Identity, host_name, identity
 
 STARTED = "started.json"  # the attempt's first process
 LOCK = "lock"  # in the folder of a run: held by whoever trains it, until its process has gone
@@ -27,7 +27,7 @@ ENDED = "ended"  # there once a worker has given the attempt up
 
 def announce(folder: Path) -> bool:
     """Write down that this process works on the attempt; whether it may."""
-    write_json(folder / STARTED, identity())
+    write_json(folder / STARTED, {**identity(), "host": host_name()})
     return not (folder / ENDED).exists()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import psutil
 
 Identity = dict[str, Any]
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
 
 
 def host_name() -> str:
@@ -57,16 +61,21 @@ def _is_same(process: psutil.Process, who: Identity) -> bool:
     return bool(who["boot"] == boot_of(host_name()) and who["ticks"] == _start_ticks(process.pid))
 
 
-def start_detached(command: list[str], log: Path, cwd: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def start_detached(
+    command: list[str], log: Path, cwd: Path, environment: dict[str, str], told: bytes = b""
+) -> subprocess.Popen[bytes]:
     """Start a process that outlives us, in a session of its own; what it prints is added to ``log``.
+
+    Args:
+        told: What it reads from its standard input: at most a page, which no other process sees.
 
     Raises:
         OSError: When the process or the log cannot be made.
     """
     with log.open("ab") as file:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if told else subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -74,6 +83,35 @@ def start_detached(command: list[str], log: Path, cwd: Path, environment: dict[s
             cwd=cwd,
             env=environment,
         )
+    if child.stdin is not None:
+        with suppress(BrokenPipeError), child.stdin as pipe:  # it has died already, which is told elsewhere
+            pipe.write(told)
+    return child
+
+
+def adopt_orphans_of_ours() -> None:
+    """From now on what our children leave behind is our child, and not the first process's: Linux alone can."""
+    _control(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Have this process killed as soon as the one that started it ends; at once where it has ended already."""
+    parent = parent or os.getppid()
+    _control(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()  # for other systems
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _control(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def is_alive(who: Identity | None) -> bool:
@@ -145,6 +183,6 @@ def kill(members: list[Identity]) -> None:
         if is_alive(member):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(member["pid"], signal.SIGKILL)
-    deadline = time.time() + 5
-    while time.time() < deadline and any(is_alive(member) for member in members):
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(is_alive(member) for member in members):
         time.sleep(0.02)

@@ -1,13 +1,16 @@
 """Runs one process within limits and leaves its end behind: `python -m jobs.runner.reaper FOLDER COMMAND ...`.
 
 A restarted worker cannot wait for a process that is not its child. So this small parent stays,
-ignores TERM (which reaches its child through the process group), and writes ``exit.json`` when
-the child has ended. No ``exit.json`` and no process means the whole group was killed.
+ignores TERM (which reaches its child through the process group), renews the lease of the attempt, and writes
+``exit.json`` when the child has ended and nothing of it is left. No ``exit.json`` and no process means the whole group
+was killed: the child ends with its parent.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import resource
 import signal
 import subprocess
@@ -20,12 +23,15 @@ from typing import Protocol
 
 import psutil
 
-from hydralora.files import write_json
 from jobs.home import private_files
+from jobs.runner.lease import Held, Keeper, Lease
 from jobs.runner.limits import Limits, impose
+from jobs.runner.logs import begin_log
 from jobs.runner.ownership import announce
-from jobs.runner.processes import family, identity, kill
+from jobs.runner.processes import adopt_orphans_of_ours, family, identity, kill
+from jobs.runner.room import write_when_there_is_room
 
+log = logging.getLogger("jobs.runner.reaper")  # under its own name also where it runs as a program
 GRACE_SECONDS = 8.0  # to clean up after TERM, once the time is over
 
 
@@ -41,24 +47,51 @@ class Process(Protocol):
         """Send TERM."""
 
 
-def reap(folder: Path, start: Callable[[], Process], limits: Limits) -> int:
-    """Start a process within limits, wait for its end, and record return code, limit met, seconds and peak memory
-    (bytes)."""
+def reap(folder: Path, start: Callable[[], Process], limits: Limits, database: str = "") -> int:
+    """Start a process within limits, keep its lease, wait for its end, and record return code, limit met, seconds and
+    peak memory (bytes).
+
+    Args:
+        database: URL of a database that is not the home's own file, for the lease; the process is not told.
+    """
     private_files()
     if not announce(folder):  # a worker has given this attempt up before it began
         return 1
+    lease = Lease(folder, database)
+    if lease.renew() == Held.LOST:
+        log.warning("This attempt is not the job's any more; it does not begin.")
+        return 1
+    adopt_orphans_of_ours()
     impose(limits)
     began = time.time()
     child = start()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     clock = _Clock(child, limits.wall)
+    keeper = Keeper(lease, child.terminate, lambda: _end_family(child))
     code = child.wait()
+    keeper.stop()
     met = "wall" if clock.stop() else "cpu" if code == -signal.SIGXCPU else None
+    _end_rest()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     ended = {"code": code, "limit": met, "seconds": time.time() - began, "peak_bytes": peak}
-    write_json(folder / "exit.json", ended)
+    write_when_there_is_room(folder / "exit.json", ended)
     return code
+
+
+def _end_family(child: Process) -> None:
+    """End a process with all its descendants, where it has not ended already."""
+    try:
+        members = family(identity(child.pid))
+    except psutil.NoSuchProcess:
+        return
+    kill(members)
+
+
+def _end_rest() -> None:
+    """End what the process has left behind: all of it is our child by now, or in our session."""
+    me = os.getpid()
+    kill([member for member in family(identity()) if member["pid"] != me])
 
 
 class _Clock:
@@ -94,6 +127,7 @@ def read_limits(folder: Path) -> Limits:
 
 
 if __name__ == "__main__":
-    place, command = Path(sys.argv[1]), sys.argv[2:]
-    code = reap(place, lambda: subprocess.Popen(command, stdin=subprocess.DEVNULL), read_limits(place))
+    begin_log()
+    place, command, told = Path(sys.argv[1]), sys.argv[2:], sys.stdin.read()
+    code = reap(place, lambda: subprocess.Popen(command, stdin=subprocess.DEVNULL), read_limits(place), told)
     sys.exit(1 if code else 0)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydralora.errors import DamagedError
+from hydralora.files import write_json
 from jobs.home import Home
 from jobs.runner.executors import Handle
 from jobs.runner.limits import Limits, limits_of
 from jobs.store.metrics import Metrics, read_metrics
+from jobs.store.queue import LEASE_SECONDS
 from jobs.store.records import Job
 
+SPEC = "spec.json"
 RESTARTED = "The machine was restarted."
 
 
@@ -23,22 +27,20 @@ class RunningJob:
 
     Args:
         handle: How its executor finds it.
-        renewed_at: When its lease was last renewed, in seconds since 1970.
         progress: What ``progress.json`` said when it was last passed on.
         members: All that belonged to it when it was asked to end; nothing of it may stay behind.
-        stop_sent_at: When it was asked to end, in seconds since 1970.
+        stop_sent_at: When it was asked to end, in seconds of ``time.monotonic``.
         gone: What is told where its process is not there and has left no word.
-        rests_until: When it is looked after again, after trouble that may pass.
+        rests_until: When it is looked after again, after trouble that may pass; in seconds of ``time.monotonic``.
     """
 
     job: Job
     folder: Path
     handle: Handle
-    renewed_at: float = 0.0
     progress: dict[str, Any] = field(default_factory=dict)
     members: list[Handle] = field(default_factory=list)
     stop_sent_at: float | None = None
-    rests_until: float = 0.0
+    rests_until: float = -math.inf
     gone: str = "Its process vanished."
 
     @property
@@ -68,18 +70,19 @@ class RunningJob:
 
     def limits(self) -> Limits:
         """The limits that it was started with."""
-        return Limits(**(_read_json(self.folder / "spec.json") or {}).get("limits", {}))
+        return Limits(**(_read_json(self.folder / SPEC) or {}).get("limits", {}))
 
     def ask_to_stop(self) -> None:
         """The file that a task looks for."""
         (self.folder / "stop").touch()
 
 
-def write_spec(home: Home, job: Job, tasks: str | None) -> Path:
+def write_spec(home: Home, job: Job, tasks: str | None, gpu: str | None = None) -> Path:
     """Make the folder of a new attempt with what its process needs to know, and give it.
 
     Args:
         tasks: A module that brings tasks of its own.
+        gpu: The uuid of the GPU that it is given; a later worker reads it here where this one dies before it stores it.
 
     Raises:
         UserError: When the kind of job is not known.
@@ -93,9 +96,23 @@ def write_spec(home: Home, job: Job, tasks: str | None) -> Path:
         "home": str(home.root),
         "tasks": tasks,
         "limits": asdict(limits_of(job.kind)),
+        "job": job.id,
+        "attempt": job.attempt,
+        "token": job.token,
+        "lease_seconds": LEASE_SECONDS,
+        "gpu": gpu,
     }
-    (folder / "spec.json").write_text(json.dumps(spec), "utf-8")
+    write_json(folder / SPEC, spec)
     return folder
+
+
+def gpu_of(folder: Path) -> str | None:
+    """The uuid of the GPU that an attempt was given, by its folder."""
+    try:
+        found = (_read_json(folder / SPEC) or {}).get("gpu")
+    except DamagedError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _read_json(path: Path, *wanted: str) -> dict[str, Any] | None:

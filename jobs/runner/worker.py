@@ -10,11 +10,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from hydralora.errors import DamagedError, UserError
@@ -25,21 +28,22 @@ from jobs.machine import choose_gpu, look_at_gpus
 from jobs.runner.executors import EXECUTORS, Executor, Handle, find_executor
 from jobs.runner.leftovers import remove_leftovers
 from jobs.runner.logs import begin_log
-from jobs.runner.outcome import Outcome, Retry, outcome_of
+from jobs.runner.outcome import NO_ROOM_YET, ROOM_SECONDS, Outcome, Retry, outcome_of
 from jobs.runner.ownership import give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
-from jobs.runner.running import RESTARTED, RunningJob, write_spec
-from jobs.runner.service import hold_lock
+from jobs.runner.room import is_full, lacks_room
+from jobs.runner.running import RESTARTED, RunningJob, gpu_of, write_spec
+from jobs.runner.service import own_version, sign_lock, wait_for_lock
 from jobs.store.database import without_secrets
 from jobs.store.queue import DAMAGED
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
+from jobs.sweeping import half_written, sweep
 from jobs.tour import Tour
 
 log = logging.getLogger("jobs.runner.worker")  # under its own name also where it runs as a program
 POLL_SECONDS = 0.4
-LEASE_RENEWAL_SECONDS = 10.0
 SIGN_OF_LIFE_SECONDS = 4.0
 TOUR_SECONDS = 1.0
 ROUNDS_OF_KILLING = 5
@@ -73,16 +77,29 @@ class Worker:
         self.process = identity()
         self.name = f"{self.host}:{self.process['pid']}:{self.process['created']:.2f}"
         self.running: dict[int, RunningJob] = {}
-        self.gpus = len(look_at_gpus())  # each takes one training at a time
-        self.signed_at = self.toured_at = 0.0
+        self.signed_at = self.toured_at = -math.inf
         self.ending = False
+
+    @cached_property
+    def gpus(self) -> int:
+        """How many GPUs there are; each takes one training at a time."""
+        return len(look_at_gpus())
+
+    def reconcile(self) -> None:
+        """Look once after what an earlier worker has left, and start nothing."""
+        self._adopt_orphans()
+        for running in list(self.running.values()):
+            self._take_care(running, self._watch)
 
     def do_round(self) -> None:
         """Sign in and adopt, watch, go on with the tour, claim."""
-        now = time.time()
+        now = time.monotonic()  # the clock may be set meanwhile
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
-            self.store.queue.sign_in(self.name, self.host, self.process)
+            self.store.queue.sign_in(self.name, self.host, self.process, own_version())
             self.signed_at = now
+            if self.store.is_newer:
+                log.warning("The database is of a newer version of the studio now: this worker ends, its jobs go on.")
+                return self.end()
             self._adopt_orphans()
         for running in list(self.running.values()):
             if running.rests_until < now:
@@ -90,6 +107,7 @@ class Worker:
         if now - self.toured_at > TOUR_SECONDS:
             self.toured_at = now
             Tour(self.store).advance()
+            self.store.order.end_hopeless()
         waiting = self.store.queue.waiting_kinds()
         for lane in SLOTS:
             self._claim(lane, waiting.get(lane, set()))
@@ -115,12 +133,13 @@ class Worker:
     # Claim and adopt
 
     def _claim(self, lane: str, kinds: set[str]) -> None:
-        """Start jobs of a lane while there is room in it; those that the executor makes ready for wait."""
+        """Start jobs of a lane while there is room in it; those that the executor makes ready for wait, and all while
+        the disk is full."""
+        if not kinds or is_full(self.home.root):
+            return
         not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.root)}
-        while (
-            kinds
-            and not self.ending
-            and sum(running.job.lane == lane for running in self.running.values()) < self._slots(lane)
+        while not self.ending and sum(running.job.lane == lane for running in self.running.values()) < self._slots(
+            lane
         ):
             job = self.store.queue.claim(self.name, self.host, lane, not_yet)
             if job is None:
@@ -129,17 +148,19 @@ class Worker:
 
     def _start(self, job: Job) -> None:
         try:
-            folder = write_spec(self.home, job, self.tasks)
             gpu = choose_gpu(look_at_gpus(), self._trained_on()) if kind_of(job.kind).uses_gpu else None
+            folder = write_spec(self.home, job, self.tasks, gpu.uuid if gpu else None)
             handle = self.executor.start(job.kind, folder, self.home.root, gpu.uuid if gpu else None)
         except UserError as error:
             self._refuse(job, "user", str(error))
         except OSError as error:
+            if lacks_room(error):
+                return self.store.queue.give_back(job, NO_ROOM_YET, interrupted=True, pause=ROOM_SECONDS)
             self._refuse(job, "disk", f"The job could not be started: {error}. Free disk space and try again.")
         else:
             handle = {**handle, "gpu": gpu.uuid} if gpu else handle
-            self.store.queue.renew(job, process=handle)
-            self.running[job.id] = RunningJob(self.store.queue.get(job.id), folder, handle, time.time())
+            self.store.queue.write(job, process=handle)
+            self.running[job.id] = RunningJob(self.store.queue.get(job.id), folder, handle)
 
     def _refuse(self, job: Job, kind: str, error: str) -> None:
         self.store.queue.finish(job, JobStatus.FAILED, time.time(), error_kind=kind, error=error)
@@ -148,11 +169,12 @@ class Worker:
         for job in self.store.queue.orphans(self.name, lambda job: job.host == self.host or self._was_before(job)):
             if job.id in self.running:
                 continue
-            mine = self.store.queue.adopt(job, self.name)
+            is_near = job.host == self.host
+            mine = self.store.queue.adopt(job, self.name, takes_lease=not is_near)
             if mine is None:
                 continue
             folder = self.home.job(job.id, job.attempt)
-            if job.host == self.host:
+            if is_near:
                 self.running[job.id] = RunningJob(mine, folder, mine.process or self._find_owner(mine, folder))
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
                 why = RESTARTED if self._was_before(job) else "Its worker has not been heard of."
@@ -160,9 +182,10 @@ class Worker:
 
     def _find_owner(self, job: Job, folder: Path) -> Handle:
         """What an earlier worker has started and died before it could store it; empty where nothing was."""
-        handle = started_in(folder)
+        handle, gpu = started_in(folder), gpu_of(folder)
         if handle:
-            self.store.queue.renew(job, process=handle)
+            handle = {**handle, "gpu": gpu} if gpu else handle
+            self.store.queue.write(job, process=handle)
         return handle
 
     def _was_before(self, job: Job) -> bool:
@@ -178,10 +201,10 @@ class Worker:
             self._or_quarantine(running, do)
         except (UserError, OSError) as error:  # the database is busy, the disk is full: later, perhaps
             log.warning("Job %d: %s", running.job.id, one_line(str(error)))
-            running.rests_until = time.time() + TROUBLE_SECONDS
+            running.rests_until = time.monotonic() + TROUBLE_SECONDS
         except Exception:  # not even its end can be stored now
             log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
-            running.rests_until = time.time() + TROUBLE_SECONDS
+            running.rests_until = time.monotonic() + TROUBLE_SECONDS
 
     def _or_quarantine(self, running: RunningJob, do: Callable[[RunningJob], None]) -> None:
         """Do something for one job, or end it where that cannot be done, now or later."""
@@ -212,20 +235,20 @@ class Worker:
             self._escalate_stop(running)
 
     def _pass_news_on(self, running: RunningJob) -> bool:
-        """Store metrics and progress, renew the lease, see what is asked; False when the job is no longer ours."""
+        """Store metrics and progress, see what is asked; False when the job is no longer ours."""
         metrics = running.new_metrics()
         if metrics.offset > running.job.metrics_offset:
             self.store.runs.add_steps(running.job, metrics.steps, metrics.offset)
         if metrics.problem:
             raise DamagedError(metrics.problem)
-        progress, now = running.new_progress(), time.time()
-        if progress != running.progress or now - running.renewed_at > LEASE_RENEWAL_SECONDS:
+        progress = running.new_progress()
+        if progress != running.progress:
             values = {"progress": progress.get("share", 0.0)}
             if running.job.stop_requested_at is None and progress:
                 values["progress_text"] = progress["text"]
-            if not self.store.queue.renew(running.job, **values):
+            if not self.store.queue.write(running.job, **values):
                 return False
-            running.progress, running.renewed_at = progress, now
+            running.progress = progress
         fresh = self.store.queue.get(running.job.id)
         if fresh.worker != self.name or fresh.attempt != running.job.attempt:
             return False
@@ -236,7 +259,7 @@ class Worker:
 
     def _escalate_stop(self, running: RunningJob) -> None:
         """Stop in steps: a file and TERM, then, after the grace, KILL to all that were there."""
-        now = time.time()
+        now = time.monotonic()
         if running.stop_sent_at is None:
             running.stop_sent_at = now
             running.members = self.executor.members(running.handle)
@@ -248,7 +271,7 @@ class Worker:
     def _ended(self, running: RunningJob) -> None:
         self._end_processes(running)
         self._pass_news_on(running)
-        if running.exit() is not None and running.result() is None:  # it was killed: it has not cleaned up itself
+        if running.result() is None:  # it was killed: it has not cleaned up itself
             remove_leftovers(self.home, running.job)
         self._end(running, outcome_of(running))
 
@@ -266,7 +289,7 @@ class Worker:
     def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
         """Store the outcome, or queue the job again."""
         if isinstance(outcome, Retry):
-            self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted)
+            self.store.queue.give_back(running.job, outcome.why, interrupted=outcome.interrupted, pause=outcome.pause)
         elif outcome.values.get("error_kind") != "memory" or not self.store.runs.retry_smaller(running.job):
             self.store.queue.finish(running.job, outcome.status, time.time(), **outcome.values)
         if running.handle:
@@ -277,6 +300,7 @@ class Worker:
         """Do rounds until asked to end; jobs in progress go on without us."""
         signal.signal(signal.SIGTERM, self.end)
         signal.signal(signal.SIGINT, self.end)
+        self._sweep()
         while not self.ending:
             try:
                 self.do_round()
@@ -286,7 +310,15 @@ class Worker:
                 log.error("%s", without_secrets(traceback.format_exc(), self.home.database_url))
                 time.sleep(2)
             time.sleep(POLL_SECONDS)
-        self.store.queue.sign_out(self.name)
+        with suppress(UserError):  # it is told as gone a little later then
+            self.store.queue.sign_out(self.name)
+
+    def _sweep(self) -> None:
+        """Delete what those before have left half-written."""
+        try:
+            sweep(half_written(self.store))
+        except (UserError, OSError) as error:
+            log.warning("Leftovers stay: %s", one_line(str(error)))
 
     def end(self, *_: object) -> None:
         """Called by SIGTERM."""
@@ -315,15 +347,11 @@ def work(home: Home, tasks: str | None = None, executor: str = "local") -> int:
         UserError: When the database cannot be used, or there is no such executor.
     """
     carries_out = find_executor(executor)
-    lock = hold_lock(home)
-    for _ in range(5):  # somebody who only looks holds it for a moment
-        if lock is not None:
-            break
-        time.sleep(0.1)
-        lock = hold_lock(home)
+    lock = wait_for_lock(home)
     if lock is None:
         log.info("A worker is already running for %s.", home.root)
         return 0
+    sign_lock(lock)
     Worker(home, tasks=tasks, executor=carries_out).run()
     return 0
 

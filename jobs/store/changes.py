@@ -11,7 +11,6 @@ circle, and whoever reads a number and then the rows can have missed nothing: th
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +21,7 @@ from sqlalchemy.orm import Session
 from hydralora.bounds import LARGEST_ID
 from hydralora.errors import UserError
 from hydralora.plain import shown
+from jobs.store.clock import lately
 from jobs.store.tables import (
     AnalysisRow,
     ChangeRow,
@@ -45,7 +45,9 @@ TOPIC = re.compile(r"(corpus|run|chat)-([1-9][0-9]{0,18})")
 ALIVE = "workers alive"  # no topic: how many, read along with the numbers
 MOST_TOPICS = 8  # of one question
 # Columns of a job that nobody looks at
-SILENT = frozenset({"lease_until", "process", "worker", "host", "metrics_offset", "reached", "fruitless"})
+SILENT = frozenset(
+    {"lease_until", "token", "process", "worker", "host", "metrics_offset", "reached", "fruitless", "interruptions"}
+)
 SPEED = "speed of "  # begins the key of a measured speed among the settings
 WORKER_GONE_SECONDS = 15.0  # without a sign of life
 
@@ -160,7 +162,7 @@ class Changes:
         Those of ``all`` and ``workers`` tell as well how many workers are alive, which no write tells.
         """
         wanted = set(topics)
-        alive = select(literal(ALIVE), func.count()).where(WorkerRow.seen_at > time.time() - WORKER_GONE_SECONDS)
+        alive = select(literal(ALIVE), func.count()).where(lately(WorkerRow.seen_at, WORKER_GONE_SECONDS))
         query = select(ChangeRow.topic, ChangeRow.number).where(ChangeRow.topic.in_(wanted))
         with self._rows.reading() as session:
             rows = session.execute(union_all(query, alive) if wanted & {"all", "workers"} else query)

@@ -3,7 +3,8 @@
 Promises:
 
 - A queued job is claimed by exactly one worker, whatever their number.
-- A worker that lost its lease changes nothing more: its writes ask for worker and attempt.
+- A worker that lost its job changes nothing more: its writes ask for worker and attempt. A process that lost its lease
+  ends itself: its renewals ask for attempt and token (``jobs.runner.lease``).
 - A finished job never changes.
 - Light jobs (import, cluster, analyse) have their own lane and never wait behind training.
 - Visitors take turns: sixty jobs of one do not keep another's waiting.
@@ -12,22 +13,29 @@ Promises:
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from hydralora.errors import CorpusError, DamagedError, ResultError, UserError
+from hydralora.files import remove
 from hydralora.plain import shown, without_paths
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.store.changes import WORKER_GONE_SECONDS, tell, topics_of_job
+from jobs.store.clock import database_now, lately
 from jobs.store.events import actor, events_of, move, note
 from jobs.store.metrics import FILE as METRICS
+from jobs.store.order import can_begin, depend, next_of
+from jobs.store.publishing import OUT, publish
 from jobs.store.records import Event, Job
+from jobs.store.retrying import try_again
 from jobs.store.rows import Rows, changed
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
 from jobs.store.steps import take_in
@@ -36,6 +44,7 @@ from jobs.visitor import NOBODY
 
 LOG = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
+SILENT_SECONDS = 8.0  # without a renewal, of which one comes every other second
 DAMAGED = "damaged"  # ``error_kind`` of a job whose files cannot be read
 MOST_WAITING = 200  # jobs of one visitor of the page
 
@@ -56,8 +65,12 @@ class Queue:
         run_id: int | None = None,
         max_attempts: int = 3,
         priority: int = 0,
+        after: Iterable[int] = (),
     ) -> JobRow:
         """Put a job into the queue within the caller's transaction.
+
+        Args:
+            after: Ids of jobs that must have succeeded before it begins.
 
         Raises:
             UserError: When there is no such kind, or this visitor has very many jobs waiting already.
@@ -76,6 +89,7 @@ class Queue:
         )
         session.add(row)
         session.flush()
+        depend(session, row, after)
         note(session, row.id, 0, (None, JobStatus.QUEUED), actor(visitor), "")
         return row
 
@@ -90,6 +104,20 @@ class Queue:
         """Put a job into the queue by itself."""
         with self._rows.writing() as session:
             return Job.of(self.add(session, kind, payload, **links))
+
+    def only(self, kind: str, payload: dict[str, Any] | None = None, **links: Any) -> Job:
+        """The one open job of a kind of which there is never a second; queued where there is none."""
+        try:
+            with self._rows.writing() as session:
+                is_it = (JobRow.single == kind, JobRow.status.not_in(FINISHED))
+                found = session.scalar(select(JobRow).where(*is_it))
+                if found is None:
+                    found = self.add(session, kind, payload, **links)
+                    found.single = kind
+                    session.flush()
+                return Job.of(found)
+        except IntegrityError:  # somebody else was first, which the index tells
+            return self.only(kind, payload, **links)
 
     def get(self, job_id: int) -> Job:
         """One job.
@@ -114,35 +142,24 @@ class Queue:
             return [Job.of(row) for row in session.scalars(query)]
 
     def claim(self, worker: str, host: str, lane: str, not_yet: Collection[str] = ()) -> Job | None:
-        """Take the next waiting job of a lane, or None: visitors take turns, and each one's oldest job comes first.
-        Jobs of the kinds ``not_yet`` go on waiting.
+        """Take the next waiting job of a lane (see ``jobs.store.order``), or None; jobs of the kinds ``not_yet`` go on
+        waiting.
 
-        The turn is the visitor's whose last job in this lane started longest ago. One statement; the state is asked
-        for again outside the sub-select, so that two workers that saw the same job cannot both have it.
+        One statement; the state is asked for again outside the sub-select, so that two workers that saw the same job
+        cannot both have it.
         """
-        now = time.time()
-        earlier = aliased(JobRow)
-        served = select(func.max(earlier.started_at)).where(earlier.lane == lane, earlier.visitor == JobRow.visitor)
-        following = (
-            select(JobRow.id)
-            .where(JobRow.status == JobStatus.QUEUED, JobRow.lane == lane, JobRow.not_before <= now)
-            .where(JobRow.kind.not_in(not_yet))
-            .order_by(JobRow.priority.desc(), func.coalesce(served.scalar_subquery(), 0.0), JobRow.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
-        )
         claim = (
             update(JobRow)
-            .where(JobRow.id == following, JobRow.status == JobStatus.QUEUED)
+            .where(JobRow.id == next_of(lane, not_yet), JobRow.status == JobStatus.QUEUED)
             .values(
                 status=JobStatus.RUNNING,
                 worker=worker,
                 host=host,
                 attempt=JobRow.attempt + 1,
                 fruitless=JobRow.fruitless + 1,
-                lease_until=now + LEASE_SECONDS,
-                started_at=now,
+                token=secrets.token_hex(8),
+                lease_until=database_now() + LEASE_SECONDS,
+                started_at=time.time(),
                 progress=0.0,
                 metrics_offset=0,
                 progress_text="Starting",
@@ -170,11 +187,15 @@ class Queue:
         return True
 
     def renew(self, job: Job, **values: Any) -> bool:
-        """Renew the lease, with news of the progress."""
-        return self.write(job, lease_until=time.time() + LEASE_SECONDS, **values)
+        """Renew the lease in place of the attempt's own process, with news of the progress."""
+        return self.write(job, lease_until=database_now() + LEASE_SECONDS, **values)
 
-    def adopt(self, job: Job, worker: str) -> Job | None:
-        """Take over a job whose worker died while its process lives; None when another was first."""
+    def adopt(self, job: Job, worker: str, *, takes_lease: bool = False) -> Job | None:
+        """Take over a job whose worker has died; None when another was first.
+
+        Args:
+            takes_lease: Its process is not to go on, wherever it is: it can renew its lease no more and ends itself.
+        """
         statement = (
             update(JobRow)
             .where(
@@ -183,19 +204,29 @@ class Queue:
                 JobRow.worker == job.worker,
                 JobRow.status.in_(ACTIVE),
             )
-            .values(worker=worker, lease_until=time.time() + LEASE_SECONDS)
+            .values(worker=worker, lease_until=database_now() + LEASE_SECONDS)
         )
+        if takes_lease:
+            statement = statement.values(token=None)
         with self._rows.writing() as session:
             done = changed(session, statement) == 1
         return self.get(job.id) if done else None
 
     def finish(self, job: Job, status: JobStatus, now: float, **values: Any) -> bool:
-        """End a job and write its result where its kind says, in one transaction; False when it is no longer theirs."""
+        """End a job, put what it has made in its place and write its result where its kind says, in one transaction;
+        False when it is no longer theirs.
+
+        Raises:
+            DamagedError: When what it has made, or what it is about, is gone or damaged.
+        """
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
             if row is None or not is_held(row, job) or JobStatus(row.status) in FINISHED:
                 return False
-            take_in(session, row, self.home.job(job.id, job.attempt))
+            folder = self.home.job(job.id, job.attempt)
+            take_in(session, row, folder)
+            if status == JobStatus.SUCCEEDED and job.kind in KINDS:
+                publish(folder, KINDS[job.kind].outputs(self.home, job.payload))
             why = values.get("error") or values.get("progress_text") or ""
             if not move(session, row, status, f"worker {job.worker}", why, finished_at=now, **values):
                 return False
@@ -211,8 +242,11 @@ class Queue:
         return True
 
     def _forget_metrics(self, job_id: int) -> None:
-        """Remove the files with numbers of steps of a job that has ended, as far as its rows hold them; not its log."""
+        """Remove the files with numbers of steps of a job that has ended, as far as its rows hold them, and what its
+        attempts had made to be published; not its log."""
         job = self.get(job_id)
+        for made in self.home.attempts(job_id).glob(f"*/{OUT}") if job.is_finished else ():
+            remove(made)
         for file in self.home.attempts(job_id).glob(f"*/{METRICS}"):
             try:
                 is_stored = file.parent.name != str(job.attempt) or file.stat().st_size <= job.metrics_offset
@@ -230,18 +264,21 @@ class Queue:
             file.seek(max(0, path.stat().st_size - limit))
             return without_paths(file.read().decode("utf-8", "replace"))
 
-    def give_back(self, job: Job, why: str, *, interrupted: bool = False) -> None:
+    def give_back(self, job: Job, why: str, *, interrupted: bool = False, pause: float = 0.0) -> None:
         """A process has gone without a result: queue the job again, or call it lost.
 
-        It is lost after ``max_attempts`` in a row that came not one step further than those before. One that was
-        ``interrupted``, as when the machine shuts down, does not count. What a user has asked to stop is stopped.
+        It is lost after ``max_attempts`` in a row that came not one step further than those before, or very many that
+        were ``interrupted``, as when the machine shuts down. What a user has asked to stop is stopped.
+
+        Args:
+            pause: Seconds before it is tried again, at least.
         """
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
             if row is None or not is_held(row, job) or JobStatus(row.status) not in ACTIVE:
                 return
             take_in(session, row, self.home.job(job.id, job.attempt))
-            _give_back(session, row, f"worker {job.worker}", why, interrupted)
+            try_again(session, row, f"worker {job.worker}", why, interrupted=interrupted, pause=pause)
         self._forget_metrics(job.id)
 
     def stop(self, job_id: int) -> Job:
@@ -272,19 +309,29 @@ class Queue:
         with self._rows.reading() as session:
             return events_of(session, [job_id])
 
+    def silent_since(self, job: Job) -> float | None:
+        """When an active job was last heard of, in seconds since 1970, where that is longer ago than its own process
+        takes between two signs of life; None where it was heard of lately, or is not active."""
+        query = select(JobRow.lease_until - LEASE_SECONDS).where(
+            JobRow.id == job.id,
+            JobRow.attempt == job.attempt,
+            JobRow.status.in_(ACTIVE),
+            JobRow.lease_until < database_now() + LEASE_SECONDS - SILENT_SECONDS,
+        )
+        with self._rows.reading() as session:
+            return session.scalar(query)
+
     def orphans(self, me: str, is_ours: Callable[[Job], bool]) -> list[Job]:
         """Running jobs of this machine, as ``is_ours`` tells, of another (earlier) worker, or whose lease is over."""
-        now = time.time()
-        return [
-            job
-            for job in self.jobs(statuses=ACTIVE, limit=1000)
-            if (job.worker != me and is_ours(job)) or job.lease_until < now
-        ]
+        query = select(JobRow, JobRow.lease_until < database_now()).where(JobRow.status.in_(ACTIVE)).order_by(JobRow.id)
+        with self._rows.reading() as session:
+            active = [(Job.of(row), bool(is_over)) for row, is_over in session.execute(query)]
+        return [job for job, is_over in active if (job.worker != me and is_ours(job)) or is_over]
 
-    def sign_in(self, name: str, host: str, process: dict[str, Any]) -> None:
+    def sign_in(self, name: str, host: str, process: dict[str, Any], version: str = "") -> None:
         """A worker's sign of life."""
         with self._rows.writing() as session:
-            session.merge(WorkerRow(name=name, host=host, process=process, seen_at=time.time()))
+            session.merge(WorkerRow(name=name, host=host, process=process, seen_at=database_now(), version=version))
 
     def sign_out(self, name: str) -> None:
         """A worker ends orderly."""
@@ -295,20 +342,21 @@ class Queue:
 
     def workers(self) -> list[dict[str, Any]]:
         """Workers seen lately."""
-        since = time.time() - WORKER_GONE_SECONDS
+        columns = ("name", "host", "process", "seen_at", "version")
         with self._rows.reading() as session:
-            rows = session.scalars(select(WorkerRow).where(WorkerRow.seen_at > since))
-            return [{"name": r.name, "host": r.host, "process": r.process, "seen_at": r.seen_at} for r in rows]
+            rows = session.scalars(select(WorkerRow).where(lately(WorkerRow.seen_at, WORKER_GONE_SECONDS)))
+            return [{column: getattr(row, column) for column in columns} for row in rows]
 
     def has_waiting(self, lane: str) -> bool:
-        """Whether a job of this lane waits for its turn."""
-        query = select(JobRow.id).where(JobRow.status == JobStatus.QUEUED, JobRow.lane == lane).limit(1)
+        """Whether a job of this lane waits for its turn, and would begin if it came."""
+        waits = (JobRow.status == JobStatus.QUEUED, JobRow.lane == lane, *can_begin())
+        query = select(JobRow.id).where(*waits).limit(1)
         with self._rows.reading() as session:
             return session.scalar(query) is not None
 
     def waiting_kinds(self) -> dict[str, set[str]]:
         """The kinds of the jobs that could be claimed now, by lane."""
-        waits = (JobRow.status == JobStatus.QUEUED, JobRow.not_before <= time.time())
+        waits = (JobRow.status == JobStatus.QUEUED, *can_begin())
         with self._rows.reading() as session:
             found = session.execute(select(JobRow.lane, JobRow.kind).where(*waits).distinct()).all()
         kinds: dict[str, set[str]] = {}
@@ -337,23 +385,6 @@ def _write_result(session: Session, row: JobRow, home: Home) -> None:
         KINDS[row.kind].write_result(session, row, home)
     except (CorpusError, ResultError) as error:
         raise DamagedError(str(error)) from error
-
-
-def _give_back(session: Session, row: JobRow, who: str, why: str, interrupted: bool) -> None:
-    now, fruitless = time.time(), row.fruitless
-    if row.stop_requested_at is not None:
-        move(session, row, JobStatus.STOPPED, who, why, finished_at=now, progress_text="Stopped")
-        return
-    if fruitless >= row.max_attempts and not interrupted:
-        times = f"{fruitless} times without a step further" if row.reached else f"{fruitless} times"
-        error = f"{why} This happened {times}, so it is not tried again. Look at the log, then resume it."
-        move(session, row, JobStatus.LOST, who, why, finished_at=now, error_kind="lost", error=error)
-        return
-    pause = 0.0 if interrupted or not fruitless else 2.0 ** (fruitless - 1)
-    again = {"worker": None, "process": None, "not_before": now + pause, "progress_text": why}
-    if interrupted:
-        again["fruitless"] = max(0, fruitless - 1)
-    move(session, row, JobStatus.QUEUED, who, why, **again)
 
 
 def is_held(row: JobRow, job: Job) -> bool:

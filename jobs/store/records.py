@@ -48,11 +48,14 @@ class Job(Record):
     payload: dict[str, Any]
     corpus_id: int | None
     run_id: int | None
+    priority: int
+    held: bool
     attempt: int
     max_attempts: int
     worker: str | None
     host: str | None
     process: dict[str, Any] | None
+    token: str | None
     lease_until: float
     stop_requested_at: float | None
     metrics_offset: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from jobs.store.status import JobStatus
 from jobs.store.steps import Steps
 from jobs.store.tables import AnalysisRow, GateLayersRow, GateRow, JobRow, RunRow, StepRow, is_id
 
+SEED_NAME = re.compile(r" \(seed \d+\)$")
 PLAIN = ("lora", "thanora", "meta_lora", "lorahub")  # methods whose adapters are plain LoRAs
 
 
@@ -69,10 +71,12 @@ class Runs:
         is_sample: bool = False,
         selection: str | None = None,
         edits: str | None = None,
+        after: Iterable[int] = (),
     ) -> Run:
         """Queue a training run with a checked configuration.
 
         Args:
+            after: Ids of jobs that must have succeeded before it begins.
             selection: The name of what is left out, as another run has it; what the corpus leaves out now where None.
             edits: The name of the layer of edited rows, as another run has it; the newest where None.
         """
@@ -98,7 +102,7 @@ class Runs:
             )
             session.add(row)
             session.flush()
-            self._queue_training(session, row, estimate=estimate)
+            self._queue_training(session, row, estimate=estimate, after=after)
             return Run.of(row, job=job_of(session, row.job_id))
 
     def import_adapter(
@@ -181,7 +185,25 @@ class Runs:
             if run.base != config.base:
                 raise UserError(f"Run {run_id} has base {run.base}, not {config.base}. Choose runs on one base.")
 
-    def _queue_training(self, session: Session, row: RunRow, *, estimate: float | None) -> None:
+    def again(self, run_id: int, *, seed: int | None = None) -> Run:
+        """Queue a run with the settings, rows and clusters' base of another and another seed; the next one where none
+        is given.
+
+        Raises:
+            UserError: When the run was not trained here.
+        """
+        run = self.get(run_id)
+        if run.is_imported or run.corpus_id is None:
+            raise UserError(f"Run {run_id} was not trained here, so it cannot be trained again.")
+        own = run.config.train
+        train = {**own.model_dump(), "seed": own.seed + 1 if seed is None else seed}
+        name = f"{SEED_NAME.sub('', run.name)} (seed {train['seed']})"
+        config = {**run.config.model_dump(), "train": train}
+        return self.start(run.corpus_id, config, name=name, selection=own.selection, edits=own.edits)
+
+    def _queue_training(
+        self, session: Session, row: RunRow, *, estimate: float | None, after: Iterable[int] = ()
+    ) -> None:
         payload = {
             "run_id": row.id,
             "corpus_id": row.corpus_id,
@@ -190,7 +212,7 @@ class Runs:
             "config": row.config,
             "estimated_seconds": estimate,
         }
-        row.job_id = self.queue.add(session, "train", payload, corpus_id=row.corpus_id, run_id=row.id).id
+        row.job_id = self.queue.add(session, "train", payload, corpus_id=row.corpus_id, run_id=row.id, after=after).id
         session.flush()
 
     def all(self, most: int | None = None) -> list[Run]:
@@ -260,7 +282,7 @@ class Runs:
                 f"Out of memory: it goes on with {train['batch_size']:,} at once and {train['accumulation']:,} passes "
                 "a step"
             )
-            again = {"worker": None, "process": None, "not_before": time.time(), "progress_text": words}
+            again = {"worker": None, "process": None, "not_before": 0.0, "progress_text": words}
             payload = {**row.payload, "config": run.config}
             allowed = row.max_attempts + 1
             return move(session, row, JobStatus.QUEUED, "worker", words, payload=payload, max_attempts=allowed, **again)

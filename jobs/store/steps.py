@@ -104,7 +104,7 @@ def _keep(session: Session, row: JobRow, steps: list[dict[str, Any]], offset: in
     row.metrics_offset = offset
     furthest = max((step for _, step in merged), default=0)
     if furthest > row.reached:
-        row.reached, row.fruitless = furthest, 0
+        row.reached, row.fruitless, row.interruptions = furthest, 0, 0
     tell(session, *(f"run-{run_id}" for run_id, _ in merged))
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from copy import copy
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from jobs.database_file import known_revisions
 from jobs.home import Home
 from jobs.store.analyses import Analyses
 from jobs.store.base_checks import BaseChecks
@@ -29,6 +30,7 @@ from jobs.store.edits import Edits
 from jobs.store.exclusions import Exclusions
 from jobs.store.keys import Keys
 from jobs.store.layouts import Layouts
+from jobs.store.order import Order
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
 from jobs.store.runs import Runs
@@ -60,6 +62,7 @@ class Store:
     def _compose(self, rows: Rows) -> None:
         self._rows, self.settings = rows, Settings(rows)
         self.queue = Queue(self.home, rows)
+        self.order = Order(rows)
         self.speeds = Speeds(self.settings, self.queue)
         self.bases = Bases(self.home)
         self.base_checks = BaseChecks(self.bases, self.settings, self.queue)
@@ -79,6 +82,13 @@ class Store:
         self.chats = Chats(rows)
         self.keys = Keys(rows, self.settings)
         self.changes = Changes(rows)
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer version of the studio has brought the database to its own schema meanwhile."""
+        with self.engine.connect() as connection:
+            found = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
+        return not set(found) <= known_revisions()
 
     def totals(self) -> Totals:
         """How much there is of everything."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, MetaData, String, Text, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, MetaData, String, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -21,6 +21,9 @@ NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+OPEN = "status IN ('queued', 'running', 'stopping')"
 
 
 class StoredName(TypeDecorator[str]):
@@ -64,11 +67,14 @@ class JobRow(Base):
     max_attempts: Mapped[int] = mapped_column(default=3)  # in a row without a step further
     fruitless: Mapped[int] = mapped_column(default=0, server_default="0")  # attempts begun since the last such step
     reached: Mapped[int] = mapped_column(default=0, server_default="0")  # the furthest step of any attempt
+    interruptions: Mapped[int] = mapped_column(default=0, server_default="0")  # since the last such step
+    held: Mapped[bool] = mapped_column(default=False, server_default=false())  # waits until somebody releases it
     not_before: Mapped[float] = mapped_column(default=0.0)
     worker: Mapped[str | None]
     host: Mapped[str | None]
     process: Mapped[dict[str, Any] | None]
-    lease_until: Mapped[float] = mapped_column(default=0.0)
+    token: Mapped[str | None]  # of the lease, which the attempt's own process renews
+    lease_until: Mapped[float] = mapped_column(default=0.0)  # on the database's clock
     stop_requested_at: Mapped[float | None]
     metrics_offset: Mapped[int] = mapped_column(default=0)
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -76,6 +82,7 @@ class JobRow(Base):
     result: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(StoredText)
     error_kind: Mapped[str | None]
+    single: Mapped[str | None]  # of jobs with the same name here only one may be open
     created_at: Mapped[float] = mapped_column(default=time.time)
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
@@ -84,9 +91,18 @@ class JobRow(Base):
         Index("ix_jobs_turns", "lane", "visitor", "started_at"),
         Index("ix_jobs_run_id", "run_id"),
         Index("ix_jobs_kind", "kind"),
+        Index("ux_jobs_single", "single", unique=True, sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
         CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in JobStatus)})", name="status"),
         KEYS,
     )
+
+
+class DependencyRow(Base):
+    """A job that waits until another one has succeeded."""
+
+    __tablename__ = "dependencies"
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    after_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, index=True)
 
 
 class EventRow(Base):
@@ -311,7 +327,8 @@ class WorkerRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     host: Mapped[str]
     process: Mapped[dict[str, Any]]
-    seen_at: Mapped[float]
+    seen_at: Mapped[float]  # on the database's clock
+    version: Mapped[str | None]
 
 
 class SettingRow(Base):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, union_all
 
 from jobs.store.changes import WORKER_GONE_SECONDS
+from jobs.store.clock import lately
 from jobs.store.rows import Rows
 from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.tables import CorpusRow, JobRow, RunRow, WorkerRow
@@ -43,7 +43,7 @@ def read_totals(rows: Rows) -> Totals:
         count(RunRow.id, own_job, JobRow.status == JobStatus.SUCCEEDED),
         count(JobRow.id, JobRow.status == JobStatus.QUEUED),
         count(JobRow.id, JobRow.status.in_(ACTIVE)),
-        count(WorkerRow.name, WorkerRow.seen_at > time.time() - WORKER_GONE_SECONDS),
+        count(WorkerRow.name, lately(WorkerRow.seen_at, WORKER_GONE_SECONDS)),
         select(func.count()).select_from(samples).scalar_subquery(),
     )
     with rows.reading() as session:

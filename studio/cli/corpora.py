@@ -236,7 +236,7 @@ def corpus_view(store: Store, corpus_id: CorpusId, as_json: bool) -> None:
 @corpora_app.command("list")
 def list_corpora(as_json: AsJson = False) -> None:
     """List all corpora."""
-    found = Studio.store().corpora.all()
+    found = Studio.true_store().corpora.all()
     answer = [
         {"corpus_id": c.id, "name": c.name, "examples": c.examples, "rejected": c.rejected, "status": _status(c)}
         for c in found
@@ -253,7 +253,7 @@ def _status(corpus: Corpus) -> str | None:
 @corpora_app.command("show")
 def show_corpus(corpus_id: CorpusId, as_json: AsJson = False) -> None:
     """Show one corpus."""
-    corpus_view(Studio.store(), corpus_id, as_json)
+    corpus_view(Studio.true_store(), corpus_id, as_json)
 
 
 @corpora_app.command("delete")

@@ -19,7 +19,8 @@ from hydralora.errors import UserError
 from hydralora.training.presets import PRESETS
 from jobs.home import Home
 from jobs.runner.service import start_worker
-from jobs.runner.worker import main as worker_main
+from jobs.sweeping import find_leftovers
+from jobs.sweeping import sweep as sweep_leftovers
 from jobs.tour import Tour
 from studio.cli.bases import bases_app
 from studio.cli.chat import chat
@@ -29,6 +30,7 @@ from studio.cli.edits import edits_app
 from studio.cli.endpoint import keys_app, serve
 from studio.cli.inspect import inspect_run
 from studio.cli.quality import quality_app
+from studio.cli.queue import queue_app
 from studio.cli.runs import runs_app
 from studio.cli.selection import selection_app
 from studio.cli.terminal import (
@@ -44,6 +46,7 @@ from studio.cli.terminal import (
     show,
     wait_for,
 )
+from studio.cli.worker import worker_app
 from studio.doctor import examine
 from studio.web.address import running_address
 
@@ -62,6 +65,8 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(bases_app, name="bases")
 app.command("inspect")(inspect_run)
 app.add_typer(keys_app, name="keys")
+app.add_typer(worker_app, name="worker")
+app.add_typer(queue_app, name="queue")
 app.command("chat")(chat)
 app.command("serve")(serve)
 
@@ -129,18 +134,15 @@ def take_tour(
 
 
 @app.command()
-def worker() -> None:
-    """Run a worker in the foreground until it is interrupted."""
-    sys.argv = ["worker", *(["--home", str(Studio.home)] if Studio.home else [])]
-    raise typer.Exit(worker_main())
-
-
-@app.command()
 def doctor(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port the studio would use")] = 7860,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Delete the leftovers first that it would name")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look for what is wrong with this installation, and say how to mend it."""
+    if sweep:
+        store = Studio.store()
+        err.print(f"{sweep_leftovers(find_leftovers(store)):,} leftovers are deleted.")
     findings = examine(Studio.home, port)
     answer = {"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]}
     show(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from hydralora.errors import UserError
 from hydralora.methods import EXPORTS, FORMS
 from hydralora.results import Export
 from hydralora.training.presets import PRESETS
+from jobs.runner.room import FULL, is_full
 from jobs.runner.service import start_worker
 from jobs.store.records import Run
 from jobs.store.status import JobStatus
@@ -40,6 +42,18 @@ from studio.exports import EXPORT_HEAD, export_row, trainable
 from studio.web.packing import copy
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, show, stop, resume, export, push ...")
+
+
+def told_of(store: Store, run: Run) -> Run:
+    """The run; where its job has not been heard of lately, its words say since when."""
+    job = run.job
+    since = store.queue.silent_since(job) if job is not None and job.is_active else None
+    if job is None or since is None:
+        return run
+    words = f"Not heard of since {time.strftime('%H:%M:%S', time.localtime(since))}"
+    if is_full(store.home.root):
+        words = f"{words}; {FULL}"
+    return replace(run, job=replace(job, progress_text=f"{words}. Before: {job.progress_text}"))
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -105,6 +119,9 @@ def start_run(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and order")] = None,
     name: Annotated[str, typer.Option(help="Name of the run")] = "",
+    after: Annotated[
+        list[int] | None, typer.Option(min=0, max=LARGEST_ID, help="Id of a run that must have succeeded first")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: train.eval_every=25")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with a progress bar")] = False,
     as_json: AsJson = False,
@@ -128,7 +145,8 @@ def start_run(
     for text in settings or ():
         part, field, value = parse_setting(text)
         config[part][field] = value
-    run = store.runs.start(corpus, config, name=name)
+    before = [store.runs.get(other).job for other in after or ()]
+    run = store.runs.start(corpus, config, name=name, after=[job.id for job in before if job is not None])
     start_worker(store.home)
     follow(store, run, wait, as_json)
 
@@ -182,7 +200,8 @@ def adapter_name(given: list[Path]) -> str:
 @runs_app.command("list")
 def list_runs(as_json: AsJson = False) -> None:
     """List all runs."""
-    answer = [run_view(run) for run in Studio.store().runs.all()]
+    store = Studio.true_store()
+    answer = [run_view(told_of(store, run)) for run in store.runs.all()]
     rows = [[a["run_id"], a["name"], a["method"], a["status"], f"{a['progress']:.0%}"] for a in answer]
     show(answer, as_json, lambda: print_table(["id", "name", "method", "status", "progress"], rows))
 
@@ -190,8 +209,8 @@ def list_runs(as_json: AsJson = False) -> None:
 @runs_app.command("show")
 def show_run(run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run, with what has become of it: when, who and why."""
-    store = Studio.store()
-    run, events = store.runs.get(run_id), store.runs.events(run_id)
+    store = Studio.true_store()
+    run, events = told_of(store, store.runs.get(run_id)), store.runs.events(run_id)
     answer = {**run_view(run), "config": run.config.model_dump(), "events": [asdict(event) for event in events]}
 
     def lines() -> None:
@@ -205,7 +224,7 @@ def show_run(run_id: RunId, as_json: AsJson = False) -> None:
 @runs_app.command("stop")
 def stop_run(run_id: RunId, wait: Annotated[bool, typer.Option("--wait")] = False, as_json: AsJson = False) -> None:
     """Stop a run; it writes a checkpoint first."""
-    store = Studio.store()
+    store = Studio.true_store()
     run = store.runs.stop(run_id)
     if run.job is not None and not run.job.is_finished:
         start_worker(store.home)  # where none lives, nobody would end it
@@ -225,8 +244,24 @@ def resume_run(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped, failed or lost run from its last checkpoint; look for an imported adapter's base again."""
+    store = Studio.true_store()
+    start_worker(store.home)  # also where the run waits, or works on by itself: then it is looked after again
+    run = store.runs.get(run_id)
+    if not (wait and run.job is not None and not run.job.is_finished):
+        run = store.runs.resume(run_id, smaller=smaller)
+    follow(store, run, wait, as_json)
+
+
+@runs_app.command("again")
+def run_again(
+    run_id: RunId,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and order; else the next one")] = None,
+    wait: Annotated[bool, typer.Option("--wait")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run with the settings and rows of another one, and another seed."""
     store = Studio.store()
-    run = store.runs.resume(run_id, smaller=smaller)
+    run = store.runs.again(run_id, seed=seed)
     start_worker(store.home)
     follow(store, run, wait, as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +18,14 @@ from rich.table import Table
 from hydralora.bounds import LARGEST_ID
 from hydralora.plain import json_text, one_line, plain
 from jobs.home import Home
+from jobs.runner.reconcile import reconcile
+from jobs.runner.service import start_worker
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 
 FAILED, WRONG, STOPPED, INTERRUPTED = 1, 2, 3, 130
-POLL_SECONDS = 0.3
+POLL_SECONDS, WORKER_CHECK_SECONDS = 0.3, 5.0
 
 
 class Screen(Console):
@@ -57,6 +60,13 @@ class Studio:
         """The store of the chosen folder."""
         return Store(Home(cls.home))
 
+    @classmethod
+    def true_store(cls) -> Store:
+        """The same for a command that tells how jobs stand: where no worker lives, their states are made true first."""
+        store = cls.store()
+        reconcile(store)
+        return store
+
 
 def show(answer: dict[str, Any] | list[dict[str, Any]], as_json: bool, lines: Callable[[], None]) -> None:
     """Print JSON, or what ``lines`` prints for people."""
@@ -86,9 +96,13 @@ def bar(text: str) -> Iterator[Callable[[float, str], None]]:
 def wait_for(store: Store, job: Job | None, text: str) -> Job:
     """Wait for the end of a job, showing how far it is."""
     assert job is not None
+    checked = -math.inf
     with bar(text) as report:
         while not job.is_finished:
             report(job.progress, job.progress_text)
+            if time.monotonic() - checked > WORKER_CHECK_SECONDS:  # one that dies meanwhile is replaced
+                checked = time.monotonic()
+                start_worker(store.home)
             time.sleep(POLL_SECONDS)
             job = store.queue.get(job.id)
     return job

@@ -31,7 +31,7 @@ from hydralora.plain import hide_place
 from jobs.database_file import NAME
 from jobs.home import Home
 from jobs.http import BoundedBody
-from jobs.runner.service import start_worker
+from jobs.runner.service import keep_worker
 from jobs.store.store import Store
 from studio.pages import build_pages
 from studio.web.answers import Answers
@@ -156,5 +156,5 @@ def _packed_plotly() -> bytes:
 
 def _keep_worker(home: Home) -> None:
     while True:
-        start_worker(home)
+        keep_worker(home)
         time.sleep(WORKER_CHECK_SECONDS)

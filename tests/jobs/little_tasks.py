@@ -34,6 +34,9 @@ def _work(job: Job) -> dict[str, Any]:
     if do == "parent":
         child = subprocess.Popen([sys.executable, "-c", "import signal,time; signal.signal(15, 1); time.sleep(600)"])
         (job.folder / "grandchild").write_text(str(child.pid))
+    if do == "leave behind":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+        (job.folder / "grandchild").write_text(str(child.pid))
     if do == "once interrupted" and (job.home.root / "interrupted").exists():
         return {"done": do}
     if do == "once interrupted":

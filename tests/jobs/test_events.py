@@ -14,6 +14,7 @@ from jobs.runner.worker import Worker
 from jobs.store.events import STUDIO, move
 from jobs.store.queue import Queue
 from jobs.store.records import Job
+from jobs.store.retrying import MOST_INTERRUPTIONS
 from jobs.store.status import FINISHED, NEXT, JobStatus
 from jobs.store.store import Store
 from jobs.store.tables import JobRow
@@ -172,15 +173,43 @@ def test_what_had_ended_before_the_machine_was_restarted_is_not_done_again(
     assert (store.queue.get(job.id).status, store.queue.get(job.id).attempt) == (JobStatus.SUCCEEDED, 1)
 
 
+def test_a_job_that_is_interrupted_again_and_again_ends_with_a_sentence(store: Store, queue: Queue) -> None:
+    job, pauses = training(store, queue), []
+    for _ in range(MOST_INTERRUPTIONS):
+        assert job.status == JobStatus.RUNNING
+        queue.give_back(job, "It was interrupted.", interrupted=True)
+        with Session(store.engine) as session, session.begin():
+            row = session.get_one(JobRow, job.id)
+            pauses.append(row.not_before > time.time())
+            row.not_before = 0.0
+        job = queue.claim("w", "here", "heavy") or queue.get(job.id)
+    assert job.status == JobStatus.LOST and f"{MOST_INTERRUPTIONS} times without a step further" in (job.error or "")
+    assert pauses[:4] == [False] * 4 and all(pauses[4:-1])
+
+
+def test_interruptions_count_anew_after_a_step_further(store: Store, queue: Queue) -> None:
+    job = training(store, queue)
+    for step in range(1, 2 * MOST_INTERRUPTIONS):
+        job = killed_at(store, queue, job, step, interrupted=True)
+    assert job.status == JobStatus.RUNNING
+
+
+def test_a_pause_that_a_clock_set_back_has_made_long_is_not_waited_for(store: Store, queue: Queue) -> None:
+    job = queue.submit("map")
+    with Session(store.engine) as session, session.begin():
+        session.get_one(JobRow, job.id).not_before = time.time() + 3600
+    assert queue.claim("w", "here", "light") is not None
+
+
 # Attempts count only without progress
 
 
-def killed_at(store: Store, queue: Queue, job: Job, step: int) -> Job:
+def killed_at(store: Store, queue: Queue, job: Job, step: int, *, interrupted: bool = False) -> Job:
     """The attempt has come to a step and vanishes; the next one that a worker takes, or the end."""
     folder = store.home.job(job.id, job.attempt)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(line(job.run_id or 0, n) for n in range(max(1, step - 2), step + 1)))
-    queue.give_back(job, "Its process vanished.")
+    queue.give_back(job, "Its process vanished.", interrupted=interrupted)
     with Session(store.engine) as session, session.begin():
         session.get_one(JobRow, job.id).not_before = 0.0
     return queue.claim("w", "here", "heavy") or queue.get(job.id)

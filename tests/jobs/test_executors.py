@@ -130,7 +130,7 @@ def test_a_stop_asks_first_and_kills_after_the_grace(store: Store, worker: Worke
     worker.do_round()
     assert len(puppets.asked) == 1 and puppets.alive
     assert (worker.running[job.id].folder / "stop").exists()
-    worker.running[job.id].stop_sent_at = time.time() - grace_seconds("map") - 1
+    worker.running[job.id].stop_sent_at = time.monotonic() - grace_seconds("map") - 1
     worker.do_round()
     assert not puppets.alive
     worker.do_round()

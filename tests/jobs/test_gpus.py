@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +94,26 @@ def test_a_later_worker_knows_which_gpu_is_taken(store: Store, worker: Worker, p
     queued(store, "train")
     later.do_round()
     assert places.gpus == [("train", "GPU-bbbb"), ("train", "GPU-aaaa")]
+
+
+class Dying(Places):
+    """Starts an attempt, which says who it is, and its worker dies before it can store that."""
+
+    def start(self, kind: str, folder: Path, cwd: Path, gpu: str | None = None) -> dict[str, str]:
+        handle = super().start(kind, folder, cwd, gpu)
+        (folder / "started.json").write_text(json.dumps({"pid": 1, **handle}))
+        raise SystemExit
+
+
+def test_a_later_worker_knows_the_gpu_that_an_earlier_one_died_too_early_to_store(two: Path, store: Store) -> None:
+    dying = Dying()
+    first, later = (Worker(store.home, store=store, executor=dying) for _ in range(2))
+    later.name = "a later worker"
+    for worker in (first, later):
+        queued(store, "train")
+        with pytest.raises(SystemExit):
+            worker.do_round()
+    assert dying.gpus == [("train", "GPU-bbbb"), ("train", "GPU-aaaa")]
 
 
 def test_work_without_a_gpu_is_given_none_and_not_held_up(store: Store, worker: Worker, places: Places) -> None:

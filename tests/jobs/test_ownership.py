@@ -18,7 +18,7 @@ from hydralora.progress import Progress
 from jobs.home import Home
 from jobs.runner.executors.local import LocalExecutor
 from jobs.runner.ownership import alone_in, announce, give_up, started_in
-from jobs.runner.processes import family, identity, is_alive, kill
+from jobs.runner.processes import family, host_name, identity, is_alive, kill
 from jobs.runner.worker import Worker
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
@@ -195,7 +195,7 @@ def test_the_number_of_a_dead_leader_that_another_has_names_nobody() -> None:
 
 
 def test_an_attempt_that_was_given_up_does_not_begin(tmp_path: Path) -> None:
-    assert announce(tmp_path) and started_in(tmp_path) == identity()
+    assert announce(tmp_path) and started_in(tmp_path) == {**identity(), "host": host_name()}
     give_up(tmp_path)
     assert not announce(tmp_path)
 

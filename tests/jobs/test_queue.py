@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from hydralora.errors import UserError
 from jobs.home import Home
@@ -120,6 +122,20 @@ def _claim_later(queue: Queue):  # type: ignore[no-untyped-def]
         if job is not None:
             return job
         time.sleep(0.1)
+
+
+def test_of_many_who_ask_at_once_for_the_model_server_one_queues_it(store: Store, queue: Queue) -> None:
+    with ThreadPoolExecutor(16) as many:
+        jobs = list(many.map(lambda _: queue.only("serve", max_attempts=1).id, range(32)))
+    assert len(set(jobs)) == 1 and len(queue.jobs(kind="serve")) == 1
+
+
+def test_the_database_takes_no_second_open_job_of_which_there_is_one(queue: Queue) -> None:
+    first = queue.only("serve")
+    with pytest.raises(IntegrityError), queue._rows.writing() as session:
+        queue.add(session, "serve").single = "serve"
+    queue.stop(first.id)
+    assert queue.only("serve").id != first.id
 
 
 def test_an_unknown_job_is_named(queue: Queue) -> None:

@@ -236,8 +236,8 @@ def commands() -> list[tuple[tuple[str, ...], Any]]:
             walk((*words, name), child)
 
     walk((), typer.main.get_command(cli.app))
-    # A worker and a server work until they are ended; the doctor starts a process that imports torch each time.
-    return [(words, command) for words, command in found if words not in (("worker",), ("serve",), ("doctor",))]
+    # A server works until it is ended, and a worker may be waited for; the doctor starts a process that imports torch.
+    return [(words, command) for words, command in found if words not in (("worker", "start"), ("serve",), ("doctor",))]
 
 
 def run_command(words: list[str]) -> tuple[int, str]:

@@ -44,7 +44,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"home"},
         {"kinds"},
         {"store"},
-        {"tour", "breakdown", "new_bases", "machine"},
+        {"tour", "breakdown", "new_bases", "machine", "sweeping"},
         {"runner"},
         {"chat"},
         {"tasks"},

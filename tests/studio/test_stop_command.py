@@ -1,4 +1,4 @@
-"""`runs stop` where the worker has died: another one is started, which ends the job, and `runs show` tells it."""
+"""`runs stop` where the worker has died: what has become of the job is stored first, and `runs show` tells it."""
 
 from __future__ import annotations
 
@@ -42,5 +42,10 @@ def test_a_stop_ends_a_run_whose_worker_has_died(studio: Commands) -> None:
     assert answer["status"] == JobStatus.STOPPED
     said = studio("runs", "show", run).stdout
     events = studio.json("runs", "show", run)["events"]
-    assert [event["after"] for event in events] == ["queued", "running", "stopping", "stopped"]
-    assert "stopping, by command or studio: Asked to stop." in said
+    assert [event["after"] for event in events] == [
+        "queued",
+        "running",
+        "queued",
+        "stopped",
+    ]  # true first, then stopped
+    assert "queued, by worker" in said and "stopped, by command or studio: Asked to stop." in said

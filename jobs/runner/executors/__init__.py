@@ -2,7 +2,8 @@
 watches and ends what works on them, on this machine or elsewhere.
 
 Both meet in the attempt's folder: the worker writes ``spec.json`` and, to stop, ``stop``; whoever works on it writes
-``progress.json``, ``metrics.jsonl``, ``result.json``, and at the very end ``exit.json``. To add an executor, write a
+``started.json`` before any work, ``progress.json``, ``metrics.jsonl``, ``result.json``, and at the very end
+``exit.json``, and renews the lease of the attempt meanwhile (``jobs.runner.lease``). To add an executor, write a
 class with these methods in a file beside ``local.py`` and put it into ``EXECUTORS``.
 """
 

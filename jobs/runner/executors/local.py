@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from jobs.home import DATABASE_VARIABLE
 from jobs.kinds import kind_of
 from jobs.runner.environment import job_environment
 from jobs.runner.forkserver import Forkserver
@@ -55,12 +57,12 @@ class LocalExecutor:
         server = self._servers.get(frozenset(environment.items()))
         if server is not None and kind_of(kind).needs_torch and server.is_ready():
             try:
-                return server.fork(folder, cwd, environment)
+                return server.fork(folder, cwd, environment, _other_database())
             except OSError as error:
                 log.warning("The job starts by itself: %s", error)
         python = [sys.executable, "-m"]
         command = [*python, "jobs.runner.reaper", str(folder), *python, "jobs.runner.child", str(folder)]
-        child = start_detached(command, folder / "log.txt", cwd, environment)
+        child = start_detached(command, folder / "log.txt", cwd, environment, _other_database().encode())
         self._children[child.pid] = child
         return identity(child.pid)
 
@@ -90,3 +92,8 @@ class LocalExecutor:
 
     def _child(self, handle: Identity) -> subprocess.Popen[bytes] | None:
         return self._children.get(handle.get("pid", 0))
+
+
+def _other_database() -> str:
+    """URL of the database where it is not the home's own file; it may hold a password, so no environment names it."""
+    return os.environ.get(DATABASE_VARIABLE, "")

@@ -1,0 +1,32 @@
+"""The clock of the database: leases and signs of life are told by it alone, since the clocks of two machines differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from jobs.database_file import NOW
+
+POSTGRESQL = "extract(epoch from clock_timestamp())"
+
+
+class database_now(FunctionElement[float]):  # it is written and read as a function
+    """Seconds since 1970 when the statement is carried out."""
+
+    type = Double()
+    inherit_cache = True
+
+
+def lately(column: ColumnElement[float] | Any, seconds: float) -> ColumnElement[bool]:
+    """Whether a moment is at most so many seconds ago; one far ahead was told before the clock was set back."""
+    return column.between(database_now() - seconds, database_now() + seconds)
+
+
+@compiles(database_now)
+def _in_general(element: Any, compiler: Any, **options: Any) -> str:
+    return (
+        POSTGRESQL if compiler.dialect.name == "postgresql" else NOW
+    )  # of a file there is no clock but this machine's
