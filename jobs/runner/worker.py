@@ -75,11 +75,15 @@ class Worker:
         self.running: dict[int, RunningJob] = {}
         self.gpus = len(look_at_gpus())  # each takes one training at a time
         self.signed_at = self.toured_at = 0.0
+        self.is_new = True
         self.ending = False
 
     def do_round(self) -> None:
         """Sign in and adopt, watch, go on with the tour, claim."""
         now = time.time()
+        if self.is_new:
+            self.is_new = False
+            self.store.run_list.fill_scores()  # of answers that an earlier version measured
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
             self.store.queue.sign_in(self.name, self.host, self.process)
             self.signed_at = now

@@ -55,13 +55,17 @@ AXES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Figure:
-    """A figure for a ``FigurePanel``: the drawing, one sentence that says how to read it, a table."""
+    """A figure for a ``FigurePanel``: the drawing, one sentence that says how to read it, a table.
+
+    ``title`` is what it shows, as one line over it; empty where the page says it.
+    """
 
     figure: go.Figure
     aid: str
     name: str
     head: list[str]
     rows: list[list[Any]] = field(default_factory=list)
+    title: str = ""
 
     def drawn(self) -> go.Figure:
         """The drawing by itself, in the light colours: for a place without the page's style sheet."""
@@ -71,7 +75,13 @@ class Figure:
         """The panel's JSON."""
         drawing = self.figure.to_json()
         rest = json.dumps(
-            {"aid": self.aid, "name": self.name, "table": {"head": self.head, "rows": self.rows}}, ensure_ascii=False
+            {
+                "aid": self.aid,
+                "name": self.name,
+                "title": self.title,
+                "table": {"head": self.head, "rows": self.rows},
+            },
+            ensure_ascii=False,
         )
         return f'{{"figure":{drawing},{rest[1:]}'
 

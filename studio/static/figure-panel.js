@@ -101,6 +101,7 @@ class Panel {
     await window.Plotly.react(this.host, data, dressed(found.figure.layout, this.element), CONFIG);
     this.host.setAttribute("role", "figure");
     this.host.setAttribute("aria-label", found.aid || found.name || "figure");
+    this.#head(found.title);
     this.#foot(found);
     this.#listen();
   }
@@ -117,8 +118,14 @@ class Panel {
     this.host.removeAttribute("role");
     this.host.removeAttribute("aria-label");
     this.#stand(0);
+    this.#head("");
     this.root.querySelectorAll(".hy-plot-bar,details").forEach((node) => node.remove());
     this.#drawn = null;
+  }
+
+  #head(title) {
+    this.root.querySelector(".hy-plot-title")?.remove();
+    if (title) this.root.prepend(make("h3", { class: "hy-plot-title", textContent: title }));
   }
 
   #foot(found) {

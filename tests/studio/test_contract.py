@@ -44,7 +44,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"home"},
         {"kinds"},
         {"store"},
-        {"tour", "breakdown", "new_bases", "machine"},
+        {"tour", "breakdown", "new_bases", "machine", "repeats"},
         {"runner"},
         {"chat"},
         {"tasks"},
@@ -55,6 +55,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"bases", "tray"},
         {
             "cluster_tree",
+            "comparison",
             "clusterings",
             "edits",
             "endpoint",
