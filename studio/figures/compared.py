@@ -148,7 +148,9 @@ def cost_against_quality(found: Sequence[Priced], cost: str) -> Figure:
     cheap = min(rivals, key=lambda one: one.cost)
     title = f"{shortened(best.name, 36)} is right most often, and no cheaper run comes near"
     if cheap.cost < best.cost:
-        title = f"{shortened(cheap.name, 36)} costs {cheap.cost / best.cost:.0%} of the best, within its interval"
+        title = (
+            f"{shortened(cheap.name, 36)} costs {100 * cheap.cost / best.cost:.0f} % of the best, within its interval"
+        )
     aid = (
         f"Each mark is a run: exact match with its 95 % interval over {cost}. The dotted line joins the runs that no "
         "cheaper one beats."
@@ -202,14 +204,22 @@ def parallel(names: Sequence[str], indices: Sequence[int], axes: Sequence[Axis])
         drawing.add_vline(x=place, line={"color": "var(--edge)", "width": 1}, layer="below")
         for height, words in ticks:
             drawing.add_annotation(
-                x=place, y=height, text=escape(shortened(words, 16)), showarrow=False, xanchor="left", xshift=6
+                x=place,
+                y=height,
+                text=escape(shortened(words, 16)),
+                showarrow=False,
+                xanchor="left",
+                xshift=7,
+                bgcolor="var(--sheet)",
+                borderpad=1,
             )
     drawing.update_xaxes(tickvals=across, ticktext=[escape(axis.name) for axis in axes], range=[-0.15, len(axes) - 0.6])
     aid = "Each line is a run, each axis a setting or a score, from its lowest value at the foot to its highest."
     if len(names) > MOST_LINES:
         aid += f" Of {len(names):,} runs the first {MOST_LINES} are drawn; the file has all."
     rows = [[name, *(axis.values[run] for axis in axes)] for run, name in enumerate(names)]
-    return Figure(drawing, aid, "parallel-coordinates", ["run", *(axis.name for axis in axes)], rows)
+    head, title = ["run", *(axis.name for axis in axes)], f"{len(names):,} runs over {len(axes)} settings and scores"
+    return Figure(drawing, aid, "parallel-coordinates", head, rows, title)
 
 
 def _told(value: Any) -> str:

@@ -154,7 +154,7 @@ def _name(drawing: go.Figure, bundles: Sequence[Bundle], means: dict[int, Mean],
     low, high = float(min(lows)), float(max(highs))
     if look.log:
         low, high = np.log10(max(low, TINY)), np.log10(max(high, TINY))
-        drawing.update_yaxes(type="log")
+        drawing.update_yaxes(type="log", dtick="D2")
     room = (high - low or 1.0) * 0.06
     named = bundles[:MOST_NAMED]
     ends = [_end(bundle, means[bundle.index], look) for bundle in named]

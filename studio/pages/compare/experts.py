@@ -9,6 +9,7 @@ import gradio as gr
 
 from hydralora.errors import UserError
 from hydralora.plain import without_paths
+from jobs.kinds import title_of
 from jobs.store.records import Analysis
 from jobs.store.run_list import RunLine
 from studio import cards
@@ -92,4 +93,10 @@ def _head(letter: str, line: RunLine, found: Found, why: str) -> Markup:
     name = Markup(f"<h3>{letter}: {cards.link(f'/run?run={line.id}', line.name)}</h3>")
     if not found:
         return cards.join(name, Markup(f"<p class='hy-quiet'>{escape(why)}</p>"))
-    return cards.join(name, *(state_of(one, "It is measured when the tab is opened.") for one in found.values()))
+    return cards.join(name, *(named_state(kind, one) for kind, one in found.items()))
+
+
+def named_state(kind: str, found: Analysis | None) -> Markup:
+    """How far an analysis is, or its sentence, with what it is."""
+    words = Markup(f"<p class='hy-part-name'>{escape(title_of(kind))}</p>")
+    return cards.join(words, state_of(found, "It is measured when the tab is opened."))

@@ -15,11 +15,12 @@ from studio import cards
 from studio.cards import Markup
 from studio.comparison.address import written
 from studio.pages.compare.asked import LAYOUTS, MATRICES, PARTS
+from studio.pages.compare.experts import named_state
 from studio.pages.compare.tab import CompareTab, Look
 from studio.pages.compare.views import select
 from studio.pages.inspect.map import map_params
 from studio.pages.inspect.runs import MOST, WHY
-from studio.pages.inspect.tab import ask, source, state_of
+from studio.pages.inspect.tab import ask, source
 from studio.pages.page import Changes
 from studio.widgets import Addressed, FigurePanel, figure
 
@@ -66,8 +67,8 @@ class WeightsTab(CompareTab):
         head = cards.join(
             _options(look),
             *(cards.note("info", words) for words in left),
-            cards.note("info", why) if why else state_of(compared, "Nothing to compare."),
-            state_of(together, "Nothing to place.") if together else "",
+            cards.note("info", why) if why else named_state("compare", compared),
+            named_state("map", together) if together else "",
             Markup(
                 f"<details class='hy-more'><summary>What can be compared across runs</summary><p>{WHY}</p></details>"
             ),
