@@ -10,7 +10,7 @@ from hydralora.config import TrainConfig
 from hydralora.methods import METHODS
 from jobs.store.run_list import RunLine
 
-SEED = "train.seed"
+SEED, EXPERTS = "train.seed", "adapter.num_experts"
 NONE = "–"
 # What the settings alone do not say: the rows that were trained on.
 ROWS = "training set"
@@ -32,10 +32,31 @@ def settings_of(line: RunLine) -> dict[str, Any]:
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The settings that not all runs have alike, with the value of each run; ``NONE`` where it has none."""
+    """The settings that not all runs have alike, with the value of each run; ``NONE`` where it has none.
+
+    An option that some methods do not have counts where somebody has changed it, or it is the number of experts.
+    """
     names = dict.fromkeys(name for one in settings for name in one)
     columns = {name: [one.get(name, NONE) for one in settings] for name in names}
-    return {name: column for name, column in columns.items() if len({repr(value) for value in column}) > 1}
+    varying = {name: column for name, column in columns.items() if len({repr(value) for value in column}) > 1}
+    return {name: column for name, column in varying.items() if not _is_only_usual(name, column, settings)}
+
+
+def _is_only_usual(name: str, column: Sequence[Any], settings: Sequence[dict[str, Any]]) -> bool:
+    """Whether runs differ in a setting only since some methods lack it, and the others have it as it comes."""
+    part, _, field = name.partition(".")
+    if part != "adapter" or name == EXPERTS or not any(name not in one for one in settings):
+        return False
+    usual = {method: _default(method, field) for method in {str(one["method"]) for one in settings}}
+    return all(
+        name not in one or repr(value) == usual[str(one["method"])] for one, value in zip(settings, column, strict=True)
+    )
+
+
+def _default(method: str, field: str) -> str:
+    """The default of a method's option, as ``repr`` writes it; empty where there is none."""
+    info = METHODS[method].options.model_fields.get(field) if method in METHODS else None
+    return "" if info is None else repr(info.get_default(call_default_factory=True))
 
 
 def title(name: str) -> str:

@@ -21,6 +21,7 @@ MARGIN = 0.02  # of exact match: what is so near is equal
 FLIPS = 4_000  # lots of signs
 NORMAL = 1.96  # 97.5 % point
 POWER = 0.84  # 80 % point
+RARE = 3.0  # what was never seen among n may still happen 3 / n of the time (the rule of three)
 # 97.5 % points of Student's t for 1 to 30 degrees of freedom
 STUDENT = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
@@ -97,7 +98,7 @@ def compare_hits(first: np.ndarray, second: np.ndarray, *, comparisons: int = 1)
     apart = second.mean(0) - first.mean(0)  # by question
     value, count = float(apart.mean()), len(apart)
     spread = float(apart.std(ddof=1)) if count > 1 else 1.0
-    half = NORMAL * spread / sqrt(count)
+    half = max(NORMAL * spread / sqrt(count), RARE / count)
     runs = welch(first.mean(1), second.mean(1))
     p = _chance(first, second, apart)
     by, wide = ("runs", runs) if runs is not None and runs > half else ("questions", half)
@@ -111,7 +112,8 @@ def compare_hits(first: np.ndarray, second: np.ndarray, *, comparisons: int = 1)
     elif -MARGIN <= low and high <= MARGIN and p >= TELLING:
         told = "equal"
     size = max(abs(value), 0.01)
-    needed = round(((NORMAL + POWER) * spread / size) ** 2) if told == "open" else None
+    is_few = told == "open" and by == "questions"  # where runs vary more, no number of questions would tell
+    needed = round(((NORMAL + POWER) * spread / size) ** 2) if is_few else None
     return Difference(value, low, high, told, by, p, needed)
 
 

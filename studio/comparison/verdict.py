@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from studio.comparison.groups import Compared, Group
 from studio.comparison.scores import Row, best_first, exact_difference, loss_difference
+from studio.comparison.scores import apart as apart_of
 from studio.comparison.settings import ROWS
 from studio.comparison.statistics import MARGIN, Difference
 
@@ -54,7 +55,8 @@ def percent(share: float) -> str:
 
 def points(value: float, digits: int = 1) -> str:
     """A difference of shares in points, with its sign."""
-    return f"{100 * value:+.{digits}f}".replace("-", "−")
+    written = f"{100 * value:+.{digits}f}".replace("-", "−")
+    return "0" if written.strip("+−0.") == "" else written
 
 
 def _alone(row: Row) -> list[Piece]:
@@ -104,6 +106,8 @@ def _interval(best: Group, second: Group, apart: Difference, questions: int) -> 
         f"{best.name} is {points(apart.value).lstrip('+')} points ahead on {questions:,} common questions, 95 % "
         f"interval {points(apart.low)} to {points(apart.high)} ({over})."
     )
+    if apart.told == "open" and apart.by == "runs":
+        return f"{words} More seeds would narrow it."
     if apart.needed is None or apart.needed <= questions:
         return words
     size = max(abs(apart.value), 0.01)
@@ -139,7 +143,9 @@ def _cost(best: Row, second: Row) -> list[str]:
     fast, slow = sorted((best, second), key=lambda row: -row.speed.mean if row.speed else 0.0)
     assert fast.speed is not None and slow.speed is not None
     times = fast.speed.mean / slow.speed.mean
-    return [f"{fast.group.name} trains {times:.1f} times as fast."] if times >= FASTER else []
+    found = apart_of(slow.speed, fast.speed)
+    is_chance = min(fast.speed.runs, slow.speed.runs) > 1 and not (found and found[1])
+    return [f"{fast.group.name} trains {times:.1f} times as fast."] if times >= FASTER and not is_chance else []
 
 
 def _experts(best: Row, second: Row) -> list[str]:

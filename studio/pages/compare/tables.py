@@ -6,7 +6,6 @@ from collections.abc import Callable
 from html import escape
 
 from studio import cards
-from studio.bases import amount
 from studio.cards import Markup
 from studio.comparison.clusters import ClusterRow
 from studio.comparison.groups import Compared
@@ -21,7 +20,7 @@ from studio.pages.compare.views import chip
 MOST_ROWS = 40  # groups of the score table
 MOST_COLUMNS = 6  # groups beside each other
 MOST_VALUES = 12  # of a setting, where there are more groups
-MINUTE = 60.0
+MINUTE, MB = 60.0, 1e6
 
 
 def section(title: str, more: object, body: object) -> Markup:
@@ -67,13 +66,20 @@ def _columns(labels: list[str]) -> list[Column]:
         ("Held-out loss", lambda row: row.loss, True, lambda v: f"{v:.3f}", lambda v: _signed(v, 3)),
         ("Minutes", lambda row: row.seconds, True, lambda v: f"{v / MINUTE:.1f}", lambda v: _signed(v / MINUTE, 1)),
         ("Tokens/s", lambda row: row.speed, False, lambda v: f"{v:,.0f}", lambda v: _signed(v, 0)),
-        ("Peak memory", lambda row: row.peak, True, amount, lambda v: f"{'−' * (v < 0)}{amount(abs(v))}"),
+        (
+            "Peak memory",
+            lambda row: row.peak,
+            True,
+            lambda v: f"{v / MB:,.0f} MB",
+            lambda v: f"{_signed(v / MB, 0)} MB",
+        ),
     ]
     return columns
 
 
 def _signed(value: float, digits: int) -> str:
-    return f"{value:+,.{digits}f}".replace("-", "−")
+    written = f"{value:+,.{digits}f}".replace("-", "−")
+    return "0" if written.strip("+−0.") == "" else written
 
 
 def _best(rows: list[Row], spread: Callable[[Row], Spread | None], lower: bool) -> int | None:
@@ -110,7 +116,7 @@ def _group_row(row: Row, first: Row, columns: list[Column], bold: dict[str, int 
 
 
 def _without_unit(words: str) -> str:
-    return escape(words.removesuffix(" %"))
+    return escape(words.removesuffix(" %").removesuffix(" MB"))
 
 
 def _weights(row: Row, first: Row) -> object:
@@ -203,4 +209,5 @@ def clusters_section(compared: Compared, rows: list[ClusterRow], why: str, asked
         name = cards.join(cards.cluster(row.number), Markup(f" {escape(row.name.partition(' ')[2])}"))
         body.append([name, row.questions, *shares, *([_told(row.apart)] if row.apart else [])])
     more = cards.join("On the questions that all were asked. ", cards.link(asked.csv("clusters"), "CSV"))
-    return section(heading, more, cards.table(head, body, numbers=range(1, len(head))))
+    table = cards.table(head, body, numbers=range(1, len(head)))
+    return section(heading, more, Markup(table.replace("hy-table'", "hy-table hy-scores'")))
