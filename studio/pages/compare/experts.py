@@ -45,7 +45,7 @@ class ExpertsTab(CompareTab):
                 panels = []
                 for side in "ab":
                     with gr.Column(min_width=320):
-                        panels.append(FigurePanel(height=300, elem_id=f"{kind}-{view}-{side}"))
+                        panels.append(FigurePanel(height=200, elem_id=f"{kind}-{view}-{side}"))
             self.rows.append((panels[0], panels[1]))
 
     def live(self) -> list[Any]:
