@@ -62,7 +62,7 @@ def test_a_page_takes_few_statements_however_many_runs_there_are(many: Store, so
     with counting(many) as said:
         page = many.run_list.page(RunQuery(sort=sort))
     assert len(page.lines) == PAGE and (page.found, page.pages) == (MANY, MANY // PAGE)
-    assert len(said) <= 6, said  # of the ten a page may take; the changes it watches are one more
+    assert len(said) <= 6, said  # of the ten that a page may take; the changes it watches are one more
 
 
 def test_the_best_stand_first_and_what_was_never_measured_last(many: Store) -> None:
