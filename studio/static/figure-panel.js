@@ -53,9 +53,10 @@ class Panel {
     this.least = this.host.style.minHeight;
   }
 
-  /** Shows the figure of a value `{src, empty}`. */
+  /** Shows the figure of a value `{src, empty}`; `leads: false` where a click on it does nothing on this page. */
   async show(value) {
     const round = ++this.#round;
+    this.leads = value?.leads !== false;
     if (!value?.src) {
       this.#source = "";
       this.#say(value?.empty || "Nothing to show yet.");
@@ -142,7 +143,8 @@ class Panel {
       tool("SVG", () => image("svg")),
       tool("CSV", () => save(`${name}.csv`, csvText(found.table), "text/csv")),
     );
-    const aid = make("span", { class: "aid", textContent: found.aid || "" });
+    const words = [found.aid, this.leads ? found.hint : ""].filter(Boolean).join(" ");
+    const aid = make("span", { class: "aid", textContent: words });
     const summary = make("summary", { textContent: "The same as a table" });
     this.root.append(
       make("div", { class: "hy-plot-bar" }, aid, tools),

@@ -83,7 +83,9 @@ class ExpertsTab(CompareTab):
             found, why = self._found(line)
             changes[self.heads[side]] = _head("AB"[side], line, found, why)
             for (kind, view, _), panels_of_row in zip(ROWS, self.rows, strict=True):
-                shown = source(found.get(kind), view, group="cluster") if found else figure(None, why)
+                shown = (
+                    {**source(found.get(kind), view, group="cluster"), "leads": False} if found else figure(None, why)
+                )
                 changes[panels_of_row[side]] = shown
         return changes
 
