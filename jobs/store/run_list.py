@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     String,
     and_,
+    case,
     cast,
     delete,
     exists,
@@ -41,6 +42,7 @@ PAGE = 50  # runs
 LONGEST_TAG = 40  # characters
 MOST_TAGS = 12  # of one run
 CONFIG, SUMMARY = RunRow.config, RunRow.summary
+RANK = func.coalesce(CONFIG[("adapter", "r")].as_integer(), CONFIG[("adapter", "rank")].as_integer())
 # What the list can be sorted by; settings that an earlier version called otherwise have their former name second.
 SORTS: dict[str, Any] = {
     "created": RunRow.id,
@@ -49,8 +51,8 @@ SORTS: dict[str, Any] = {
     "base": func.lower(CONFIG["base"].as_string()),
     "method": CONFIG["method"].as_string(),
     "seed": CONFIG[("train", "seed")].as_integer(),
-    "experts": CONFIG[("adapter", "num_experts")].as_integer(),
-    "rank": func.coalesce(CONFIG[("adapter", "r")].as_integer(), CONFIG[("adapter", "rank")].as_integer()),
+    "experts": func.coalesce(CONFIG[("adapter", "num_experts")].as_integer(), case((RANK.is_not(None), 1))),
+    "rank": RANK,
     "exact": ScoreRow.exact * 1.0 / ScoreRow.questions,
     "loss": SUMMARY["held_out_loss"].as_float(),
     "minutes": SUMMARY["seconds"].as_float(),

@@ -13,7 +13,7 @@ from hydralora.errors import UserError
 from hydralora.plain import shown
 from jobs.store.run_list import RunLine
 from jobs.store.scores import Score
-from studio.comparison.settings import NONE, ROWS, SEED, differing, settings_of, title, value_words
+from studio.comparison.settings import EXPERTS, NONE, ROWS, SEED, differing, settings_of, title, value_words
 
 SETTINGS, EACH = "settings", "run"
 ALWAYS = ("method", "base", "corpus")  # can be grouped by even where all are alike
@@ -142,6 +142,8 @@ def _words(name: str, settings: dict[str, Any]) -> str:
     if name not in settings:
         return ""
     value = value_words(name, settings[name])[:LONGEST_NAME]
+    if name == EXPERTS and value == "1":  # nobody calls a plain LoRA one of one expert
+        return ""
     return value if name in BARE else SHORT.get(name, f"{title(name).lower()} {{}}").format(value)
 
 

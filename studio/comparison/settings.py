@@ -7,7 +7,7 @@ from typing import Any
 
 from hydralora.bases.folder import shown_base
 from hydralora.config import TrainConfig
-from hydralora.methods import METHODS
+from hydralora.methods import METHODS, LoraOptions
 from jobs.store.run_list import RunLine
 
 SEED, EXPERTS = "train.seed", "adapter.num_experts"
@@ -28,13 +28,15 @@ def settings_of(line: RunLine) -> dict[str, Any]:
         renamed = METHODS[line.method].options.renamed if part == "adapter" and line.method in METHODS else {}
         values = stored.get(part) or {}
         found |= {f"{part}.{renamed.get(name, name)}": value for name, value in values.items()}
+    if line.method in METHODS and issubclass(METHODS[line.method].options, LoraOptions):
+        found.setdefault(EXPERTS, 1)
     return {name: value for name, value in found.items() if name not in SILENT}
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """The settings that not all runs have alike, with the value of each run; ``NONE`` where it has none.
 
-    An option that some methods do not have counts where somebody has changed it, or it is the number of experts.
+    An option that some methods do not have counts only where somebody has changed it.
     """
     names = dict.fromkeys(name for one in settings for name in one)
     columns = {name: [one.get(name, NONE) for one in settings] for name in names}
@@ -45,7 +47,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 def _is_only_usual(name: str, column: Sequence[Any], settings: Sequence[dict[str, Any]]) -> bool:
     """Whether runs differ in a setting only since some methods lack it, and the others have it as it comes."""
     part, _, field = name.partition(".")
-    if part != "adapter" or name == EXPERTS or not any(name not in one for one in settings):
+    if part != "adapter" or not any(name not in one for one in settings):
         return False
     usual = {method: _default(method, field) for method in {str(one["method"]) for one in settings}}
     return all(

@@ -71,7 +71,7 @@ def test_the_best_stand_first_and_what_was_never_measured_last(many: Store) -> N
     ranks = many.run_list.page(RunQuery(sort="rank", descending=False)).lines
     assert [line.setting("adapter", "r", "rank") for line in ranks][:2] == [1, 1]
     last = many.run_list.page(RunQuery(sort="experts", descending=False, page=99)).lines
-    assert {line.method for line in last} == {"lora"}  # which has none
+    assert {line.method for line in last} == {"hydralora"}  # a LoRA has one
 
 
 def test_filters_meet_all_at_once_and_are_no_patterns(many: Store) -> None:

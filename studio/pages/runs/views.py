@@ -132,7 +132,7 @@ def _row(line: RunLine) -> str:
         (cards.text(shown_base(line.base)), ""),
         (cards.text(f"{method} (imported)" if line.is_imported else method), ""),
         (_whole(None if line.is_imported else seed), "num"),
-        (_whole(experts), "num"),
+        (_whole(1 if experts is None and rank is not None else experts), "num"),
         (_whole(rank), "num"),
         (score(line), "num"),
         (cards.text(cards.number(summary.held_out_loss if summary else None)), "num"),
