@@ -82,8 +82,9 @@ export function startAddressed(element, trigger, watch, onDraw = () => {}) {
     window.history.replaceState({}, "", window.location.pathname + search);
     trigger("select", { act: "", of: "", value: "" });
   };
-  element.addEventListener("focusin", (event) => {
-    last = nameOf(event.target.closest("[data-param], [data-act], [data-tick]"));
+  document.addEventListener("focusin", (event) => {
+    const isHere = element.contains(event.target); // another widget's controls are its own to find again
+    last = isHere ? nameOf(event.target.closest("[data-param], [data-act], [data-tick]")) : "";
   });
   element.addEventListener("click", (event) => {
     const control = event.target.closest("button[data-param], button[data-act], button[data-copy]");
