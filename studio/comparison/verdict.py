@@ -192,8 +192,8 @@ def _size(rows: list[Row]) -> str:
         return ""
     small, large = sized[0], sized[-1]
     times = (large.weights or 0.0) / (small.weights or 1.0)
-    how = f"{times:.1f} times as many" if times >= 1.5 else f"{100 * (times - 1):.0f} % more"
+    how = f"{times:.1f} times as many weights as" if times >= 1.5 else f"{100 * (times - 1):.0f} % more weights than"
     return (
-        f"Sizes differ: {large.group.name} trains {how} weights than {small.group.name} "
+        f"Sizes differ: {large.group.name} trains {how} {small.group.name} "
         f"({large.weights or 0:,.0f} and {small.weights or 0:,.0f}, routers included)."
     )

@@ -44,8 +44,11 @@ export function wanted(button) {
 
 const isTyped = (control) => control.type === "search" || control.type === "text";
 
-/** Shows in selects and searches what the address says; not in one that is being typed into. */
+/** Shows in selects and searches what the address says, not in one that is being typed into; boxes as they are drawn. */
 function fill(root) {
+  for (const box of root.querySelectorAll("input[type='checkbox'][data-param]")) {
+    box.checked = box.hasAttribute("checked"); // a box that was ticked may have become that of something else
+  }
   const query = new URLSearchParams(window.location.search);
   for (const control of root.querySelectorAll("select[data-param], input[type='search'][data-param]")) {
     if (control === document.activeElement && isTyped(control)) continue;
@@ -109,8 +112,10 @@ export function startAddressed(element, trigger, watch, onDraw = () => {}) {
   const draw = () => {
     fill(element);
     onDraw();
-    // What was focused is gone with the HTML that held it; nobody has gone elsewhere meanwhile.
-    if (!last || document.activeElement !== document.body) return;
+    // What was focused is gone with the HTML that held it, or has become another control; nobody has gone elsewhere.
+    const at = document.activeElement;
+    const isLost = at === document.body || (element.contains(at) && nameOf(at) !== last);
+    if (!last || !isLost) return;
     const controls = [...element.querySelectorAll("[data-param], [data-act], [data-tick]")];
     controls.find((control) => nameOf(control) === last)?.focus({ preventScroll: true });
   };
