@@ -44,7 +44,7 @@ export function wanted(button) {
 
 const isTyped = (control) => control.type === "search" || control.type === "text";
 
-/** Shows in selects and searches what the address says, not in one that is being typed into; boxes as they are drawn. */
+/** Shows in selects and searches what the address says, not in one that is typed into; boxes as they are drawn. */
 function fill(root) {
   for (const box of root.querySelectorAll("input[type='checkbox'][data-param]")) {
     box.checked = box.hasAttribute("checked"); // a box that was ticked may have become that of something else

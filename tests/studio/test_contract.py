@@ -55,7 +55,6 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"bases", "tray"},
         {
             "cluster_tree",
-            "comparison",
             "clusterings",
             "edits",
             "endpoint",
@@ -65,6 +64,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
             "served",
             "verdict",
         },
+        {"comparison"},
         {"pages"},
         {"web"},
         {"cli"},
