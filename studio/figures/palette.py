@@ -90,7 +90,7 @@ UNDERLINES = ("solid", "dashed", "double", "dotted")  # of the tokens of E1 to E
 ACCENT, ACCENT_2, ACCENT_3, MUTED = "var(--ink)", "var(--ga)", "var(--gb)", "var(--ink2)"
 GROUPS = ("var(--ga)", "var(--gb)", "var(--ink)", "var(--ink2)")  # of compared groups, and again with other dashes
 MOST_GROUPS = 8  # with a look of their own
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+DASHES = ("solid", "dash", "dot", "dashdot")
 BARS = "var(--edge)"  # lighter than what is drawn over them
 HEAT = [[0.0, "var(--sheet)"], [1.0, "var(--heat)"]]  # from nothing to the largest number
 DIVERGING = [[0.0, "var(--ga)"], [0.5, "var(--sheet)"], [1.0, "var(--gb)"]]  # below and above a middle
@@ -150,7 +150,7 @@ def group_shape(index: int) -> str:
 
 def group_dash(index: int) -> str:
     """Plotly dash of compared group ``index``."""
-    return DASHES[index % len(GROUPS)] if index < len(GROUPS) else DASHES[(index + 1) % len(DASHES)]
+    return DASHES[(index + index // len(GROUPS)) % len(DASHES)]
 
 
 def group_class(index: int) -> str:
