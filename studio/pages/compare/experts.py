@@ -15,8 +15,8 @@ from jobs.store.run_list import RunLine
 from studio import cards
 from studio.cards import Markup
 from studio.pages.compare.tab import CompareTab, Look, choosers, pair_of
-from studio.pages.inspect.tab import ask, source, state_of
 from studio.pages.page import Changes
+from studio.pages.run.tab import ask, source, state_of
 from studio.widgets import Addressed, FigurePanel, figure
 
 # What stands beside each other: the kind of analysis, its view, what the row shows.

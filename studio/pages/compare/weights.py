@@ -18,10 +18,10 @@ from studio.pages.compare.asked import LAYOUTS, MATRICES, PARTS
 from studio.pages.compare.experts import named_state
 from studio.pages.compare.tab import CompareTab, Look
 from studio.pages.compare.views import select
-from studio.pages.inspect.map import map_params
-from studio.pages.inspect.runs import MOST, WHY
-from studio.pages.inspect.tab import ask, source
 from studio.pages.page import Changes
+from studio.pages.run.map import map_params
+from studio.pages.run.others import MOST, WHY
+from studio.pages.run.tab import ask, source
 from studio.widgets import Addressed, FigurePanel, figure
 
 Pair = tuple[Analysis | None, Analysis | None]
