@@ -402,6 +402,7 @@ for _kind in (
         needs_torch=True,
         uses_gpu=True,
         uses_hub=True,
+        writer="jobs.store.scores.write_answers",
         limits=for_models(wall=DAY),
     ),
     Kind(

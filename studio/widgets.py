@@ -137,6 +137,31 @@ class ClusterList(gr.HTML):
         return "html"
 
 
+class Addressed(gr.HTML):
+    """HTML of the studio whose controls write into the page's address: ``select`` events carry ``{"act", "of",
+    "value"}``, all of them empty where the address alone has changed.
+
+    ``[data-param]`` sets a value of the address, ``button[data-act]`` asks for something (see ``static/addressed.js``).
+    The keyboard stays where it is when the HTML is drawn anew.
+    """
+
+    MODULE = "addressed"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(js_on_load=START % f"{STATIC_ADDRESS}/{self.MODULE}.js", apply_default_css=False, **kwargs)
+
+    def get_block_name(self) -> str:
+        """Gradio finds the front-end part by this name."""
+        return "html"
+
+
+class RunTable(Addressed):
+    """The same with a box for each run; the ticks stay, and ``of`` are the ids that are ticked, as addresses take
+    them."""
+
+    MODULE = "run-table"
+
+
 class LiveChanges(Widget):
     """Tells a page when something that it shows has changed. It is seen only while the studio cannot be reached.
 

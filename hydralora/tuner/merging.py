@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from hydralora.errors import AdapterError
+from hydralora.tuner.register import register_when_ready
 
 
 class Merges(BaseTunerLayer):
@@ -94,3 +95,6 @@ class Merges(BaseTunerLayer):
             name = self.merged_adapters.pop()
             weight = self.get_base_layer().weight
             weight.data -= self._delta_for_base(name).to(weight.dtype)
+
+
+register_when_ready()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hydralora.errors import AdapterError
 from hydralora.tuner.passes import watch
+from hydralora.tuner.register import register_when_ready
 
 if TYPE_CHECKING:
     from hydralora.tuner.layer import HydraLoraLinear
@@ -86,3 +87,6 @@ def add_updates(layer: HydraLoraLinear, x: Tensor, result: Tensor, names: list[s
         rows = own[owners].nonzero().squeeze(1)
         result = result.index_add(0, rows, layer.update_of(x[rows], name, result.dtype))
     return result
+
+
+register_when_ready()

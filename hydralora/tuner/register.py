@@ -21,6 +21,8 @@ NEEDED = {
     "hydralora.tuner.config": "HydraLoraConfig",
     "hydralora.tuner.layer": "HydraLoraLinear",
     "hydralora.tuner.model": "HydraLoraModel",
+    "hydralora.tuner.merging": "Merges",
+    "hydralora.tuner.mixed": "add_updates",
     "hydralora.tuner.routed": "RoutedLayer",
     "hydralora.tuner.experts": "HydraLoraExperts",
 }

@@ -78,6 +78,7 @@ class Worker:
         self.name = f"{self.host}:{self.process['pid']}:{self.process['created']:.2f}"
         self.running: dict[int, RunningJob] = {}
         self.signed_at = self.toured_at = -math.inf
+        self.is_new = True
         self.ending = False
 
     @cached_property
@@ -94,6 +95,9 @@ class Worker:
     def do_round(self) -> None:
         """Sign in and adopt, watch, go on with the tour, claim."""
         now = time.monotonic()  # the clock may be set meanwhile
+        if self.is_new:
+            self.is_new = False
+            self.store.run_list.fill_scores()  # of answers that an earlier version measured
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
             self.store.queue.sign_in(self.name, self.host, self.process, own_version())
             self.signed_at = now

@@ -35,8 +35,10 @@ from jobs.store.tables import (
     KeyRow,
     MessageRow,
     RunRow,
+    ScoreRow,
     SelectionRow,
     SettingRow,
+    TagRow,
     WorkerRow,
 )
 
@@ -87,6 +89,8 @@ def topics_of(row: Any) -> tuple[str, ...]:
             return "all", "corpora", f"corpus-{row.id}"
         case ClusteringRow() | ClusterEditRow() | EditRow() | ExclusionRow() | SelectionRow():
             return "all", "corpora", f"corpus-{row.corpus_id}"
+        case TagRow() | ScoreRow():
+            return "all", "runs", f"run-{row.run_id}"
         case AnalysisRow():
             return "all", f"run-{row.run_id}"
         case ConversationRow():

@@ -278,6 +278,7 @@ class Run(Record):
     stored_config: dict[str, Any] = field(repr=False)
     summary: RunSummary | None
     is_sample: bool
+    archived_at: float | None
     created_at: float
     job: Job | None
 

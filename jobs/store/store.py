@@ -25,6 +25,7 @@ from jobs.store.checks import Checks
 from jobs.store.cluster_edits import ClusterEdits
 from jobs.store.clusterings import Clusterings
 from jobs.store.corpora import Corpora
+from jobs.store.curves import Curves
 from jobs.store.database import migrate, open_engine
 from jobs.store.edits import Edits
 from jobs.store.exclusions import Exclusions
@@ -33,6 +34,7 @@ from jobs.store.layouts import Layouts
 from jobs.store.order import Order
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
+from jobs.store.run_list import RunList
 from jobs.store.runs import Runs
 from jobs.store.selections import Selections
 from jobs.store.settings import Settings
@@ -78,6 +80,8 @@ class Store:
         self.runs = Runs(
             self.home, rows, self.queue, self.clusterings, self.exclusions, self.edits, self.speeds, self.bases
         )
+        self.run_list = RunList(self.home, rows)
+        self.curves = Curves(rows)
         self.analyses = Analyses(rows, self.runs)
         self.chats = Chats(rows)
         self.keys = Keys(rows, self.settings)

@@ -225,8 +225,34 @@ class RunRow(Base):
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
     summary: Mapped[dict[str, Any] | None]
     is_sample: Mapped[bool] = mapped_column(default=False)
+    archived_at: Mapped[float | None]  # out of the list since then; nothing else changes
     created_at: Mapped[float] = mapped_column(default=time.time)
     __table_args__ = (KEYS,)
+
+
+class TagRow(Base):
+    """A word that somebody has put on a run, to find it again."""
+
+    __tablename__ = "tags"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True, index=True)
+
+
+class ScoreRow(Base):
+    """What a run answered right of the questions of its corpus, so that lists and comparisons read no files.
+
+    ``positions`` name the questions as ``jobs.store.positions`` packs them; ``hits`` has a bit for each.
+    """
+
+    __tablename__ = "scores"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"), index=True)
+    questions: Mapped[int]
+    exact: Mapped[int]
+    base_exact: Mapped[int]
+    positions: Mapped[bytes]
+    hits: Mapped[bytes]
+    by_label: Mapped[dict[str, Any]]
 
 
 class StepRow(Base):

@@ -55,13 +55,19 @@ AXES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Figure:
-    """A figure for a ``FigurePanel``: the drawing, one sentence that says how to read it, a table."""
+    """A figure for a ``FigurePanel``: the drawing, one sentence that says how to read it, a table.
+
+    ``title`` is what it shows, as one line over it; empty where the page says it. ``hint`` says what a click does, for
+    the pages on which it does something.
+    """
 
     figure: go.Figure
     aid: str
     name: str
     head: list[str]
     rows: list[list[Any]] = field(default_factory=list)
+    title: str = ""
+    hint: str = ""
 
     def drawn(self) -> go.Figure:
         """The drawing by itself, in the light colours: for a place without the page's style sheet."""
@@ -71,7 +77,14 @@ class Figure:
         """The panel's JSON."""
         drawing = self.figure.to_json()
         rest = json.dumps(
-            {"aid": self.aid, "name": self.name, "table": {"head": self.head, "rows": self.rows}}, ensure_ascii=False
+            {
+                "aid": self.aid,
+                "name": self.name,
+                "title": self.title,
+                "hint": self.hint,
+                "table": {"head": self.head, "rows": self.rows},
+            },
+            ensure_ascii=False,
         )
         return f'{{"figure":{drawing},{rest[1:]}'
 
@@ -214,6 +227,7 @@ def heatmap(
     middle: float | None = None,
     ids: Any = None,
     label: str = "gate",
+    hint: str = "",
 ) -> Figure:
     """A matrix of numbers; ``middle`` makes the colours diverge around it. Names are drawn as they are written.
 
@@ -245,7 +259,7 @@ def heatmap(
         **scale,
     )
     rows = [[name_, *row] for name_, row in zip(y, shown, strict=True)]
-    return Figure(drawing, aid, name, ["", *x], rows)
+    return Figure(drawing, aid, name, ["", *x], rows, hint=hint)
 
 
 def elbow(result: Clusters) -> Figure:

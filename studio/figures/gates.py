@@ -21,15 +21,18 @@ def gate_heatmap(routing: Routing) -> Figure:
     count = mean.shape[1]
     aid = (
         f"Mean routing weight over {routing.tokens:,} tokens of {routing.examples:,} examples; no colour is an "
-        f"equal share (1/{count}), orange is above it, blue below. Click a cell to read the texts behind it."
+        f"equal share (1/{count}), orange is above it, blue below."
     )
+    hint = "Click a cell to read the texts behind it."
     if len(mean) > COLUMNS:
         values, columns, rows, ids = blocks_by_kind(routing.layers, mean)
-        return heatmap(values, columns, rows, aid=aid, name="gates-by-layer", middle=1 / count, ids=ids)
+        return heatmap(values, columns, rows, aid=aid, name="gates-by-layer", middle=1 / count, ids=ids, hint=hint)
     layers = [short_layer(name) for name in routing.layers]
     experts = [expert_name(e) for e in range(count)]
     ids = [[[layer, e] for layer in range(len(layers))] for e in range(count)]
-    return heatmap(mean.T.tolist(), layers, experts, aid=aid, name="gates-by-layer", middle=1 / count, ids=ids)
+    return heatmap(
+        mean.T.tolist(), layers, experts, aid=aid, name="gates-by-layer", middle=1 / count, ids=ids, hint=hint
+    )
 
 
 def block_of(name: str) -> int:
@@ -65,12 +68,11 @@ def group_heatmap(group: GroupGates, kind: str) -> Figure:
     mean = np.array(group.mean)
     experts = [expert_name(e) for e in range(mean.shape[1])]
     ids = [[[g, e] for e in range(mean.shape[1])] for g in range(len(mean))]
-    aid = (
-        f"Mean routing weight of each expert in each {kind}, over all layers. {group.sentence} "
-        f"Click a cell to read its texts."
-    )
+    aid = f"Mean routing weight of each expert in each {kind}, over all layers. {group.sentence}"
+    hint = "Click a cell to read its texts."
+    middle = 1 / len(experts)
     return heatmap(
-        mean.tolist(), experts, group.names, aid=aid, name=f"gates-by-{kind}", middle=1 / len(experts), ids=ids
+        mean.tolist(), experts, group.names, aid=aid, name=f"gates-by-{kind}", middle=middle, ids=ids, hint=hint
     )
 
 

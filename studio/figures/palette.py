@@ -88,6 +88,9 @@ CLUSTER_SHAPES = (
 )
 UNDERLINES = ("solid", "dashed", "double", "dotted")  # of the tokens of E1 to E4, and again of E5 to E8
 ACCENT, ACCENT_2, ACCENT_3, MUTED = "var(--ink)", "var(--ga)", "var(--gb)", "var(--ink2)"
+GROUPS = ("var(--ga)", "var(--gb)", "var(--ink)", "var(--ink2)")  # of compared groups, and again with other dashes
+MOST_GROUPS = 8  # with a look of their own
+DASHES = ("solid", "dash", "dot", "dashdot")
 BARS = "var(--edge)"  # lighter than what is drawn over them
 HEAT = [[0.0, "var(--sheet)"], [1.0, "var(--heat)"]]  # from nothing to the largest number
 DIVERGING = [[0.0, "var(--ga)"], [0.5, "var(--sheet)"], [1.0, "var(--gb)"]]  # below and above a middle
@@ -135,6 +138,26 @@ def cluster_class(index: int) -> str:
     return f"hy-c{index + 1}" if index < len(CLUSTERS) else "hy-other-open"
 
 
+def group_colour(index: int) -> str:
+    """Colour of compared group ``index`` (from 0), by name; dash and shape tell groups of one colour apart."""
+    return GROUPS[index % len(GROUPS)] if index < MOST_GROUPS else "var(--other)"
+
+
+def group_shape(index: int) -> str:
+    """Plotly marker of compared group ``index``."""
+    return EXPERT_SHAPES[index % len(EXPERT_SHAPES)]
+
+
+def group_dash(index: int) -> str:
+    """Plotly dash of compared group ``index``."""
+    return DASHES[(index + index // len(GROUPS)) % len(DASHES)]
+
+
+def group_class(index: int) -> str:
+    """CSS class that carries colour and shape of compared group ``index``."""
+    return f"hy-g{index + 1}" if index < MOST_GROUPS else "hy-other"
+
+
 def colour_values(mode: Mode) -> dict[str, str]:
     """Every named colour as ``#rrggbb``."""
     place = 0 if mode == "light" else 1
@@ -170,7 +193,7 @@ def _properties(mode: Mode) -> str:
 
 
 def _classes() -> list[str]:
-    """One rule for each expert and cluster: ``--colour``, ``--name-colour``, ``--shape``, ``--underline``."""
+    """One rule for each expert, cluster and group: ``--colour``, ``--name-colour``, ``--shape``, ``--underline``."""
     rules = []
     for i in range(len(EXPERTS)):
         look = f"--colour: var(--e{i + 1}); --name-colour: var(--e{i + 1}-text)"
@@ -179,6 +202,9 @@ def _classes() -> list[str]:
     for i in range(len(CLUSTERS)):
         shape = _picture(CLUSTER_SHAPES[i], is_open=True)
         rules.append(f".{cluster_class(i)} {{ --colour: var(--c{i + 1}); --shape: {shape}; }}")
+    for i in range(MOST_GROUPS):
+        look = f"--colour: {group_colour(i)}; --name-colour: var(--ink); --shape: {_picture(group_shape(i))}"
+        rules.append(f".{group_class(i)} {{ {look}; }}")
     other = "--colour: var(--other); --name-colour: var(--other); --underline: solid"
     rules.append(f".hy-other {{ {other}; --shape: {_picture('circle')}; }}")
     rules.append(f".hy-other-open {{ {other}; --shape: {_picture('circle', is_open=True)}; }}")

@@ -9,16 +9,20 @@ from studio import cards
 from studio.pages.bases.page import BasesPage
 from studio.pages.chat import ChatPage
 from studio.pages.common import Pages
+from studio.pages.compare.page import ComparePage
 from studio.pages.corpora.page import CorporaPage
 from studio.pages.endpoint import EndpointPage
 from studio.pages.home.page import HomePage
 from studio.pages.new_run.page import NewRunPage
 from studio.pages.page import Page
 from studio.pages.run.page import RunPage
+from studio.pages.runs.page import RunsPage
 from studio.pages.tour.page import TourPage
 
 PAGES: tuple[type[Page], ...] = (
     CorporaPage,
+    RunsPage,
+    ComparePage,
     NewRunPage,
     RunPage,
     TourPage,

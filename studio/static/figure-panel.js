@@ -53,9 +53,10 @@ class Panel {
     this.least = this.host.style.minHeight;
   }
 
-  /** Shows the figure of a value `{src, empty}`. */
+  /** Shows the figure of a value `{src, empty}`; `leads: false` where a click on it does nothing on this page. */
   async show(value) {
     const round = ++this.#round;
+    this.leads = value?.leads !== false;
     if (!value?.src) {
       this.#source = "";
       this.#say(value?.empty || "Nothing to show yet.");
@@ -101,6 +102,7 @@ class Panel {
     await window.Plotly.react(this.host, data, dressed(found.figure.layout, this.element), CONFIG);
     this.host.setAttribute("role", "figure");
     this.host.setAttribute("aria-label", found.aid || found.name || "figure");
+    this.#head(found.title);
     this.#foot(found);
     this.#listen();
   }
@@ -117,8 +119,14 @@ class Panel {
     this.host.removeAttribute("role");
     this.host.removeAttribute("aria-label");
     this.#stand(0);
+    this.#head("");
     this.root.querySelectorAll(".hy-plot-bar,details").forEach((node) => node.remove());
     this.#drawn = null;
+  }
+
+  #head(title) {
+    this.root.querySelector(".hy-plot-title")?.remove();
+    if (title) this.root.prepend(make("h3", { class: "hy-plot-title", textContent: title }));
   }
 
   #foot(found) {
@@ -135,7 +143,8 @@ class Panel {
       tool("SVG", () => image("svg")),
       tool("CSV", () => save(`${name}.csv`, csvText(found.table), "text/csv")),
     );
-    const aid = make("span", { class: "aid", textContent: found.aid || "" });
+    const words = [found.aid, this.leads ? found.hint : ""].filter(Boolean).join(" ");
+    const aid = make("span", { class: "aid", textContent: words });
     const summary = make("summary", { textContent: "The same as a table" });
     this.root.append(
       make("div", { class: "hy-plot-bar" }, aid, tools),

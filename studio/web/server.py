@@ -38,6 +38,7 @@ from studio.web.answers import Answers
 from studio.web.api import explain_errors, figure_router
 from studio.web.changes import changes_router
 from studio.web.chat_api import chat_router
+from studio.web.compare_api import compare_router
 from studio.web.door import Door, DoorMiddleware
 from studio.web.endpoint.api import build_endpoint
 from studio.web.endpoint.gate import EndpointGate
@@ -85,6 +86,7 @@ def create_app(
     explain_errors(app)
     app.include_router(figure_router(store))
     app.include_router(selection_router(store))
+    app.include_router(compare_router(store))
     app.include_router(changes_router(store))
     app.include_router(jobs_router(store))
     app.include_router(chat_router(Answers(store)))

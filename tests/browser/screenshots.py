@@ -103,6 +103,21 @@ def inspect(page: Page, address: str, name: str) -> None:
     shoot(page, f"{name}-import", full=False)
 
 
+def compare(page: Page, address: str, runs: str, prefix: str = "") -> None:
+    """The list of runs, and every part of Compare."""
+    page.goto(address + "/runs?sort=-exact")
+    expect(page.locator("#run-table tbody tr").first).to_be_visible()
+    for box in page.locator("input[data-tick]").all()[:2]:
+        box.check()
+    shoot(page, f"{prefix}runs", full=False)
+    page.locator("[data-clear]").click()
+    for tab in ("scores", "answers", "experts", "weights", "cost"):
+        page.goto(f"{address}/compare?runs={runs}&tab={tab}")
+        expect(page.get_by_role("button", name=tab.capitalize(), exact=True)).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        shoot(page, f"{prefix}compare-{tab}")
+
+
 def train_another(home: Path) -> None:
     """A second, shorter run with another seed, to lay beside the first."""
     store = Store(Home(home))
@@ -142,16 +157,19 @@ def main() -> None:
             walk(page, studio.address, options.steps)
             train_another(studio.home)
             look(page, studio.address)
+            compare(page, studio.address, "1-2")
             dark = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="dark")
             dark.set_default_timeout(60_000)
             studio.let_in(dark.context)
             again_in_the_dark(dark, studio.address)
+            compare(dark, studio.address, "1-2", "dark-")
             phone = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
             studio.let_in(phone.context)
             for path, name in (("/run?run=1", "phone-run"), ("/chat?conversation=1", "phone-chat")):
                 phone.goto(studio.address + path)
                 phone.wait_for_timeout(3_000)
                 shoot(phone, name, full=False)
+            compare(phone, studio.address, "1-2", "phone-")
             browser.close()
     finally:
         studio.end()

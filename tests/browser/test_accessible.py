@@ -70,10 +70,17 @@ STATES = {
     "run that does not exist": "/run?run=999",
     "chat with a base": "/chat",
     "endpoint with keys": "/endpoint",
+    "runs": "/runs?sort=-exact",
+    "runs that are archived": "/runs?archived=1",
+    "compare": "/compare?runs={finished},{other},{failed},999&by=run&single=1",
+    "compare answers": "/compare?runs={finished},{other}&by=run&tab=answers&show=all",
+    "compare experts": "/compare?runs={finished},{other}&by=run&tab=experts",
+    "compare weights": "/compare?runs={finished},{other}&by=run&tab=weights",
+    "compare cost": "/compare?runs={finished},{other}&by=run&tab=cost",
 }
 FAQ = "Ticket;Question;Reply\n" + "".join(f"T-{i};Where is order {i}?;It is on its way.\n" for i in range(9))
 TABS = ("Answers", "Experts", "Routing", "Weights", "Training", "Export")
-EMPTY = ("/", "/corpora", "/new-run", "/run", "/chat", "/endpoint", "/tour")
+EMPTY = ("/", "/corpora", "/runs", "/compare", "/new-run", "/run", "/chat", "/endpoint", "/tour")
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
@@ -106,6 +113,10 @@ def add_runs(stored: Stored, ids: dict[str, int]) -> None:
         ("answers", ANSWERS),
     ):
         stored.analysis(finished, kind, result)
+    stored.analysis(other, "answers", ANSWERS)
+    archived = stored.run(corpus, "Archived")
+    stored.store.run_list.archive([archived.id])
+    stored.store.run_list.tag([finished.id, other.id], add=["best"])
     waiting = stored.run(corpus, "Waiting", finished=False)
     ids.update(finished=finished.id, other=other.id, failed=failed.id, running=running.id, waiting=waiting.id)
 
@@ -351,7 +362,9 @@ def walk(page: Page, most: int = 120) -> list[dict[str, Any]]:
     return stops
 
 
-@pytest.mark.parametrize("state", ["workspace", "corpora", "new run", "run finished", "chat with answers"])
+@pytest.mark.parametrize(
+    "state", ["workspace", "corpora", "runs", "compare", "new run", "run finished", "chat with answers"]
+)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_focus_is_seen_at_every_stop(
     reader: Page, filled: tuple[Studio, dict[str, int]], state: str, scheme: Scheme
@@ -362,6 +375,42 @@ def test_focus_is_seen_at_every_stop(
     stops = walk(reader)
     assert len(stops) > 8
     assert [stop["name"] for stop in stops if not stop["has"]] == []
+
+
+def test_runs_are_chosen_and_compared_by_the_keyboard_alone(
+    reader: Page, filled: tuple[Studio, dict[str, int]]
+) -> None:
+    studio, ids = filled
+    settled(reader, f"{studio.address}/runs")
+    for run in ("finished", "other"):
+        box = reader.locator(f"input[data-tick='{ids[run]}']")
+        box.focus()
+        reader.keyboard.press("Space")
+        expect(box).to_be_checked()
+    assert violations(reader) == []  # with the bar of what is ticked
+    go = reader.get_by_role("link", name="Compare 2 runs")
+    go.focus()
+    assert reader.evaluate(RING)["has"]
+    reader.keyboard.press("Enter")
+    expect(reader.get_by_text("2 runs on Trades")).to_be_visible()
+    reader.get_by_role("button", name="Answers").focus()
+    reader.keyboard.press("Enter")
+    expect(reader.get_by_text("A right, B wrong")).to_be_visible()
+    assert "tab=answers" in reader.url
+    expect(reader.get_by_role("button", name="Answers", exact=True)).to_be_focused()
+    box = reader.get_by_role("checkbox", name="Finished too")
+    box.focus()
+    reader.keyboard.press("Space")
+    expect(reader.get_by_text("One run. Choose another to compare it with.")).to_be_visible()
+    expect(box).to_be_focused()
+
+
+@pytest.mark.parametrize("state", ["runs", "compare", "compare answers", "compare cost"])
+def test_a_phone_shows_the_whole_width(reader: Page, filled: tuple[Studio, dict[str, int]], state: str) -> None:
+    reader.set_viewport_size({"width": 390, "height": 800})
+    settled(reader, filled[0].address + STATES[state].format(**filled[1]))
+    assert reader.evaluate("document.documentElement.scrollWidth") <= 390
+    assert violations(reader) == []
 
 
 def test_focus_is_seen_on_radios(reader: Page, filled: tuple[Studio, dict[str, int]]) -> None:

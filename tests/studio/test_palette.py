@@ -135,6 +135,12 @@ def test_no_two_experts_and_no_two_clusters_with_a_colour_look_the_same() -> Non
     assert not {shape for _, shape in experts} & {shape for _, shape in clusters}, "an expert is filled, a cluster open"
 
 
+def test_no_two_groups_with_a_look_of_their_own_look_the_same() -> None:
+    looks = {(palette.group_colour(i), palette.group_dash(i)) for i in range(8)}
+    assert len(looks) == len({palette.group_shape(i) for i in range(8)}) == 8
+    assert palette.group_colour(8) == "var(--other)" and palette.group_class(8) == "hy-other"
+
+
 def test_what_is_beyond_the_palette_is_grey_and_keeps_its_name() -> None:
     assert (palette.expert_colour(8), palette.cluster_colour(12)) == ("var(--other)", "var(--other)")
     assert (palette.expert_class(8), palette.cluster_class(12)) == ("hy-other", "hy-other-open")
@@ -148,6 +154,7 @@ def test_the_browser_and_the_pages_name_the_same_classes() -> None:
 
 def test_the_stylesheet_has_a_rule_for_every_class() -> None:
     classes = {palette.expert_class(i) for i in range(9)} | {palette.cluster_class(i) for i in range(13)}
+    classes |= {palette.group_class(i) for i in range(9)}
     rules = set(re.findall(r"^\.([\w-]+) \{", stylesheet(), re.MULTILINE))
     assert classes == rules
 
@@ -155,7 +162,7 @@ def test_the_stylesheet_has_a_rule_for_every_class() -> None:
 def test_every_colour_that_is_named_anywhere_exists() -> None:
     given = set(re.findall(r"--([\w-]+):", stylesheet()))
     sheet = (STATIC / "studio.css").read_text("utf-8")
-    given |= set(re.findall(r"--([\w-]+):", sheet)) | {"font", "font-mono", "share", "hy-top"}
+    given |= set(re.findall(r"--([\w-]+):", sheet)) | {"font", "font-mono", "share", "hy-top", "low", "high", "at"}
     for path in [*STATIC.rglob("*.js"), STATIC / "studio.css", *STATIC.parent.rglob("*.py")]:
         missing = set(re.findall(r"var\(--([a-z][\w-]*)[,)]", path.read_text("utf-8"))) - given - {"name", "x"}
         assert not missing, path.name
