@@ -43,7 +43,6 @@ UNDERSTOOD = frozenset(
 # A base of this type has its layers compute in it, whatever wider type the adapter is kept in: as under autocast.
 # Not so float16, whose gradients would need scaling.
 NARROW = torch.bfloat16
-BLOCK = 512  # tokens that a CPU computes at once: their output is still in its cache when the update is added
 
 
 def make_plan(config: HydraLoraConfig, rank: int, scale: float) -> Plan | None:
@@ -210,42 +209,13 @@ def compute(
         keep: Whether a backward pass follows.
     """
     dense = x.contiguous().to(a.dtype)
-    rows = dense.view(-1, x.shape[-1])
-    if weight is not None and dense.device.type == "cpu" and len(rows) > BLOCK and weight.dtype == dense.dtype:
-        flat, hidden = _by_blocks(rows, weight, bias, a, router, b, plan, gates, change, keep)
-        return flat.view(*x.shape[:-1], -1).to(x.dtype), hidden
     if start is None:
         y = wide.linear(dense, weight, bias)  # type: ignore[arg-type]
     else:
         y = start.to(a.dtype, copy=True, memory_format=torch.contiguous_format)
-    hidden = routing.update(y.view(-1, y.shape[-1]), rows, a, router, b, plan, gates, change, keep)
+    flat, rows = y.view(-1, y.shape[-1]), dense.view(-1, x.shape[-1])
+    hidden = routing.update(flat, rows, a, router, b, plan, gates, change, keep)
     return y.to(x.dtype), hidden
-
-
-def _by_blocks(
-    rows: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    a: Tensor,
-    router: Tensor | None,
-    b: Tensor,
-    plan: Plan,
-    gates: Tensor | None,
-    change: Tensor | None,
-    keep: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """As ``compute`` for ``rows`` ``(tokens, in)``, some tokens after others: the update meets the frozen layer's
-    output while that is in the cache."""
-    y, kept = rows.new_empty(len(rows), len(weight)), []
-    for begin in range(0, len(rows), BLOCK):
-        some, block = rows[begin : begin + BLOCK], y[begin : begin + BLOCK]
-        if bias is None:
-            torch.mm(some, weight.t(), out=block)
-        else:
-            torch.addmm(bias, some, weight.t(), out=block)
-        shares = None if gates is None else gates[begin : begin + BLOCK]
-        kept.append(routing.update(block, some, a, router, b, plan, shares, change, keep))
-    return y, None if kept[0] is None else torch.cat([part for part in kept if part is not None])
 
 
 def gradients(

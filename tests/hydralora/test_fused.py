@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from hydralora import HydraLoraConfig
 from hydralora.tuner import fused
-from hydralora.tuner.gates import GateCapture
 from tests.hydralora.test_layer import OUT, RANK, WIDE, make_layer
 
 KINDS: list[dict[str, Any]] = [
@@ -72,33 +71,6 @@ def test_outputs_and_gradients_equal_those_of_torch(kind: dict[str, Any]) -> Non
         x = torch.randn(shape)
         assert is_fused(layer(x))
         assert_same(by_torch(layer, x), step(layer, x), 1e-6)
-
-
-@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
-@pytest.mark.parametrize("kind", KINDS[:5], ids=str)
-def test_blocks_of_tokens_give_what_all_at_once_give(
-    kind: dict[str, Any], bias: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layer, x = make_layer(base=nn.Linear(WIDE, OUT, bias=bias), **kind).train(), torch.randn(2, 5, WIDE)
-    whole = step(layer, x)
-    monkeypatch.setattr(fused, "BLOCK", 4)
-    assert is_fused(layer(x))
-    assert_same(whole, step(layer, x), 1e-6)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), whole["output"])
-
-
-def test_gates_of_blocks_stand_in_the_order_of_their_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x = make_layer().eval(), torch.randn(2, 5, WIDE)
-
-    def gates() -> Tensor:
-        with GateCapture(layer) as capture:
-            layer(x)
-            return capture.take()
-
-    whole = gates()
-    monkeypatch.setattr(fused, "BLOCK", 3)
-    torch.testing.assert_close(gates(), whole)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
