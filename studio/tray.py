@@ -31,6 +31,7 @@ class TrayJob:
         place: 1 for the one that begins next of those that wait in its lane; 0 where it does not wait.
         left: Seconds that it still takes, by its pace so far, or by what was estimated; None where nobody knows.
         starts: Seconds until it begins, where those before it are known.
+        held: Whether it waits until somebody releases it.
         href: The page that shows it.
     """
 
@@ -44,6 +45,7 @@ class TrayJob:
     words: str
     left: float | None
     starts: float | None
+    held: bool
     href: str
     error: str
     at: float
@@ -60,9 +62,9 @@ def seconds_left(job: Job) -> float | None:
 
 
 def waiting_jobs(store: Store) -> list[Job]:
-    """Jobs that wait, in the order in which they begin."""
-    jobs = store.queue.jobs(statuses=[JobStatus.QUEUED], limit=1_000)
-    return sorted(jobs, key=lambda job: (-KINDS[job.kind].priority if job.kind in KINDS else 0, job.id))
+    """Jobs that wait, lane by lane, in the order in which they begin."""
+    lanes = {job.lane for job in store.queue.jobs(statuses=[JobStatus.QUEUED], limit=1_000)}
+    return [job for lane in sorted(lanes) for job in store.order.waiting(lane)]
 
 
 def place_of(store: Store, job: Job) -> int:
@@ -100,7 +102,7 @@ def _waiting(store: Store, running: list[Job]) -> list[TrayJob]:
         places[job.lane] = places.get(job.lane, 0) + 1
         starts = busy.get(job.lane, 0.0)
         rows.append(_row(store, job, place=places[job.lane], starts=starts))
-        busy[job.lane] = _sum(starts, seconds_left(job))
+        busy[job.lane] = starts if job.held else _sum(starts, seconds_left(job))
     return rows
 
 
@@ -121,7 +123,8 @@ def _row(store: Store, job: Job, *, place: int = 0, starts: float | None = None)
         progress=job.progress,
         words=without_paths(job.progress_text),
         left=seconds_left(job) if ends else None,
-        starts=starts,
+        starts=None if job.held else starts,
+        held=job.held,
         href=href,
         error=without_paths(job.error or ""),
         at=job.finished_at or job.started_at or job.created_at,

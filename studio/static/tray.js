@@ -121,13 +121,13 @@ class Tray {
   }
 
   #list(jobs) {
-    return make("ul", {}, ...jobs.map((job) => jobRow(job, (one) => this.stop(one))));
+    return make("ul", {}, ...jobs.map((job) => jobRow(job, (one, what) => this.act(one, what))));
   }
 
-  async stop(job) {
+  async act(job, what) {
     this.alert.textContent = "";
     try {
-      await readReply(await fetch(`/ui/jobs/${job.id}/stop`, { method: "POST" }));
+      await readReply(await fetch(`/ui/jobs/${job.id}/${what}`, { method: "POST" }));
       await this.look();
     } catch (error) {
       this.alert.textContent = error.message;

@@ -5,7 +5,7 @@ import { wanted } from "../../studio/static/acts.js";
 import { seenBefore } from "../../studio/static/seen-before.js";
 import { withTab } from "../../studio/static/tab-bar.js";
 import { summary } from "../../studio/static/tray.js";
-import { span, startInWords, timeLeft } from "../../studio/static/tray/rows.js";
+import { actsOf, span, startInWords, timeLeft } from "../../studio/static/tray/rows.js";
 
 const running = { ends: true, progress: 0.614, left: 1380 };
 
@@ -34,6 +34,15 @@ test("a job that waits says when it begins, or its place where nobody knows", ()
   assert.equal(startInWords({ place: 1, starts: null }), "begins next");
   assert.equal(startInWords({ place: 3, starts: null }), "place 3");
   assert.equal(startInWords({ place: 2, starts: 180 }), "begins in about 3 min");
+});
+
+test("a job that waits can be moved, held and cancelled, one that runs stopped, one that failed nothing", () => {
+  const asked = (job) => actsOf({ title: "Training", ...job }).map(([, what]) => what);
+  assert.deepEqual(asked({ status: "queued" }), ["place/up", "place/down", "hold", "stop"]);
+  assert.deepEqual(asked({ status: "queued", held: true }), ["place/up", "place/down", "release", "stop"]);
+  assert.deepEqual(asked({ status: "running" }), ["stop"]);
+  assert.deepEqual(asked({ status: "failed", error: "No." }), []);
+  assert.equal(startInWords({ place: 1, starts: null, held: true }), "held");
 });
 
 test("another tab leaves the run and what is chosen in the address", () => {

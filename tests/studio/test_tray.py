@@ -72,6 +72,30 @@ def test_a_job_is_cancelled_from_the_tray_once(client: TestClient, stored: Store
     assert again.status_code == 400 and "already finished" in again.json()["detail"]
 
 
+def test_waiting_jobs_are_moved_held_and_released_from_the_tray(client: TestClient, stored: Stored) -> None:
+    corpus = stored.corpus()
+    jobs = [stored.run(corpus, name, finished=False).job for name in ("First", "Second")]
+    assert jobs[1] is not None
+
+    def waiting() -> list[tuple[str, bool]]:
+        rows = client.get("/ui/jobs").json()["waiting"]
+        return [(row["title"], row["held"]) for row in rows if row["title"] in ("Training: First", "Training: Second")]
+
+    assert waiting() == [("Training: First", False), ("Training: Second", False)]
+    assert client.post(f"/ui/jobs/{jobs[1].id}/place/up").status_code == 200
+    assert client.post(f"/ui/jobs/{jobs[1].id}/hold").json() == {"held": True}
+    assert waiting() == [("Training: Second", True), ("Training: First", False)]
+    assert client.post(f"/ui/jobs/{jobs[1].id}/release").json() == {"held": False}
+    assert waiting() == [("Training: Second", False), ("Training: First", False)]
+
+
+@pytest.mark.parametrize("place", ["sideways", "..", "9"])
+def test_there_are_four_places_to_go_to(client: TestClient, stored: Stored, place: str) -> None:
+    job = stored.run(stored.corpus(), finished=False).job
+    assert job is not None
+    assert client.post(f"/ui/jobs/{job.id}/place/{place}").status_code in (404, 405, 422)
+
+
 @pytest.mark.parametrize("job", ["0", "999999", "-1", "abc", "9" * 30])
 def test_a_job_that_there_is_not_cannot_be_stopped(client: TestClient, job: str) -> None:
     assert client.post(f"/ui/jobs/{job}/stop").status_code in (400, 404, 422)

@@ -18,7 +18,8 @@ export function timeLeft(seconds) {
 }
 
 /** When a job that waits begins, in words. */
-export function startInWords({ place, starts }) {
+export function startInWords({ place, starts, held }) {
+  if (held) return "held";
   if (starts === null || starts === undefined) return place === 1 ? "begins next" : `place ${place}`;
   return starts < 5 ? "begins next" : `begins in about ${span(starts)}`;
 }
@@ -29,21 +30,35 @@ function timeInWords(job) {
   return job.status === "stopping" ? "stopping" : timeLeft(job.left);
 }
 
-/** One job as a row; `stop` is called with it. */
-export function jobRow(job, stop) {
+/** What can be done with a job, as `[word, what the studio is asked, label]`. */
+export function actsOf(job) {
+  if (job.error) return [];
+  if (job.status !== "queued") return [["Stop", "stop", `Stop ${job.title}`]];
+  const held = job.held
+    ? ["Release", "release", `Release ${job.title}`]
+    : ["Hold", "hold", `Hold ${job.title} until it is released`];
+  return [
+    ["↑", "place/up", `Let ${job.title} begin earlier`],
+    ["↓", "place/down", `Let ${job.title} begin later`],
+    held,
+    ["Cancel", "stop", `Cancel ${job.title}`],
+  ];
+}
+
+/** One job as a row; `act` is called with it and with what is to be done. */
+export function jobRow(job, act) {
   const waits = job.status === "queued";
   const sign = make("i", { class: `sign ${job.status}`, textContent: waits ? job.place : (SIGNS[job.status] ?? "·") });
   const title = make(job.href ? "a" : "b", { textContent: job.title, ...(job.href ? { href: job.href } : {}) });
   const about = [job.about, waits || job.error ? "" : job.words].filter(Boolean).join(", ");
   const parts = [sign, title, make("span", { class: "time", textContent: timeInWords(job) })];
   parts.push(make("span", { class: "about", textContent: about }));
-  if (!job.error) {
-    const words = waits ? "Cancel" : "Stop";
-    const props = { "aria-label": `${words} ${job.title}`, disabled: job.status === "stopping" };
-    const act = button(words, () => stop(job), props);
-    act.dataset.job = job.id;
-    parts.push(act);
-  }
+  const acts = actsOf(job).map(([word, what, label]) => {
+    const made = button(word, () => act(job, what), { "aria-label": label, disabled: job.status === "stopping" });
+    made.dataset.job = `${job.id} ${what}`;
+    return made;
+  });
+  if (acts.length) parts.push(make("span", { class: "acts" }, ...acts));
   if (!waits && !job.error && job.ends) parts.push(barOf(job));
   if (job.error) parts.push(make("p", { class: "bad", textContent: job.error }));
   return make("li", {}, ...parts);
