@@ -46,7 +46,6 @@ LIMITS = {
     "layer: hydralora / lora": (0.86, False),
     "layer: loop / hydralora": (1.65, True),
     "layer: saved by hydralora, MiB": (0.05, False),
-    "bfloat16 layer: in float32 / torch's own": (0.5, False),
     "generation, width 1,024: capture / no capture": (1.03, False),
     "generation, starter: capture / no capture": (1.08, False),
 }

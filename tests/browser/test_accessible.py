@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from hydralora.corpus.preview import preview_files
 from hydralora.corpus.query import Query
@@ -185,14 +185,22 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     running.end()
 
 
-@pytest.fixture
-def reader(chromium: Browser, filled: tuple[Studio, dict[str, int]]) -> Iterator[Page]:
-    """A page of the filled studio."""
+@pytest.fixture(scope="module")
+def visitor(chromium: Browser, filled: tuple[Studio, dict[str, int]]) -> Iterator[BrowserContext]:
+    """Who reads the filled studio; a browser that has been here has its scripts."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
     context.set_default_timeout(60_000)
     filled[0].let_in(context)
-    yield context.new_page()
+    yield context
     context.close()
+
+
+@pytest.fixture
+def reader(visitor: BrowserContext) -> Iterator[Page]:
+    """A page of the filled studio."""
+    page = visitor.new_page()
+    yield page
+    page.close()
 
 
 def violations(page: Page) -> list[str]:

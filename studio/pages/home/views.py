@@ -172,7 +172,7 @@ def finished(desk: Desk) -> Markup:
     """What has ended since one was here, or the newest results, with what came of each."""
     since = f"Finished since {cards.moment(desk.since)}" if desk.since > time.time() - 30 * DAY else "Finished"
     runs = desk.news or [run for run in desk.runs if run.job and run.job.is_finished]
-    more = cards.link("/runs", f"All {desk.totals.runs:,} runs")
+    more = cards.link("/runs", "All runs" if desk.totals.runs == 1 else f"All {desk.totals.runs:,} runs")
     title = cards.section(since if desk.news else "Finished lately", more)
     if not runs:
         return cards.join(title, cards.paragraph("No training has ended yet."))
