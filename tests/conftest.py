@@ -35,12 +35,12 @@ LONG = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the long ones where nobody asks for them."""
+    """Skip the long ones, by their file or their mark, where nobody asks for them."""
     if os.environ.get("HYDRA_TEST_LONG"):
         return
     left = pytest.mark.skip(reason="long: `make test-long` runs it")
     for item in items:
-        if item.nodeid.split("::")[0] in LONG:
+        if item.nodeid.split("::")[0] in LONG or item.get_closest_marker("long"):
             item.add_marker(left)
 
 
