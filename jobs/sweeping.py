@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import select
 
 from hydralora.files import PART, remove, size_on_disk
+from jobs.store.publishing import OUT
+from jobs.store.status import FINISHED
 from jobs.store.store import Store
 from jobs.store.tables import AnalysisRow, ClusteringRow, CorpusRow, JobRow, RunRow
 
@@ -73,6 +75,20 @@ def _without_rows(store: Store) -> list[Leftover]:
             if path.name.isdecimal() and int(path.name) not in known:
                 found.append(Leftover(path, "no row of the database names it"))
     return found
+
+
+def tidy_attempts(store: Store) -> None:
+    """Remove what attempts of ended jobs had made to be published: whoever ended the job may have died before."""
+    places = {path: path.parent.parent.name for path in (store.home.root / "jobs").glob(f"*/*/{OUT}")}
+    ids = {int(name) for name in places.values() if name.isdecimal()}
+    if not ids:
+        return
+    with store.engine.connect() as connection:
+        query = select(JobRow.id).where(JobRow.id.in_(ids), JobRow.status.not_in(FINISHED))
+        open_ones = set(connection.scalars(query))
+    for path, name in places.items():
+        if name.isdecimal() and int(name) not in open_ones:
+            remove(path)
 
 
 def sweep(leftovers: list[Leftover]) -> int:

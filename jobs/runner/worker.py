@@ -39,7 +39,7 @@ from jobs.store.queue import DAMAGED
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
-from jobs.sweeping import half_written, sweep
+from jobs.sweeping import half_written, sweep, tidy_attempts
 from jobs.tour import Tour
 
 log = logging.getLogger("jobs.runner.worker")  # under its own name also where it runs as a program
@@ -97,6 +97,7 @@ class Worker:
         now = time.monotonic()  # the clock may be set meanwhile
         if self.is_new:
             self.is_new = False
+            tidy_attempts(self.store)
             self.store.run_list.fill_scores()  # of answers that an earlier version measured
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
             self.store.queue.sign_in(self.name, self.host, self.process, own_version())

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from jobs.store.store import Store
-from jobs.sweeping import find_leftovers, half_written, largest, sweep
+from jobs.sweeping import find_leftovers, half_written, largest, sweep, tidy_attempts
 from studio.doctor import _leftovers
 from tests.jobs.test_worker import make_run
 
@@ -41,3 +41,11 @@ def test_the_largest_is_named_first(store: Store) -> None:
     put(store.home.run(1), size=100)
     put(store.home.root / "uploads" / "u", size=3_000)
     assert largest(store, 2) == [("uploads/u", 3_000), ("runs/1", 100)]
+
+
+def test_what_an_ended_job_had_made_is_removed_where_nobody_else_has_done_it(store: Store) -> None:
+    ended, waiting = store.queue.submit("map"), store.queue.submit("map")
+    store.queue.stop(ended.id)
+    mine, theirs = (put(store.home.job(job.id, 1) / "out") for job in (ended, waiting))
+    tidy_attempts(store)
+    assert not mine.exists() and theirs.exists()
