@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -191,6 +192,23 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     running.end()
 
 
+@pytest.fixture
+def busy(tmp_path: Path, chromium: Browser) -> Iterator[Page]:
+    """A page of a studio where a training runs and another has failed; no chat has started a worker there."""
+    home = Home(tmp_path)
+    stored = Stored(Store(home))
+    add_runs(stored, {"corpus": stored.corpus("Doors").id})
+    running = Studio(tmp_path, words=("--no-worker",))
+    running.start()
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    running.let_in(context)
+    page = context.new_page()
+    settled(page, running.address + "/endpoint")
+    yield page
+    context.close()
+    running.end()
+
+
 @pytest.fixture(scope="module")
 def visitor(chromium: Browser, filled: tuple[Studio, dict[str, int]]) -> Iterator[BrowserContext]:
     """Who reads the filled studio; a browser that has been here has its scripts."""
@@ -307,23 +325,20 @@ def test_axe_finds_what_is_wrong(chromium: Browser) -> None:
     assert len(found) == 1 and "color-contrast" in found[0]
 
 
-def test_the_tray_breaks_no_rule_and_is_used_by_the_keyboard_alone(
-    reader: Page, filled: tuple[Studio, dict[str, int]]
-) -> None:
-    settled(reader, filled[0].address + "/endpoint")
-    tray = reader.locator("#tray > button")
+def test_the_tray_breaks_no_rule_and_is_used_by_the_keyboard_alone(busy: Page) -> None:
+    tray = busy.locator("#tray > button")
     expect(tray).to_contain_text("1 running")
     expect(tray).to_contain_text("failed")
     tray.focus()
-    reader.keyboard.press("Enter")
-    panel = reader.get_by_role("region", name="Jobs")
+    busy.keyboard.press("Enter")
+    panel = busy.get_by_role("region", name="Jobs")
     expect(panel).to_contain_text("Training: Running")
     expect(panel).to_contain_text("Out of memory at step 2. Make the batch smaller.")
-    assert violations_in_both(reader) == {}
-    reader.keyboard.press("Tab")
+    assert violations_in_both(busy) == {}
+    busy.keyboard.press("Tab")
     expect(panel.get_by_role("button", name="Close")).to_be_focused()
-    assert reader.evaluate(RING)["has"]
-    reader.keyboard.press("Escape")
+    assert busy.evaluate(RING)["has"]
+    busy.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(tray).to_be_focused()
 
