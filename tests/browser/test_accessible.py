@@ -299,7 +299,7 @@ def test_a_tab_of_a_run_breaks_no_rule(reader: Page, filled: tuple[Studio, dict[
     assert violations_in_both(reader) == {}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.long)])
 def test_an_empty_studio_breaks_no_rule(chromium: Browser, empty: Studio, scheme: Scheme) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
     page = context.new_page()
@@ -394,7 +394,7 @@ def walk(page: Page, most: int = 120) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "state", ["workspace", "corpora", "runs", "compare", "new run", "run finished", "chat with answers"]
 )
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_focus_is_seen_at_every_stop(
     reader: Page, filled: tuple[Studio, dict[str, int]], state: str, scheme: Scheme
 ) -> None:

@@ -353,7 +353,13 @@ def test_the_balance_loss_is_added_to_the_loss(base_folder, easy_corpus, tmp_pat
     assert first[1] > first[0]
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("hydralora", "lorahub")])
+OFTEN = ("lora", "adalora", "p_tuning", "meta_lora", "full")  # whose states differ in kind; the rest is long
+RESUMED = [name for name in METHODS if name not in ("hydralora", "lorahub")]
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in RESUMED]
+)
 def test_every_method_resumes_where_it_stopped(method, base_folder, easy_corpus, tmp_path):
     adapter = {"tasks": "label"} if "tasks" in METHODS[method].options.model_fields else {}
     config = make_config(base_folder, method, adapter, save_every=0)
