@@ -153,7 +153,9 @@ def test_finished_loras_are_mixed(store: Store, base: str, corpus: int) -> None:
     assert [step.step for step in store.runs.steps(mixed.id) if "loss" in step.numbers] == list(range(1, 7))
 
 
-@pytest.mark.parametrize("layout, start", [("pca", True), ("tsne", False), ("umap", False)])
+@pytest.mark.parametrize(
+    "layout, start", [("pca", True), ("tsne", False), pytest.param("umap", False, marks=pytest.mark.long)]
+)
 def test_its_matrices_are_placed_on_a_map(store: Store, layout: str, start: bool, trained: int) -> None:
     name = f"run {trained}"
     analysis = store.analyses.ask(trained, "map", {"which": "A", "layout": layout, "seed": 0, "start": start})
