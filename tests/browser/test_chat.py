@@ -21,6 +21,12 @@ def store(studio: Studio) -> Store:
     return Store(Home(studio.home))
 
 
+def begin(page: Page) -> None:
+    """Begin a conversation."""
+    page.get_by_text("Conversations", exact=True).click()
+    page.get_by_role("button", name="+ New").click()
+
+
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Message").fill(text)
     page.get_by_label("Message").press("Enter")
@@ -36,7 +42,7 @@ def test_two_people_who_chat_at_once_each_get_their_own_answer(page: Page, studi
     questions = {page: "Hello!", other: "What does a cow say?"}
     for tab in questions:
         tab.goto(studio.address + "/chat")
-        tab.get_by_role("button", name="+ New").click()
+        begin(tab)
     wait_until(lambda: len(store.chats.all()) == 2)
     for tab, text in questions.items():
         ask(tab, text)
@@ -53,7 +59,7 @@ def test_an_answer_goes_on_when_the_browser_is_closed_and_is_there_afterwards(
 ) -> None:
     leaving = page.context.new_page()
     leaving.goto(studio.address + "/chat")
-    leaving.get_by_role("button", name="+ New").click()
+    begin(leaving)
     wait_until(lambda: len(store.chats.all()) == 3)
     conversation = store.chats.all()[0].id
     ask(leaving, "Tell me a story about a fox and a river.")
