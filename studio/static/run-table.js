@@ -1,4 +1,4 @@
-/** The list of runs: what is ticked is kept over pages and reloads of this tab; Shift ticks all between; the bar tells. */
+/** The list of runs: what is ticked stays so over pages and reloads of this tab, and says what it has alike. */
 
 import { startAddressed } from "./addressed.js";
 
