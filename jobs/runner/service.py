@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -23,6 +24,7 @@ from jobs.runner.processes import Identity, identity, is_alive, start_detached
 log = logging.getLogger(__name__)
 END_SECONDS = 20.0  # for a worker to finish its round; its jobs go on
 START_SECONDS = 60.0
+_begun: dict[str, tuple[subprocess.Popen[bytes], float]] = {}  # the last worker started here for a home, and when
 LOOK_SECONDS = 10.0  # that a reader may take to make states true (see ``jobs.runner.reconcile``)
 
 
@@ -98,6 +100,8 @@ def start_worker(home: Home, *words: str) -> None:
     One of an older version is asked to end first, and its jobs are adopted by the new one.
     """
     home.no_worker.unlink(missing_ok=True)
+    if _is_beginning(home):
+        return
     if is_running(home):
         if not is_older(holder(home).get("version", ""), own_version()):
             return
@@ -111,7 +115,15 @@ def start_worker(home: Home, *words: str) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
     }
     command = [sys.executable, "-m", "jobs.runner.worker", "--home", str(home.root), *words]
-    start_detached(command, home.root / "worker.log", home.root, environment)
+    child = start_detached(command, home.root / "worker.log", home.root, environment)
+    _begun[str(home.root)] = child, time.monotonic()
+
+
+def _is_beginning(home: Home) -> bool:
+    """Whether a worker that was started here is still loading; on a busy machine that takes a while."""
+    child, since = _begun.get(str(home.root), (None, 0.0))
+    is_young = time.monotonic() - since < START_SECONDS
+    return child is not None and is_young and child.poll() is None and not is_running(home)
 
 
 def keep_worker(home: Home, *words: str) -> None:

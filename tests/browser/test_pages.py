@@ -151,10 +151,12 @@ def test_the_message_box_is_in_sight(page: Page, studio: Studio, width: int, hei
         assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= height, (width, height, box)
 
 
-def test_the_two_ways_to_begin_are_reached_by_keyboard_alone(page: Page, chromium: Browser, tmp_path: Path) -> None:
+def test_the_two_ways_to_begin_are_reached_by_keyboard_alone(chromium: Browser, tmp_path: Path) -> None:
     fresh = Studio(tmp_path / "home", words=("--no-worker",))
     fresh.start()
-    fresh.let_in(page.context)
+    context = chromium.new_context()
+    fresh.let_in(context)
+    page = context.new_page()
     try:
         page.goto(fresh.address)
         expect(page.locator("#try-sample")).to_be_visible()
@@ -170,4 +172,5 @@ def test_the_two_ways_to_begin_are_reached_by_keyboard_alone(page: Page, chromiu
         page.wait_for_url(fresh.address + "/tour")
         expect(page.get_by_text("step 1 of 4")).to_be_visible()
     finally:
+        context.close()
         fresh.end()

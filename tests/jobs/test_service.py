@@ -188,3 +188,17 @@ def test_a_job_that_was_not_heard_of_lately_says_since_when(store: Store) -> Non
     assert store.queue.silent_since(job) == pytest.approx(heard)
     store.queue.finish(job, JobStatus.FAILED, time.time())
     assert store.queue.silent_since(job) is None
+
+
+def test_a_worker_that_is_still_loading_is_not_started_again(home: Home) -> None:
+    service.start_worker(home)
+    child, _ = service._begun[str(home.root)]
+    service.start_worker(home)
+    service.start_worker(home)
+    assert service._begun[str(home.root)][0] is child
+    wait_for(lambda: is_running(home), 60)
+    end_home(home)
+    child.wait(20)
+    service.start_worker(home)
+    assert service._begun[str(home.root)][0] is not child
+    end_home(home)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hydralora.corpus.query import Query
 from jobs.home import Home
 from jobs.runner.service import hold_lock
+from jobs.runner.worker import SLOTS
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.studio.stored import Stored, routing_result, weights_result
@@ -125,7 +126,7 @@ def refusing_worker(store: Store) -> Iterator[None]:
 
     def refuse() -> None:
         while not ended.wait(0.02):
-            for lane in ("light", "heavy", "server"):
+            for lane in SLOTS:
                 while (job := store.queue.claim("tests", "here", lane)) is not None:
                     store.queue.finish(
                         job, JobStatus.FAILED, time.time(), error="Nothing is computed here.", error_kind="user"
