@@ -392,7 +392,11 @@ def walk(page: Page, most: int = 120) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "state", ["workspace", "corpora", "runs", "compare", "new run", "run finished", "chat with answers"]
+    "state",
+    [
+        *("corpora", "compare", "new run", "run finished"),
+        *(pytest.param(state, marks=pytest.mark.long) for state in ("workspace", "runs", "chat with answers")),
+    ],
 )
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_focus_is_seen_at_every_stop(

@@ -34,7 +34,10 @@ RUBBISH = {
 }
 
 
-@pytest.mark.parametrize("name", RUBBISH)
+OFTEN = ("binary.csv", "broken.jsonl")  # the others are told alike, and are tried without a browser too
+
+
+@pytest.mark.parametrize("name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.long) for n in RUBBISH])
 def test_a_rubbish_file_gives_one_plain_sentence(page: Page, studio: Studio, tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes(RUBBISH[name])
@@ -74,7 +77,7 @@ def test_a_hostile_name_is_shown_and_never_run(page: Page, studio: Studio, tmp_p
     assert page.title() != "owned"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme: str) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme=theme)  # type: ignore[arg-type]
     studio.let_in(context)
@@ -140,7 +143,7 @@ def test_what_is_typed_before_the_page_has_loaded_stays(page: Page, studio: Stud
     expect(page.get_by_label("As set below")).to_be_checked()
 
 
-@pytest.mark.parametrize("width, height", [(1280, 640), (1280, 900), (390, 640)])
+@pytest.mark.parametrize("width, height", [(1280, 640), pytest.param(1280, 900, marks=pytest.mark.long), (390, 640)])
 def test_the_message_box_is_in_sight(page: Page, studio: Studio, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.goto(studio.address + "/chat")

