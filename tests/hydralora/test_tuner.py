@@ -85,7 +85,8 @@ def test_a_fresh_process_loads_the_adapter_exactly(adapted, base_folder, ids, tm
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     there = torch.load(tmp_path / "logits.pt", weights_only=True)
-    torch.testing.assert_close(there, logits(adapted.cpu(), ids.cpu()), rtol=0, atol=1e-6)
+    # Another process may have another number of threads, and so another order of additions.
+    torch.testing.assert_close(there, logits(adapted.cpu(), ids.cpu()), rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("first", ["tuner.config", "tuner.gates"])
