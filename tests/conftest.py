@@ -24,6 +24,7 @@ ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", 
 LONG = {
     "tests/benchmarks/test_bench_gpu.py",
     "tests/browser/test_real_base.py",
+    "tests/browser/test_tour.py",
     "tests/hydralora/test_distributed.py",
     "tests/hydralora/test_any_trainer.py",
     "tests/hydralora/test_llamacpp.py",

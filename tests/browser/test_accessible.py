@@ -289,7 +289,9 @@ def test_the_menu_of_a_cluster_breaks_no_rule_and_closes_by_the_keyboard(
     expect(menu).to_be_focused()
 
 
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize(
+    "tab", [pytest.param(t, marks=pytest.mark.long) if t in ("Answers", "Export") else t for t in TABS]
+)
 def test_a_tab_of_a_run_breaks_no_rule(reader: Page, filled: tuple[Studio, dict[str, int]], tab: str) -> None:
     studio, ids = filled
     settled(reader, f"{studio.address}/run?run={ids['finished']}&tab=chat")

@@ -116,6 +116,7 @@ def test_a_point_is_drawn_read_clicked_and_found_again_by_the_keyboard(page: Pag
     expect(names.first).not_to_have_attribute("style", before or "")
 
 
+@pytest.mark.long
 def test_a_lost_context_comes_back_with_all_points(page: Page, studio: Studio) -> None:
     open_map(page, studio)
     stage = page.locator("#corpus-map canvas")

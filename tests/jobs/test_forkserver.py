@@ -203,6 +203,7 @@ def test_a_dead_server_is_told_and_the_next_attempt_begins_by_itself(home: Home,
     assert attempt(home, quick, "nothing").ended()["code"] == 0
 
 
+@pytest.mark.long
 def test_training_is_the_same_to_the_bit_forked_or_begun_from_nothing(
     home: Home, executor: LocalExecutor, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_the_page_takes_files_or_a_data_set_and_not_both(store: Store, tmp_path:
         page.add_files([str(tmp_path / "a.csv")], "", "somebody/faq")
 
 
+@pytest.mark.long
 def test_a_command_fetches_and_imports_it(hub: str, home: Home) -> None:
     run = Commands(home.root)
     try:

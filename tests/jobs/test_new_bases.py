@@ -51,6 +51,7 @@ def ended(store: Store, job: Any, seconds: float = 240.0) -> Any:
     return store.queue.get(job.id)
 
 
+@pytest.mark.long  # `tests/hydralora/test_gguf.py` converts one too
 def test_a_gguf_file_becomes_a_base_that_answers(store: Store, file: Path) -> None:
     done = ended(store, convert_base(store, file))
     assert done.status == JobStatus.SUCCEEDED, done.error

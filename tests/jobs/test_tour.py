@@ -154,7 +154,6 @@ def real_store(home: Home) -> Iterator[Store]:
     end_home(home)
 
 
-@pytest.mark.long  # `tests/browser/test_tour.py` walks it too
 def test_the_real_tour_arrives_with_nobody_looking(real_store: Store) -> None:
     tour = Tour(real_store)
     tour.begin(minutes=0.2)
