@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from hydralora.bases.folder import shown_base
 from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
 from hydralora.results import RunSummary
@@ -243,15 +244,19 @@ def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
     if query.corpus_id is not None:
         where.append(RunRow.corpus_id == query.corpus_id)
     if query.base:
-        where.append(CONFIG["base"].as_string() == query.base)
+        stored = CONFIG["base"].as_string()  # of a folder only the last part is named: paths are nobody's business
+        where.append(or_(stored == query.base, stored.endswith(f"/{query.base}", autoescape=True)))
     if query.method:
         where.append(CONFIG["method"].as_string() == query.method)
     if query.tag:
         where.append(_tagged(TagRow.name == query.tag))
     if query.text:
         for word in query.text.split():
-            named = (RunRow.name, CorpusRow.name, CONFIG["base"].as_string(), CONFIG["method"].as_string())
+            named = (RunRow.name, CorpusRow.name, CONFIG["method"].as_string())
             written = [column.icontains(word, autoescape=True) for column in named]
+            stored = CONFIG["base"].as_string()
+            written.append(and_(~stored.startswith("/"), stored.icontains(word, autoescape=True)))
+            written.append(stored.iendswith(f"/{word}", autoescape=True))
             where.append(or_(*written, _tagged(TagRow.name.icontains(word, autoescape=True))))
     return where
 
@@ -327,5 +332,6 @@ def _choices(session: Session) -> dict[str, dict[str, str]]:
     parts.append(named.where(CorpusRow.id.in_(select(RunRow.corpus_id))))
     found: dict[str, dict[str, str]] = {"corpus": {}, "base": {}, "method": {}, "tag": {}}
     for kind, key, name in session.execute(union_all(*parts)):
-        found[kind][str(key)] = name
+        plain = shown_base if kind == "base" else str
+        found[kind][plain(str(key))] = plain(name)
     return found
