@@ -13,6 +13,8 @@ MOST = 1_000  # runs compared at once
 LONGEST = 12_000  # characters of such a list
 PART = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 
+SEPARATOR = ","  # between parts of a list of runs in an address
+
 
 def parse_ids(text: str) -> list[int]:
     """The ids that a list names, each once, in its order.
@@ -42,4 +44,4 @@ def written(run_ids: Iterable[int]) -> str:
             parts[-1] = (parts[-1][0], run_id)
         else:
             parts.append((run_id, run_id))
-    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
+    return SEPARATOR.join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
