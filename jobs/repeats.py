@@ -13,7 +13,8 @@ from jobs.store.records import Run
 from jobs.store.store import Store
 
 MOST_STARTED = 32  # runs by one click or command
-KEPT = ("target_modules", "lora_dropout", "use_rslora", "modules_to_save")  # options that a LoRA of equal size takes
+# Options that a LoRA of equal size takes over.
+KEPT = ("target_modules", "lora_dropout", "use_rslora", "modules_to_save", "trainable_tokens")
 
 
 def start_seeds(store: Store, run_ids: Sequence[int], seeds: Sequence[int]) -> list[Run]:

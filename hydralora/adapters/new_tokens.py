@@ -70,15 +70,17 @@ def add_tokens(model: Any, tokenizer: Any, before: dict[str, list[int]]) -> list
 
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in before])
     ids: list[int] = tokenizer.convert_tokens_to_ids(list(before))
-    embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    is_tied = embedding is output
-    if max(ids) >= embedding.shape[0]:  # else the model has rows to spare
+    if max(ids) >= len(model.get_input_embeddings().weight):  # else the model has rows to spare
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
-    rows = [model.get_input_embeddings().weight]
-    rows += [] if is_tied else [model.get_output_embeddings().weight]
-    for weight in rows:
-        _begin_as_mean(weight, list(before.values()), ids)
+    for layer in _tables(model):
+        _begin_as_mean(layer.weight, list(before.values()), ids)
     return ids
+
+
+def _tables(model: Any) -> list[Any]:
+    """The embeddings, and the output layer where it has weights of its own."""
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    return [embedding] if output is None or output.weight is embedding.weight else [embedding, output]
 
 
 @torch.no_grad()
@@ -98,11 +100,11 @@ def token_indices(model: Any, tokenizer: Any, tokens: Sequence[str]) -> list[int
     if tokenizer is None:
         raise AdapterError("`trainable_tokens` names tokens by their text. Give the tokenizer too.")
     ids = [_id_of(tokenizer, token) for token in tokens]
-    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
-    if output is None or output.weight is embedding.weight:
+    tables = _tables(model)
+    if len(tables) == 1:
         return ids
     names = {id(module): name for name, module in model.named_modules()}
-    return {names[id(layer)].rpartition(".")[2]: ids for layer in (embedding, output)}
+    return {names[id(layer)].rpartition(".")[2]: ids for layer in tables}
 
 
 def _id_of(tokenizer: Any, token: str) -> int:

@@ -152,7 +152,7 @@ def run(layer: HydraLoraLinear, x: Tensor, name: str, plan: Plan, start: Tensor 
         up._parameters["weight"],
     )
     dtype = type_of(x)
-    is_narrow = wide.helps(x.to(dtype), weights[2].to(dtype))
+    is_narrow = wide.helps(x, dtype)
     is_cast = torch.is_autocast_enabled(x.device.type) or any(
         part is not None and part.dtype != dtype for part in weights
     )

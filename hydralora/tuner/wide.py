@@ -28,11 +28,11 @@ def is_slow() -> bool:
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def helps(x: Tensor, weight: Tensor) -> bool:
-    """Whether the product of ``x`` ``(..., in)`` with a ``weight`` ``(out, in)`` is faster here."""
-    if x.device.type != "cpu" or not is_slow() or not x.dtype == weight.dtype == NARROW:
+def helps(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether products of ``x`` ``(..., in)`` that would be computed in ``dtype`` are faster here."""
+    if x.device.type != "cpu" or dtype != NARROW or not is_slow():
         return False
-    return not torch.compiler.is_compiling() and x.numel() >= FEWEST_TOKENS * x.shape[-1]
+    return not torch.compiler.is_compiling() and x.numel() >= FEWEST_TOKENS * x.shape[-1] > 0
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -75,7 +75,8 @@ class WideLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
-        if not helps(x, self.weight) or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
+        is_narrow = x.dtype == self.weight.dtype and helps(x, x.dtype)
+        if not is_narrow or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():
             return super().forward(x)
         with without_autocast(x):
             found: Tensor = WideProduct.apply(x, self.weight, self.bias)

@@ -266,26 +266,10 @@ class Clustering(Record):
         return min(max(int(number), 1), MOST_EXPERTS)
 
 
-@dataclass(frozen=True)
-class Run(Record):
-    """A run and its newest job; ``summary`` is None until it has finished."""
+class Configured:
+    """Something with the configuration that a run was started with, read only when it is asked for."""
 
-    id: int
-    name: str
-    corpus_id: int | None
-    clustering_id: int | None
-    grouping: str | None
-    stored_config: dict[str, Any] = field(repr=False)
-    summary: RunSummary | None
-    is_sample: bool
-    archived_at: float | None
-    created_at: float
-    job: Job | None
-
-    @classmethod
-    def of(cls, row: Any, **more: Any) -> Self:
-        """Copy the row; its JSON becomes a result, and its configuration is read when it is asked for."""
-        return super().of(row, stored_config=row.config, summary=typed(RunSummary, row.summary), **more)
+    stored_config: dict[str, Any]
 
     @cached_property
     def config(self) -> RunConfig:
@@ -305,6 +289,28 @@ class Run(Record):
     def base(self) -> str:
         """Its base model, as stored."""
         return str(self.stored_config["base"])
+
+
+@dataclass(frozen=True)
+class Run(Configured, Record):
+    """A run and its newest job; ``summary`` is None until it has finished."""
+
+    id: int
+    name: str
+    corpus_id: int | None
+    clustering_id: int | None
+    grouping: str | None
+    stored_config: dict[str, Any] = field(repr=False)
+    summary: RunSummary | None
+    is_sample: bool
+    archived_at: float | None
+    created_at: float
+    job: Job | None
+
+    @classmethod
+    def of(cls, row: Any, **more: Any) -> Self:
+        """Copy the row; its JSON becomes a result, and its configuration is read when it is asked for."""
+        return super().of(row, stored_config=row.config, summary=typed(RunSummary, row.summary), **more)
 
     @property
     def is_imported(self) -> bool:

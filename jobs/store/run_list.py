@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
@@ -28,12 +27,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from hydralora.bases.folder import shown_base
-from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
 from hydralora.results import RunSummary
 from jobs.home import Home
 from jobs.store.changes import tell
-from jobs.store.records import typed
+from jobs.store.records import Configured, typed
 from jobs.store.rows import Rows, changed, clean_name
 from jobs.store.scores import Score, fill_scores
 from jobs.store.status import JobStatus
@@ -88,7 +86,7 @@ class RunQuery:
 
 
 @dataclass(frozen=True)
-class RunLine:
+class RunLine(Configured):
     """A run as a list shows it: with the name of its corpus, how its newest job stands, its score and its tags."""
 
     id: int
@@ -106,25 +104,6 @@ class RunLine:
     is_imported: bool
     score: Score | None
     tags: tuple[str, ...]
-
-    @cached_property
-    def config(self) -> RunConfig:
-        """What it was started with.
-
-        Raises:
-            UserError: When this version cannot read it.
-        """
-        return parse_config(self.stored_config)
-
-    @property
-    def method(self) -> str:
-        """Name of its method, as stored."""
-        return str(self.stored_config["method"])
-
-    @property
-    def base(self) -> str:
-        """Its base model, as stored."""
-        return str(self.stored_config["base"])
 
     def setting(self, part: str, *names: str) -> Any:
         """A stored setting of ``adapter`` or ``train`` under the first of several names that it has; None without."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +33,6 @@ from jobs.store.status import JobStatus
 from jobs.store.steps import Steps
 from jobs.store.tables import AnalysisRow, GateLayersRow, GateRow, JobRow, RunRow, StepRow, is_id
 
-SEED_NAME = re.compile(r" \(seed \d+\)$")
 PLAIN = ("lora", "thanora", "meta_lora", "lorahub")  # methods whose adapters are plain LoRAs
 
 
@@ -184,22 +182,6 @@ class Runs:
                 raise UserError(f"Run {run_id} is no plain LoRA ({run.method}). Choose from: {', '.join(PLAIN)}.")
             if run.base != config.base:
                 raise UserError(f"Run {run_id} has base {run.base}, not {config.base}. Choose runs on one base.")
-
-    def again(self, run_id: int, *, seed: int | None = None) -> Run:
-        """Queue a run with the settings, rows and clusters' base of another and another seed; the next one where none
-        is given.
-
-        Raises:
-            UserError: When the run was not trained here.
-        """
-        run = self.get(run_id)
-        if run.is_imported or run.corpus_id is None:
-            raise UserError(f"Run {run_id} was not trained here, so it cannot be trained again.")
-        own = run.config.train
-        train = {**own.model_dump(), "seed": own.seed + 1 if seed is None else seed}
-        name = f"{SEED_NAME.sub('', run.name)} (seed {train['seed']})"
-        config = {**run.config.model_dump(), "train": train}
-        return self.start(run.corpus_id, config, name=name, selection=own.selection, edits=own.edits)
 
     def _queue_training(
         self, session: Session, row: RunRow, *, estimate: float | None, after: Iterable[int] = ()

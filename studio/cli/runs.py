@@ -252,20 +252,6 @@ def resume_run(
     follow(store, run, wait, as_json)
 
 
-@runs_app.command("again")
-def run_again(
-    run_id: RunId,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and order; else the next one")] = None,
-    wait: Annotated[bool, typer.Option("--wait")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Start a run with the settings and rows of another one, and another seed."""
-    store = Studio.store()
-    run = store.runs.again(run_id, seed=seed)
-    start_worker(store.home)
-    follow(store, run, wait, as_json)
-
-
 @runs_app.command("export")
 def export_run(
     run_id: RunId,

@@ -11,9 +11,8 @@ from hydralora.plain import shown
 
 MOST = 1_000  # runs compared at once
 LONGEST = 12_000  # characters of such a list
+SEPARATOR = ","
 PART = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
-
-SEPARATOR = ","  # between parts of a list of runs in an address
 
 
 def parse_ids(text: str) -> list[int]:
@@ -25,7 +24,7 @@ def parse_ids(text: str) -> list[int]:
     if len(text) > LONGEST:
         raise UserError(f"The list of runs has {len(text):,} characters; {LONGEST:,} are the most. Choose fewer runs.")
     found: dict[int, None] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip() for part in text.split(SEPARATOR))):
         match = PART.fullmatch(part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not 0 < first <= last <= LARGEST_ID:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,6 @@ from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.jobs.conftest import end_home
 from tests.jobs.test_executors import EXIT, Puppets
-from tests.jobs.test_store import finished_run, imported
 from tests.studio.commands import Commands
 
 
@@ -169,23 +167,3 @@ def test_commands_list_move_hold_and_cancel(studio: Commands, store: Store, jobs
     assert jobs[2] not in [one["job_id"] for one in studio.json("queue", "cancel", jobs[2])]
     refused = studio("queue", "move", jobs[2], "first")
     assert refused.returncode == 2 and "does not wait" in refused.stderr
-
-
-# Again with another seed
-
-
-def test_a_run_is_started_again_with_another_seed_and_all_else_alike(store: Store, tmp_path: Path) -> None:
-    first = store.runs.get(finished_run(store, tmp_path))
-    second, third = store.runs.again(first.id), store.runs.again(first.id, seed=77)
-    seeds = [run.config.train.seed for run in (first, second, third)]
-    assert seeds == [seeds[0], seeds[0] + 1, 77]
-    for run in (second, third):
-        train = run.config.train.model_copy(update={"seed": seeds[0]})
-        assert run.config.model_copy(update={"train": train}) == first.config
-        assert (run.corpus_id, run.status) == (first.corpus_id, JobStatus.QUEUED)
-    assert store.runs.again(second.id).name == f"{first.name} (seed {seeds[0] + 2})"
-
-
-def test_an_imported_run_cannot_be_trained_again(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="was not trained here"):
-        store.runs.again(imported(store, tmp_path).id)
