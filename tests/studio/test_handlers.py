@@ -261,6 +261,15 @@ def test_a_job_is_stopped_from_the_first_page(draw: Opened, stored: Stored) -> N
     assert stored.store.runs.get(run.id).status == JobStatus.STOPPED
 
 
+def test_a_run_that_somebody_stopped_is_not_called_one_that_ended_badly(draw: Opened, stored: Stored) -> None:
+    corpus = stored.corpus()
+    stopped, failed = (stored.run(corpus, name, finished=False) for name in ("Stopped", "Failed"))
+    stored.store.runs.stop(stopped.id)
+    stored.end(failed.job, status=JobStatus.FAILED, error="No.")
+    titles = [step.title for step in Desk(stored.store, 0.0, stored.store.totals()).steps()]
+    assert "Stopped was stopped, and can go on" in titles and "Failed has not ended well" in titles
+
+
 def test_the_tour_never_says_waiting_and_every_step_says_what_happens_and_why(draw: Opened, stored: Stored) -> None:
     page, tour = draw(TourPage), Tour(stored.store)
     assert page.draw("")[page.begin].visible

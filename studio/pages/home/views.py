@@ -22,6 +22,12 @@ from studio.verdict import Verdict
 LOOKED_AT = 40  # newest runs
 MOST_NEWS, MOST_NEXT, MOST_CORPORA = 5, 4, 8
 DAY = 24 * 3600.0
+# What is said of a run that has ended without a result; a stop is somebody's own wish.
+UNFINISHED: dict[str, str] = {
+    JobStatus.FAILED: "has not ended well",
+    JobStatus.LOST: "has not ended well",
+    JobStatus.STOPPED: "was stopped, and can go on",
+}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -99,9 +105,9 @@ class Desk:
                     f"{corpus.name} is not imported yet", about, f"/corpora?corpus={corpus.id}", "Look at its columns"
                 )
         for run in self.runs:
-            if run.job and run.job.status in (JobStatus.FAILED, JobStatus.LOST, JobStatus.STOPPED):
+            if run.job and run.job.status in UNFINISHED:
                 why = without_paths(run.job.error or run.job.progress_text)
-                yield Step(f"{run.name} has not ended well", why, f"/run?run={run.id}", "See what is kept")
+                yield Step(f"{run.name} {UNFINISHED[run.job.status]}", why, f"/run?run={run.id}", "See what is kept")
         for run in self.runs[:MOST_NEWS]:
             verdict = self.verdict(run)
             if verdict is not None and verdict.weight != "good":
