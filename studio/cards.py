@@ -142,7 +142,10 @@ def header(
         current: Address of the one that is open, or that this one belongs to.
         has_sign_out: Whether visitors sign in here, so that they can sign out.
     """
-    out = f"<button type='button' class='hy-btn' id='sign-out'>{LEAVE}<span>Sign out</span></button>"
+    out = (  # a form, which a browser sends before any script has loaded
+        "<form method='post' action='/ui/sign-out' id='sign-out'>"
+        f"<button class='hy-btn'>{LEAVE}<span>Sign out</span></button></form>"
+    )
     return Markup(
         f"<div class='hy-header'><a class='brand' href='/' aria-label='Hydra Studio, first page'>{mark()}"
         f"<span>Hydra Studio</span></a><nav aria-label='Pages'>{_page_links(pages, current)}"

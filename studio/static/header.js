@@ -1,13 +1,4 @@
-/** The header and lists: signing out, the menu, and selects that open a page. Links are plain ones. */
-
-/** Signs out where the header's button is clicked, which Gradio draws later than this is called. */
-export function signOutAtClick() {
-  document.addEventListener("click", async (event) => {
-    if (!event.target.closest?.("#sign-out")) return;
-    await fetch("/ui/sign-out", { method: "POST" });
-    location.assign("/ui/sign-in");
-  });
-}
+/** The header and lists: the menu, and selects that open a page. Links are plain ones, signing out is a plain form. */
 
 /** A select with `data-go` opens the page of its choice. */
 export function goAtChoice() {

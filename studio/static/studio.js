@@ -1,12 +1,11 @@
-/** What every page does from its start: it notes what a person has touched, shows the jobs, and signs out. */
+/** What every page does from its start: it notes what a person has touched, and shows the jobs. */
 
-import { closeMenus, goAtChoice, signOutAtClick } from "./header.js";
+import { closeMenus, goAtChoice } from "./header.js";
 import { fields } from "./touched.js";
 import { startTray } from "./tray.js";
 
 fields.listen(window, document.documentElement.dataset.touched); // kept by `early.js`, which may stop now
 delete document.documentElement.dataset.touched;
-signOutAtClick();
 goAtChoice();
 closeMenus();
 startTray();

@@ -322,7 +322,6 @@ async def _page(send: Send, status: int, page: str) -> None:
         "content-type": "text/html; charset=utf-8",
         "content-length": str(len(body)),
         "cache-control": "no-store",
-        "referrer-policy": "same-origin",  # under "no-referrer" a browser sends this form with `Origin: null`
     }
     await send(
         {"type": "http.response.start", "status": status, "headers": [(n.encode(), v.encode()) for n, v in raw.items()]}

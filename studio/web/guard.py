@@ -14,7 +14,7 @@ CONTENT_POLICY = (
 SECURITY_HEADERS = {
     "content-security-policy": CONTENT_POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # under "no-referrer" a browser sends our forms with `Origin: null`
 }
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 

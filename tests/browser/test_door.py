@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -38,7 +39,8 @@ def test_the_printed_link_opens_the_studio_and_shows_no_token(outside: Page, stu
     assert outside.url == studio.address + "/new-run"
 
 
-def test_who_signs_out_is_asked_for_the_token_again(outside: Page, studio: Studio) -> None:
+def test_who_signs_out_before_any_script_has_loaded_is_asked_for_the_token_again(outside: Page, studio: Studio) -> None:
+    outside.route(re.compile(r"/static/studio\.js"), lambda route: route.abort())
     outside.goto(f"{studio.address}/?token={studio.token}")
     outside.get_by_role("button", name="Sign out").click()
     expect(outside.get_by_label("Token")).to_be_visible()

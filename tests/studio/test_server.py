@@ -98,7 +98,7 @@ def test_every_answer_carries_the_security_headers(client: TestClient, address: 
     headers = client.get(address).headers
     assert headers["content-security-policy"] == CONTENT_POLICY
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
 
 
 def test_the_content_policy_names_no_other_host() -> None:
