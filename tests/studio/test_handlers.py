@@ -148,6 +148,16 @@ def test_a_run_that_trains_shows_its_training_first_and_says_when_the_rest_comes
     assert not [job for job in stored.store.queue.jobs() if job.kind == "experts"]
 
 
+def test_the_way_to_export_that_is_chosen_stays_while_an_export_goes_on(draw: Opened, stored: Stored) -> None:
+    page, run = draw(RunPage), stored.run(stored.corpus())
+    how = part_of(page, "Export").how
+    at_first = drawn_run(page, run=run.id, tab="export")[how]
+    ways = [way for _, way in at_first.choices]
+    assert at_first.value == ways[0] and len(ways) > 1
+    how.value = ways[1]  # chosen by somebody
+    assert "value" not in drawn_run(page, run=run.id, tab="export")[how]._constructor_args[0]
+
+
 def test_the_chat_of_a_run_is_told_its_run_and_the_layer_that_is_chosen_for_all_tabs(
     draw: Opened, stored: Stored
 ) -> None:

@@ -102,6 +102,9 @@ class ExportTab(Tab):
         pushed = [self.how, self.form, self.repository, self.public]
         self.on_click(self.push, self.send, pushed, None).success(**self.drawing)
 
+    def picks(self) -> list[Any]:
+        return [self.how]
+
     def live(self) -> list[Any]:
         return [self.own, self.how, self.start, self.view, self.without_corpus, self.corpus]
 
@@ -109,11 +112,15 @@ class ExportTab(Tab):
         run = look.run
         ways = export_ways(run.method, run.config.adapter)
         homeless = run.corpus_id is None
+        is_chosen = chosen_text(look.values[self.how]) in ways  # what is chosen stays while an export goes on
         return {
             self.own: cards.paragraph(
                 cards.link(f"/ui/runs/{run.id}/adapter.zip", "Download the adapter"), " as it is, for this library."
             ),
-            self.how: gr.Dropdown([(EXPORTS[way], way) for way in ways], value=ways[0] if ways else None),
+            self.how: gr.Dropdown(
+                choices=[(EXPORTS[way], way) for way in ways],
+                **({} if is_chosen else {"value": ways[0] if ways else None}),
+            ),
             self.start: gr.Button(interactive=bool(ways) and not homeless),
             self.without_corpus: gr.update(visible=homeless),
             self.corpus: gr.Dropdown(choices=corpus_choices(self.store)),
