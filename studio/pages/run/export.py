@@ -112,15 +112,13 @@ class ExportTab(Tab):
         run = look.run
         ways = export_ways(run.method, run.config.adapter)
         homeless = run.corpus_id is None
-        is_chosen = chosen_text(look.values[self.how]) in ways  # what is chosen stays while an export goes on
+        is_chosen = chosen_text(look.values[self.how]) in ways  # it stays then, while an export goes on
+        moved: dict[str, Any] = {} if is_chosen else {"value": ways[0] if ways else None}
         return {
             self.own: cards.paragraph(
                 cards.link(f"/ui/runs/{run.id}/adapter.zip", "Download the adapter"), " as it is, for this library."
             ),
-            self.how: gr.Dropdown(
-                choices=[(EXPORTS[way], way) for way in ways],
-                **({} if is_chosen else {"value": ways[0] if ways else None}),
-            ),
+            self.how: gr.Dropdown(choices=[(EXPORTS[way], way) for way in ways], **moved),
             self.start: gr.Button(interactive=bool(ways) and not homeless),
             self.without_corpus: gr.update(visible=homeless),
             self.corpus: gr.Dropdown(choices=corpus_choices(self.store)),
