@@ -12,7 +12,8 @@ from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from hydralora.bounds import LARGEST_SCALE, LONGEST_EXAMPLE, LONGEST_NAME, MOST_STEPS, BaseName, Seed, sentences
 from hydralora.errors import UserError
-from hydralora.methods import METHODS, HydraOptions, MethodOptions
+from hydralora.methods import METHODS
+from hydralora.options import HydraOptions, MethodOptions
 from hydralora.plain import shown
 from hydralora.settings import INTERNAL, Settings, unit
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
-from hydralora.methods import HeadOptions, LoraOptions
+from hydralora.options import HeadOptions, LoraOptions
 from hydralora.training.memory import trainable
 from jobs.store.records import Run
 from jobs.store.store import Store

@@ -161,7 +161,7 @@ def train(job: Job) -> results.RunSummary:
     from hydralora.bases.load import fit_threads
     from hydralora.config import parse_config
     from hydralora.files import last_checkpoint
-    from hydralora.methods import sources_of
+    from hydralora.options import sources_of
     from hydralora.training.train import train_adapter
     from jobs.runner.ownership import alone_in
 

@@ -31,7 +31,8 @@ from hydralora.adapters.new_tokens import token_indices
 from hydralora.bases.fingerprint import fingerprint
 from hydralora.bounds import sentences
 from hydralora.errors import AdapterError, first_line
-from hydralora.methods import METHODS, HubOptions, MethodOptions
+from hydralora.methods import METHODS
+from hydralora.options import HubOptions, MethodOptions
 from hydralora.results import AdapterFacts
 from hydralora.tuner.config import HydraLoraConfig
 from hydralora.tuner.passes import is_seq2seq

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydralora.corpus.batches import Collator, Encoded, PackingCollator
 from hydralora.corpus.encode import encode_example
-from hydralora.methods import HubOptions, PoisonOptions
+from hydralora.options import HubOptions, PoisonOptions
 from hydralora.training.lope import NOISED, noise_text
 from hydralora.training.mixin import TASK, TrainsMethod
 from hydralora.training.trainer import AdapterTrainer, Plan

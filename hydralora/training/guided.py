@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hydralora.errors import TrainingError
-from hydralora.methods import TaskOptions
+from hydralora.options import TaskOptions
 from hydralora.training.mixin import ReadsTasks
 from hydralora.tuner.gates import choose_heads
 

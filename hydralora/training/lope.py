@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from hydralora.errors import TrainingError
-from hydralora.methods import PoisonOptions
+from hydralora.options import PoisonOptions
 from hydralora.training.mixin import TrainsMethod
 
 NOISED = "noised"  # the column: 0 for a clean row, 1 for a twin; and the key of the twins in a batch

@@ -31,7 +31,7 @@ from hydralora.bases.fingerprint import Fingerprint
 from hydralora.corpus.batches import on_device
 from hydralora.corpus.encode import IGNORED
 from hydralora.files import remove, step_of, write_json
-from hydralora.methods import HubOptions
+from hydralora.options import HubOptions
 from hydralora.training.mixin import TrainsMethod
 
 EVALUATIONS = "evaluations.json"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hydralora.config import RunConfig
-from hydralora.methods import HeadOptions, LoraOptions, MetaOptions, SavingOptions
+from hydralora.options import HeadOptions, LoraOptions, MetaOptions, SavingOptions
 from hydralora.results.bases import BaseFacts
 
 PROCESS = 560 * 2**20  # bytes of a process that has torch and transformers, before a model

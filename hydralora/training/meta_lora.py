@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from hydralora.errors import TrainingError
-from hydralora.methods import MetaOptions
+from hydralora.options import MetaOptions
 from hydralora.training.mixin import TASK, ReadsTasks
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hydralora.errors import TrainingError
-from hydralora.methods import MethodOptions
+from hydralora.options import MethodOptions
 
 TASK = "task"  # the column: a name, or a number from 0
 MOST_TASKS = 100_000  # by number: a column that holds larger ones is of something else

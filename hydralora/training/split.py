@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hydralora.errors import TrainingError
-from hydralora.methods import SplitOptions
+from hydralora.options import SplitOptions
 from hydralora.training.mixin import ReadsTasks
 from hydralora.tuner.gates import choose_heads
 from hydralora.tuner.routed import RoutedLayer

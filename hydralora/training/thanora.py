@@ -32,7 +32,7 @@ from torch import Tensor
 from hydralora.corpus.batches import on_device
 from hydralora.errors import TrainingError
 from hydralora.files import write_json
-from hydralora.methods import BlockOptions
+from hydralora.options import BlockOptions
 from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.mixin import TASK, ReadsTasks
 

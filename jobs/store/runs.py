@@ -14,7 +14,8 @@ from hydralora.adapters.files import check_names
 from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
 from hydralora.files import CONFIG, FACTS, WEIGHTS, list_checkpoints
-from hydralora.methods import METHODS, sources_of
+from hydralora.methods import METHODS
+from hydralora.options import sources_of
 from hydralora.results import CorpusManifest, TrainingSet
 from hydralora.training.objective import check_objective
 from jobs.home import Home

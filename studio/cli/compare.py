@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hydralora.errors import UserError
-from hydralora.methods import LoraOptions
+from hydralora.options import LoraOptions
 from hydralora.sheets import as_csv
 from jobs.repeats import equal_lora, start_equal_lora, start_seeds
 from jobs.runner.service import start_worker

@@ -7,7 +7,8 @@ from typing import Any
 
 from hydralora.bases.folder import shown_base
 from hydralora.config import TrainConfig
-from hydralora.methods import METHODS, LoraOptions
+from hydralora.methods import METHODS
+from hydralora.options import LoraOptions
 from jobs.store.run_list import RunLine
 
 SEED, EXPERTS = "train.seed", "adapter.num_experts"

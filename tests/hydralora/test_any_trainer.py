@@ -16,7 +16,8 @@ from hydralora.corpus.batches import Collator, on_device
 from hydralora.corpus.encode import encode_example
 from hydralora.corpus.examples import Example
 from hydralora.errors import TrainingError
-from hydralora.methods import METHODS, HubOptions, MethodOptions
+from hydralora.methods import METHODS
+from hydralora.options import HubOptions, MethodOptions
 from hydralora.training.lope import PoisonsFirst, add_noised
 from hydralora.training.lorahub import MixesLoras
 from hydralora.training.meta_lora import MetaLearns

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from hydralora import HydraLoraConfig
 from hydralora.config import TrainConfig, parse_config
 from hydralora.errors import AdapterError, UserError
-from hydralora.methods import METHODS, HydraOptions
+from hydralora.methods import METHODS
+from hydralora.options import HydraOptions
 
 
 def test_defaults_are_written_out():

@@ -10,7 +10,8 @@ from peft import PeftModel
 
 from hydralora import METHODS, GateCapture, add_adapter, count_parameters
 from hydralora.errors import AdapterError
-from hydralora.methods import HydraOptions, export_ways
+from hydralora.methods import export_ways
+from hydralora.options import HydraOptions
 from tests.hydralora.conftest import randomise
 
 SMALL = {

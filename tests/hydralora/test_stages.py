@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from hydralora import add_adapter
 from hydralora.errors import TrainingError
-from hydralora.methods import BlockOptions, MetaOptions, PoisonOptions
+from hydralora.options import BlockOptions, MetaOptions, PoisonOptions
 from hydralora.training.lope import PoisonsFirst, add_noised, noise_text
 from hydralora.training.meta_lora import Episodes, MetaLearns
 from hydralora.training.thanora import SharesRank, entropy_of, share_out, spectrum_of

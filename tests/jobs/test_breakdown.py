@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hydralora.errors import UserError
-from hydralora.methods import LoraOptions
+from hydralora.options import LoraOptions
 from jobs.breakdown import describe_breakdown, find_breakdown, start_breakdown
 from jobs.home import Home
 from jobs.store.records import Run

@@ -6,7 +6,7 @@ import pytest
 
 from hydralora.config import parse_config
 from hydralora.errors import UserError
-from hydralora.methods import HubOptions, sources_of
+from hydralora.options import HubOptions, sources_of
 from jobs.store.store import Store
 from studio.form import collect, field_input, shown_value
 from tests.studio.stored import CONFIG, Stored

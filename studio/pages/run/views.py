@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hydralora.bases.folder import shown_base
 from hydralora.errors import UserError
-from hydralora.methods import METHODS, HeadOptions
+from hydralora.methods import METHODS
+from hydralora.options import HeadOptions
 from hydralora.plain import without_paths
 from hydralora.results import TrainingSet
 from hydralora.training.memory import training_memory
