@@ -1,6 +1,7 @@
 """Install what the browser tests need and pip cannot give: a Chromium from the system.
 
-Run by ``make test``. Does nothing where a Chromium is found already.
+Run by ``make test``. The headless shell is wanted, which opens a page in half the time, as it draws no window around it;
+a whole Chromium does where it cannot be had.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import shutil
 import subprocess
 import sys
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+SHELL = "chromium-headless-shell"
+NAMES = (SHELL, "chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium() -> str | None:
@@ -20,19 +22,22 @@ def find_chromium() -> str | None:
 
 
 def install_chromium() -> None:
-    """Install Debian's ``chromium`` where apt may be used."""
+    """Install Debian's Chromium where apt may be used: the shell, or, in an older Debian, the whole."""
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        print("No Chromium found. Install it (Debian: apt-get install chromium), or the browser tests are skipped.")
+        print("No headless Chromium found. Install it (Debian: apt-get install chromium-headless-shell).")
         return
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment)
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "fonts-dejavu-core"]
+    for package in (SHELL, "chromium"):
+        done = subprocess.run([*install, package], check=False, env=environment, stdout=subprocess.DEVNULL)
+        if done.returncode == 0 or find_chromium():
+            return
 
 
 if __name__ == "__main__":
-    if find_chromium() is None:
+    if shutil.which(SHELL) is None and not os.environ.get("CHROMIUM"):
         install_chromium()
     found = find_chromium()
-    print(f"Chromium: {found or 'none'}")
+    print(f"Chromium: {found or 'none: the browser tests are skipped'}")
     sys.exit(1 if found is None and os.environ.get("CI") else 0)
