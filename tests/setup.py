@@ -1,6 +1,6 @@
 """Install what the browser tests need and pip cannot give: a Chromium from the system.
 
-Run by ``make test``. The headless shell is wanted, which opens a page in half the time, as it draws no window around it;
+Run by ``make test``. The headless shell is wanted: it opens a page in half the time, as it draws no window around it;
 a whole Chromium does where it cannot be had.
 """
 
