@@ -17,12 +17,14 @@ if os.environ.get("HYDRA_TEST_DEVICE", "cpu") == "cpu":  # before torch looks; f
 
 
 # These train, stream and click, so only one of them at a time has the machine; others that drive a browser just read.
-ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", "pages", "real_base")}
+ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", "pages", "real_base", "newcomer")}
 
 
 # Whole matrices of methods, trainers, architectures and processes: `make test-long` runs them.
 LONG = {
     "tests/benchmarks/test_bench_gpu.py",
+    "tests/browser/test_extremes.py",
+    "tests/browser/test_newcomer.py",
     "tests/browser/test_real_base.py",
     "tests/browser/test_tour.py",
     "tests/hydralora/test_distributed.py",

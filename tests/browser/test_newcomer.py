@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import PROJECT, Studio
 
-pytestmark = [pytest.mark.browser, pytest.mark.long]
+pytestmark = pytest.mark.browser
 SAMPLE = PROJECT / "data" / "corpora" / "four-trades" / "four-trades.jsonl"
 ROWS = 1_500
 LONG = 600_000  # ms

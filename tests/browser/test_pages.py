@@ -34,7 +34,7 @@ RUBBISH = {
 }
 
 
-OFTEN = ("binary.csv", "broken.jsonl")  # the others are told alike, and are tried without a browser too
+OFTEN = ("broken.jsonl",)  # the others are told alike, and are tried without a browser too
 
 
 @pytest.mark.parametrize("name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.long) for n in RUBBISH])
@@ -77,7 +77,8 @@ def test_a_hostile_name_is_shown_and_never_run(page: Page, studio: Studio, tmp_p
     assert page.title() != "owned"
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme: str) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme=theme)  # type: ignore[arg-type]
     studio.let_in(context)
@@ -97,14 +98,19 @@ def test_no_page_is_wider_than_a_phone(chromium: Browser, studio: Studio, theme:
 @pytest.mark.parametrize(
     "address",
     [
-        "/corpora?corpus=999",
-        "/corpora?corpus=abc",
         "/new-run?corpus=999",
-        "/new-run?again=999",
-        "/run?run=999",
-        "/run?run=abc",
         "/run?run=999&tab=chat",
-        "/chat?conversation=999",
+        *(
+            pytest.param(address, marks=pytest.mark.long)  # what their pages are given is tested without a browser too
+            for address in (
+                "/corpora?corpus=999",
+                "/corpora?corpus=abc",
+                "/new-run?again=999",
+                "/run?run=999",
+                "/run?run=abc",
+                "/chat?conversation=999",
+            )
+        ),
     ],
 )
 def test_an_address_of_nothing_says_so_and_stays(page: Page, studio: Studio, address: str) -> None:
@@ -115,6 +121,7 @@ def test_an_address_of_nothing_says_so_and_stays(page: Page, studio: Studio, add
     assert page.url == studio.address + address
 
 
+@pytest.mark.long
 def test_a_former_address_opens_the_tab_of_the_run(page: Page, studio: Studio) -> None:
     for former, today in (("/chat?run=999", "tab=chat&run=999"), ("/inspect?run=999", "tab=answers&run=999")):
         page.goto(studio.address + former)
