@@ -79,10 +79,15 @@ class TabBar(Widget):
 
 class FirstAnswers(Widget):
     """Recorded answers in the colours of their experts; its value is ``{"experts", "answers": [{"question",
-    "tokens"}]}``, each token ``[text, [shares]]``."""
+    "tokens"}]}``, each token ``[text, [shares]]``.
 
-    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__("first-answers", "<div class='hy-answers'></div>", value, container=False, **kwargs)
+    Args:
+        value: The answers.
+        drawn: The same as HTML, which stands there until the module has loaded: the studio's own, no visitor's.
+    """
+
+    def __init__(self, value: dict[str, Any], drawn: str, **kwargs: Any) -> None:
+        super().__init__("first-answers", f"<div class='hy-answers'>{drawn}</div>", value, container=False, **kwargs)
 
 
 class SeenBefore(Widget):

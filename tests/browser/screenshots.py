@@ -39,6 +39,7 @@ def walk(page: Page, studio: Studio, steps: int | None) -> None:
     """The first page, then upload, cluster, train."""
     page.goto(studio.address)
     expect(page.get_by_role("heading", name="Teach a language model")).to_be_visible()
+    expect(page.locator(".hy-answers .tok[data-expert]").first).to_be_visible()
     shoot(page, "first-page", full=False)
     page.goto(studio.address + "/corpora")
     page.locator("#use-sample").click()
@@ -54,6 +55,7 @@ def walk(page: Page, studio: Studio, steps: int | None) -> None:
     shoot(page, "new-run")
     page.locator("#start-run").click()
     page.wait_for_url(re.compile(r"run\?run="))
+    page.goto(page.url + "&tab=training")  # which stays open when the training ends
     expect(page.locator("#chart-loss .main-svg").first).to_be_visible(timeout=120_000)
     page.wait_for_timeout(12_000)
     shoot(page, "run-live")

@@ -21,6 +21,7 @@ from jobs.tour import Tour
 from studio.pages.corpora.page import CorporaPage
 from studio.pages.endpoint import SURE as SURE_OF_KEY
 from studio.pages.endpoint import EndpointPage
+from studio.pages.home.first import drawn_answers, recorded
 from studio.pages.home.page import HomePage
 from studio.pages.home.views import Desk
 from studio.pages.new_run.page import NewRunPage
@@ -30,6 +31,14 @@ from studio.pages.tour.page import TourPage
 from tests.studio.stored import LAYERS, Stored, weights_result
 
 Kind = TypeVar("Kind", bound=Page)
+
+
+def test_the_answers_of_the_first_page_stand_there_before_any_script_has_loaded() -> None:
+    drawn = drawn_answers()
+    for answer in recorded()["answers"]:
+        assert answer["question"] in drawn
+    assert drawn.count("class='tok hy-e") == sum(len(answer["tokens"]) for answer in recorded()["answers"])
+    assert not any(mark in drawn for mark in ("{{", "${"))  # which Gradio runs as JavaScript
 
 
 class Opened:

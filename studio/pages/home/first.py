@@ -13,6 +13,7 @@ from typing import Any
 from hydralora.corpus.formats import known_names
 from studio import cards
 from studio.cards import Markup
+from studio.figures.palette import expert_class
 from studio.pages.home import sketch
 
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -28,6 +29,21 @@ def recorded() -> dict[str, Any]:
 def answers() -> dict[str, Any]:
     """The value of ``FirstAnswers``."""
     return {"experts": recorded()["experts"], "answers": recorded()["answers"]}
+
+
+def drawn_answers() -> Markup:
+    """The same as they look before any script has loaded."""
+    pieces = [Markup("<p class='hy-quiet'>Answers of the sample model. Point at a word.</p>")]
+    for answer in recorded()["answers"]:
+        words = [_word(token, shares) for token, shares in answer["tokens"]]
+        asked = Markup(f"<div class='hy-msg user'><div class='body'>{cards.text(answer['question'])}</div></div>")
+        pieces += [asked, Markup(f"<div class='hy-msg assistant'><div class='body'>{cards.join(*words)}</div></div>")]
+    return cards.join(*pieces)
+
+
+def _word(token: str, shares: list[float]) -> Markup:
+    leader = max(range(len(shares)), key=shares.__getitem__)
+    return Markup(f"<span class='tok {expert_class(leader)}'>{cards.text(token)}</span>")
 
 
 def ways() -> Markup:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from jobs.tour import Tour
 from studio.pages.common import TICK, chosen_id, chosen_text
-from studio.pages.home.first import answers, moments, ways
+from studio.pages.home.first import answers, drawn_answers, moments, ways
 from studio.pages.home.views import Desk, corpora, finished, headline, runs_now, what_next
 from studio.pages.page import Changes, Page
 from studio.widgets import Acts, FirstAnswers, LiveChanges, SeenBefore
@@ -31,7 +31,7 @@ class HomePage(Page):
                 with gr.Column(min_width=320):
                     self.ways = Acts(value=ways())
                 with gr.Column(min_width=320):
-                    FirstAnswers(answers())
+                    FirstAnswers(answers(), drawn_answers())
             gr.HTML(moments())
         with gr.Column(visible=False) as self.work:
             self.head = gr.HTML()
