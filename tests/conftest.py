@@ -16,6 +16,9 @@ if os.environ.get("HYDRA_TEST_DEVICE", "cpu") == "cpu":  # before torch looks; f
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any file of tests brings transformers, which reads it then
+
+
 # These train, stream and click, so only one of them at a time has the machine; others that drive a browser just read.
 ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", "pages", "real_base", "newcomer")}
 

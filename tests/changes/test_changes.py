@@ -50,6 +50,7 @@ def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path)
 
 
+@pytest.mark.long
 def test_a_routed_method_with_another_gate(scratch: Scratch) -> None:
     scratch.put(
         "hydralora/tuner/gating.py",
@@ -163,6 +164,7 @@ print(arguments.adam_beta2, by_command.config.train.adam_beta2)
     assert said.split() == ["0.5", "0.75"]
 
 
+@pytest.mark.long
 def test_a_metric_of_every_step(scratch: Scratch) -> None:
     scratch.put(
         "hydralora/training/trainer.py",
@@ -196,6 +198,7 @@ print(reply.status_code, reply.json()["table"]["rows"])
     assert said.startswith("200 [[1, 2.718")
 
 
+@pytest.mark.long
 def test_an_analysis_view(scratch: Scratch) -> None:
     scratch.write(
         "hydralora/results/lengths.py",

@@ -93,7 +93,9 @@ def test_pca_keeps_the_distances_of_flat_points():
     np.testing.assert_allclose(np.linalg.norm(place[:, None] - place[None], axis=-1), distances, atol=1e-9)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", [pytest.param(layout, marks=pytest.mark.long) if layout == "umap" else layout for layout in LAYOUTS]
+)
 def test_the_same_seed_gives_the_same_map(layout, by_layer):
     first, second = (draw_map(by_layer, "B", layout, seed=4) for _ in range(2))
     assert first == second and len(first.x) == len(first.y) == LAYERS * EXPERTS
