@@ -285,7 +285,6 @@ def serve(job: Job) -> dict[str, Any]:
     """Hold a base model in memory and answer the chat until nobody asks any more."""
     from jobs.chat.server import serve as answer
 
-    shutil.rmtree(job.home.server, ignore_errors=True)
     return answer(job)
 
 

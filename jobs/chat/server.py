@@ -321,7 +321,7 @@ def serve(job: Job) -> dict[str, Any]:
     while not web.started:
         time.sleep(0.02)
     job.home.server.mkdir(mode=0o700, exist_ok=True)
-    path = job.home.server / "server.json"
+    path = job.home.server / "server.json"  # of one that was killed it is another's; the studio keeps files beside it
     write_json(path, {"port": listener.getsockname()[1], "token": token, "pid": os.getpid()}, mode=0o600)
     job.report(0.5, "Ready to answer")
     while not web.should_exit:

@@ -1,4 +1,4 @@
-/** Recorded answers on the first page, as the chat shows them, in the place of those that stand there from the start. */
+/** Recorded answers on the first page, as the chat shows them, in place of those that stand there from the start. */
 
 import { Answer } from "./chat/answer.js";
 import { WeightsPanel } from "./chat/weights-panel.js";
@@ -11,7 +11,8 @@ export function start(element, props) {
     const names = [...Array(experts).keys()].map((place) => `E${place + 1}`);
     const state = { layer: "all", layers: [], names, runs: [] };
     const weights = new WeightsPanel(state);
-    root.replaceChildren(make("p", { class: "hy-quiet", textContent: "Answers of the sample model. Point at a word." }));
+    const about = make("p", { class: "hy-quiet", textContent: "Answers of the sample model. Point at a word." });
+    root.replaceChildren(about);
     for (const { question, tokens } of answers) {
       const asked = make("div", { class: "body", textContent: question });
       const answer = new Answer(state, weights, () => undefined);

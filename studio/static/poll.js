@@ -9,7 +9,8 @@ const RAREST = 10_000; // ms, while the studio cannot be reached
  * @param {object} parts
  * @param {(stamp: string|null) => Promise<string|null>} parts.ask Gives the new stamp, or null where nothing changed.
  * @param {(stamp: string) => void} parts.onChange Called for every stamp but the first one known.
- * @param {(error: Error|null) => void} parts.onReach Called when the studio is lost, and when it is found again.
+ * @param {(error: Error|null) => void} parts.onReach Called when the studio is lost, when it says
+ *   something else than before (as that one is signed out), and when it is found again.
  * @param {() => boolean} parts.isHidden
  * @param {{set: (act: () => void, ms: number) => *, clear: (timer: *) => void}} parts.clock
  */
@@ -18,16 +19,17 @@ export function createPoll({ ask, onChange, onReach, isHidden, clock }) {
   let stamp = null;
   let every = EVERY;
   let pause = EVERY;
-  let isLost = false;
+  let trouble = null; // why there was no answer the last time
   let round = 0; // a reply of an earlier round is dropped
 
   const later = () => {
     timer = isHidden() ? null : clock.set(look, pause);
   };
   const reached = (error) => {
-    if (isLost !== (error !== null)) onReach(error);
-    isLost = error !== null;
-    pause = isLost ? Math.min(pause * 2, RAREST) : every;
+    const now = error === null ? null : error.message;
+    if (now !== trouble) onReach(error);
+    trouble = now;
+    pause = trouble === null ? every : Math.min(pause * 2, RAREST);
   };
 
   async function look() {
@@ -68,7 +70,7 @@ export function createPoll({ ask, onChange, onReach, isHidden, clock }) {
     /** How often it asks from the next look on, in ms; as usual where nothing is said. */
     pace(ms = EVERY) {
       every = ms;
-      if (!isLost) pause = every;
+      if (trouble === null) pause = every;
     },
     stop,
   };

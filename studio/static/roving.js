@@ -22,8 +22,11 @@ export function nextPlace(key, place, count) {
  */
 export function rove(box, selector) {
   const parts = () => [...box.querySelectorAll(selector)];
+  let stop = null; // the one that Tab reaches: of an answer of thousands of words two are touched, never all
   const settle = (chosen) => {
-    for (const part of parts()) part.tabIndex = part === chosen ? 0 : -1;
+    if (stop && stop !== chosen) stop.tabIndex = -1;
+    stop = chosen;
+    stop.tabIndex = 0;
   };
   box.addEventListener("keydown", (event) => {
     const all = parts();
@@ -37,8 +40,8 @@ export function rove(box, selector) {
   return {
     /** A part is there; the first one takes the tab stop. */
     add(part) {
-      const stop = box.querySelector('[tabindex="0"]');
-      part.tabIndex = stop && stop !== part ? -1 : 0;
+      if (stop && stop !== part && box.contains(stop)) part.tabIndex = -1;
+      else settle(part);
     },
   };
 }

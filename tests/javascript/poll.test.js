@@ -103,6 +103,13 @@ test("while the studio is lost it asks less and less, up to ten seconds", async 
   assert.deepEqual(told.pauses, [4000, 8000, 10000, 10000, 2000]);
 });
 
+test("another trouble than before is told too", async () => {
+  const { poll, told, tick } = polling([new Error("lost"), new Error("signed out"), new Error("signed out"), "a"]);
+  await poll.start();
+  for (let i = 0; i < 3; i++) await tick();
+  assert.deepEqual(told.reached, ["lost", "signed out", "found"]);
+});
+
 test("that the studio is lost is told once, and that it is found too", async () => {
   const { poll, told, tick } = polling(["a", lost(), lost(), "a"]);
   await poll.start();

@@ -223,6 +223,18 @@ def test_what_cannot_be_scored_is_said(store: Store, base: str) -> None:
         ChatClient(store).score(asked)
 
 
+def test_a_model_server_leaves_alone_what_the_studio_keeps_beside_its_address(
+    store: Store, base: str, trained: int
+) -> None:
+    kept = store.home.server / "cookie.key"  # with another one everybody would be signed out
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(b"a key")
+    store.queue.stop(next(job.id for job in store.queue.jobs(kind="serve") if not job.is_finished))
+    wait_for(lambda: all(job.is_finished for job in store.queue.jobs(kind="serve")))
+    assert any("text" in line for line in ChatClient(store).ask(question(base, trained, "k")))
+    assert kept.read_bytes() == b"a key"
+
+
 def test_a_killed_model_server_is_replaced(store: Store, base: str, trained: int) -> None:
     client = ChatClient(store)
     assert any("text" in line for line in client.ask(question(base, trained, "c")))
