@@ -445,6 +445,26 @@ def test_runs_are_chosen_and_compared_by_the_keyboard_alone(
     expect(box).to_be_focused()
 
 
+def test_curves_are_smoothed_and_put_on_a_log_scale_by_the_keyboard_and_stay_so(
+    reader: Page, filled: tuple[Studio, dict[str, int]]
+) -> None:
+    settled(reader, f"{filled[0].address}/run?run={filled[1]['running']}&tab=training")
+    scale = "() => document.querySelector('#chart-loss .pl-host')._fullLayout?.yaxis.type"
+    reader.wait_for_function(f"({scale})() === 'linear'")
+    reader.get_by_label("Smoothing").focus()
+    reader.keyboard.press("ArrowDown")
+    expect(reader).to_have_url(re.compile("smooth=0.05"))
+    box = reader.get_by_label("Log scale")
+    box.focus()
+    reader.keyboard.press("Space")
+    reader.wait_for_function(f"({scale})() === 'log'")
+    expect(box).to_be_focused()
+    expect(reader.locator("#chart-loss .aid")).to_contain_text("Smoothed over 5% of the steps")
+    reader.reload()
+    expect(reader.get_by_label("Smoothing")).to_have_value("0.05")
+    expect(reader.get_by_label("Log scale")).to_be_checked()
+
+
 @pytest.mark.parametrize(
     "state",
     ["runs", "compare", *(pytest.param(f"compare {tab}", marks=pytest.mark.long) for tab in ("answers", "cost"))],
