@@ -164,4 +164,4 @@ def _tabs(asked: Asked) -> Markup:
         f"{words}</button>"
         for name, words in TABS.items()
     )
-    return Markup(f"<nav class='hy-tabs' aria-label='Parts of the comparison'>{buttons}</nav>")
+    return Markup(f"<nav class='hy-parts' aria-label='Parts of the comparison'>{buttons}</nav>")
