@@ -31,9 +31,8 @@ LABEL_ROOM = 84  # px at the right, for names at the ends of lines
 LABEL_GAP = 15  # px between two names
 LETTER = 6.6  # px of one of a name
 LONGEST_TICK = 26  # characters of a name on an axis
-# Names on an axis: many are turned, a few as far as they must be.
-MANY: dict[str, Any] = {"tickangle": -45, "automargin": True}
-FEW: dict[str, Any] = {"autotickangles": [0, -45, -90], "automargin": True}
+WIDEST = 260  # px that names below an axis take beside each other; more are turned
+TURNED = 5.0  # px that a letter of a turned name takes from the height
 AXES: dict[str, dict[str, Any]] = {
     "xaxis": {
         "showgrid": False,
@@ -137,7 +136,14 @@ def name_at_ends(drawing: go.Figure, ends: Sequence[tuple[float, float, str, str
         )
     longest = max(len(name) for _, _, name, _ in ends)
     drawing.update_layout(showlegend=False, margin={**MARGIN, "r": int(max(LABEL_ROOM, 24 + LETTER * longest))})
-    drawing.update_yaxes(range=[low, high])
+
+
+def hold_range(drawing: go.Figure, steps: tuple[float, float], values: tuple[float, float]) -> None:
+    """Let the axes go from the first to the last step and from the lowest to the highest value; names stand outside."""
+    first, last = steps
+    drawing.update_xaxes(range=[first, max(last, first + 1)])
+    drawing.update_yaxes(range=list(values))
+    drawing.update_traces(cliponaxis=False, selector={"type": "scatter"})
 
 
 def _apart(values: list[float], gap: float, low: float, high: float) -> list[float]:
@@ -198,10 +204,12 @@ def heatmap(
         reach = max(float(np.nanmax(np.abs(array - middle), initial=0.0)), 1e-6)
         scale = {"colorscale": DIVERGING, "zmin": middle - reach, "zmax": middle + reach}
     row = 30 if len(y) <= 24 else max(7, 720 // len(y))
+    letters = min(LONGEST_TICK, max(map(len, x), default=0))
+    is_turned = len(x) > 8 or len(x) * letters * LETTER > WIDEST
     drawing = go.Figure(
         layout=layout_of(
-            max(170, row * len(y) + (110 if len(x) > 8 else 70)),
-            xaxis={**(MANY if len(x) > 8 else FEW), **_ticks(x), "showline": False},
+            max(170, int(row * len(y) + (60 + TURNED * letters if is_turned else 70))),
+            xaxis={"tickangle": -45 if is_turned else 0, "automargin": True, **_ticks(x), "showline": False},
             yaxis={"autorange": "reversed", "automargin": True, "showgrid": False, **_ticks(y)},
         )
     )
@@ -213,7 +221,7 @@ def heatmap(
         customdata=ids,
         xgap=1,
         ygap=1,
-        colorbar={"title": {"text": label}, "thickness": 12, "outlinewidth": 0, "nticks": 5},
+        colorbar={"title": {"text": label, "side": "right"}, "thickness": 12, "outlinewidth": 0, "nticks": 5},
         hovertemplate="%{y}, %{x}<br>" + label + " %{z:.3f}<extra></extra>",
         **scale,
     )
@@ -222,7 +230,9 @@ def heatmap(
 
 
 def _ticks(names: Sequence[str]) -> dict[str, Any]:
-    """Every name at its place on an axis, a long one shortened."""
+    """Names at their places on an axis, as many as it has room for; where one is long, all of them and it shortened."""
+    if all(len(name) <= LONGEST_TICK for name in names):
+        return {"nticks": 0}
     texts = [escape(shortened(name, LONGEST_TICK)) for name in names]
     return {"tickmode": "array", "tickvals": [escape(name) for name in names], "ticktext": texts}
 

@@ -146,7 +146,7 @@ def cost_against_quality(found: Sequence[Priced], cost: str) -> Figure:
     best = max(found, key=lambda one: one.share)
     rivals = [one for one in front if one.high >= best.low]  # whose interval meets the best one's
     cheap = min(rivals, key=lambda one: one.cost)
-    title = f"{shortened(best.name, 36)} is right most often, and no cheaper run comes near"
+    title = f"{shortened(best.name, 30)} is right most often, none cheaper comes near"
     if cheap.cost < best.cost:
         title = (
             f"{shortened(cheap.name, 36)} costs {100 * cheap.cost / best.cost:.0f} % of the best, within its interval"

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from studio.figures import curve_titles as titles
-from studio.figures.base import Figure, layout_of, name_at_ends
+from studio.figures.base import Figure, hold_range, layout_of, name_at_ends
 from studio.figures.curve_titles import Known
 from studio.figures.look import Line, Look, on_axis, scaled, smoothed
 from studio.figures.palette import (
@@ -126,7 +126,11 @@ def curve(chosen: Curve, steps: Sequence[int], values: Mapping[str, Sequence[flo
             at, shown = _draw(drawing, _thinned(points), look, words, COLOURS[index % 3], marker)
             ends.append((float(at[-1]), on_axis(shown[-1], log=log), words, COLOURS[index % 3]))
     if ends:
-        name_at_ends(drawing, ends, *scaled(drawing, min(drawn), max(drawn), log=log))
+        low, high = scaled(drawing, min(drawn), max(drawn), log=log)
+        if len(ends) > 1:  # the axis names a line by itself
+            name_at_ends(drawing, ends, low, high)
+        at = [step for points in known.values() for step, _ in points]
+        hold_range(drawing, (min(at), max(at)), (low, high))
     rows = [[step, *[line[i] for line in values.values()]] for i, step in enumerate(steps)]
     name = chosen.title.lower().replace(" ", "-")
     return Figure(
@@ -160,7 +164,9 @@ def gate_curves(steps: Sequence[int], means: Sequence[Sequence[float]], layer: s
         words = f"{expert_name(expert)} {values[-1]:.0%}"
         ends.append((steps[-1], float(values[-1]), words, expert_text_colour(expert)))
     drawing.add_hline(y=1 / array.shape[1], line={"dash": "dot", "color": MUTED, "width": 1})
-    name_at_ends(drawing, ends, 0.0, min(1.0, 1.15 * float(array.max())))
+    high = min(1.0, 1.15 * float(array.max()))
+    name_at_ends(drawing, ends, 0.0, high)
+    hold_range(drawing, (steps[0], steps[-1]), (0.0, high))
     aid = (
         f"Share of each expert, {layer}. The dotted line is an equal share; lines that leave it "
         f"show a router that chooses. {look.words}"
@@ -189,6 +195,7 @@ def _draw(drawing: go.Figure, line: Line, look: Look, name: str, colour: str, ma
         y=shown[1].tolist(),
         name=name,
         mode="lines+markers" if len(shown[0]) < MARKED else "lines",
+        showlegend=False,
         line={"color": colour, "width": 2},
         marker=marker,
     )

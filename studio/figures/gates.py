@@ -194,8 +194,9 @@ def agreement(group: GroupGates, layers: Sequence[str], kind: str) -> Figure:
         mode="markers",
         marker={"symbol": "diamond", "color": ACCENT, "size": 8},
     )
-    drawing.add_hline(y=group.band, line={"dash": "dash", "color": MUTED}, annotation_text="chance (99 %)")
-    drawing.update_layout(margin={**MARGIN, "b": 90})
+    line = {"dash": "dash", "color": MUTED}
+    drawing.add_hline(y=group.band, line=line, annotation_text="chance (99 %)", annotation_position="right")
+    drawing.update_layout(margin={**MARGIN, "b": 90, "r": 96})
     aid = (
         f"How far the gates of each layer follow the {kind}s. Bars below the dashed line are no "
         f"more than shuffled {kind}s reach."

@@ -36,7 +36,7 @@ def heads(layer: HeadFigures, what: str, label: str) -> str:
         return f"Heads of {name} are near-copies ({label} {min(sizes):.2f} or more)"
     beyond = [place for place, (size, chance) in enumerate(pairs) if size > chance]
     if not beyond:
-        return f"Heads of {name} are no more alike than random ones ({label} {max(sizes):.2f} at most)"
+        return f"Heads of {name} are no more alike than random ({label} {max(sizes):.2f} at most)"
     most = max(beyond, key=lambda place: sizes[place])
     one, other = [(i, j) for i in range(len(layer.measure(what))) for j in range(i)][most]
     names = f"{expert_name(other)} and {expert_name(one)}"

@@ -149,7 +149,7 @@ def matrix_map(found: MatrixMap) -> Figure:
     colour, shape = (expert_colour, expert_shape) if by_expert else (cluster_colour, cluster_shape)
     drawing = go.Figure(
         layout=layout_of(
-            440, xaxis={"showticklabels": False, "title": ""}, yaxis={"showticklabels": False, "title": ""}
+            440, xaxis={"showticklabels": False, "showline": False}, yaxis={"showticklabels": False, "showgrid": False}
         )
     )
     for order, (key, members) in enumerate(groups.items()):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from studio.figures.base import Figure, layout_of, name_at_ends, shortened
+from studio.figures.base import Figure, hold_range, layout_of, name_at_ends, shortened
 from studio.figures.look import TINY, Line, Look, on_axis, scaled, smoothed
 from studio.figures.palette import group_colour, group_dash
 
@@ -134,7 +134,7 @@ def _name(drawing: go.Figure, bundles: Sequence[Bundle], means: dict[int, Mean],
     ends = [_end(bundle, means[bundle.index], look) for bundle in named]
     name_at_ends(drawing, ends, low, high)
     first, last = min(mean.steps[0] for mean in means.values()), max(mean.steps[-1] for mean in means.values())
-    drawing.update_xaxes(range=[float(first), float(max(last, first + 1))])  # names stand outside of it
+    hold_range(drawing, (float(first), float(last)), (low, high))
 
 
 def _end(bundle: Bundle, mean: Mean, look: Look) -> tuple[float, float, str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 TINY = 1e-6  # least value on a log scale
+MOST_TICKS = 6  # on a log scale
 MOST_SMOOTH = 0.5  # share of the steps
 
 Line = tuple[np.ndarray, np.ndarray]  # steps and values
@@ -46,8 +47,22 @@ def on_axis(value: float, *, log: bool) -> float:
 
 def scaled(drawing: go.Figure, low: float, high: float, *, log: bool) -> tuple[float, float]:
     """The range of an axis that holds these values with some room, its scale set; in the units of ``on_axis``."""
-    low, high = on_axis(low, log=log), on_axis(high, log=log)
     if log:
-        drawing.update_yaxes(type="log", dtick="D2" if high - low > 0.3 else None)
+        ticks = _log_ticks(max(low, TINY), max(high, TINY))
+        drawing.update_yaxes(type="log", tickmode="array", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    low, high = on_axis(low, log=log), on_axis(high, log=log)
     room = (high - low or abs(high) or 1.0) * 0.06
     return low - room, high + room
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of every decade that lies in a range, or 1 alone where these are too many; near ones are spread."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for digits in ((1, 2, 5), (1,)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if 2 <= len(inside) <= MOST_TICKS:
+            return inside
+    if len(inside) < 2:
+        return [float(f"{tick:.3g}") for tick in np.geomspace(low, high, 4)]
+    return inside[:: -(-len(inside) // MOST_TICKS)]

@@ -58,7 +58,7 @@ class Panel {
   #round = 0; // a reply that a newer value has overtaken is dropped
   #drawn = null; // what is shown, as the studio sent it
   #source = ""; // where it came from
-  #right = 0; // px at the right that it was drawn with
+  #drawnFit = ""; // how names were fitted into the width
 
   constructor(root, element, trigger) {
     this.root = root;
@@ -115,13 +115,19 @@ class Panel {
     this.#stand(found.figure.layout?.height);
     const data = resolveColours(found.figure.data, valuesAt(this.element));
     const layout = fitted(found.figure.layout, this.host.offsetWidth);
-    this.#right = layout.margin?.r;
+    this.#drawnFit = this.#fit(found);
     await window.Plotly.react(this.host, data, dressed(layout, this.element), CONFIG);
     this.host.setAttribute("role", "figure");
     this.host.setAttribute("aria-label", [found.title, found.aid].filter(Boolean).join(". ") || "figure");
     this.#head(found.title);
     this.#foot(found);
     this.#listen();
+  }
+
+  /** What a width changes, in short: the room at the right, and the names at the left. */
+  #fit({ figure }) {
+    const { margin, yaxis } = fitted(figure.layout, this.host.offsetWidth);
+    return JSON.stringify([margin?.r, yaxis?.ticktext]);
   }
 
   // Plotly measures the place it draws in again whenever the window changes; without a height of its own that is 0.
@@ -186,8 +192,7 @@ class Panel {
     if (!this.host._fullLayout || !this.host.offsetWidth) return;
     await window.Plotly.Plots.resize(this.host);
     if (!this.#drawn) return;
-    const { margin } = fitted(this.#drawn.figure.layout, this.host.offsetWidth);
-    if (margin?.r !== this.#right) await this.draw();
+    if (this.#fit(this.#drawn) !== this.#drawnFit) await this.draw();
   }
 }
 

@@ -19,5 +19,14 @@ test("where there is room a layout stays as it is", () => {
 });
 
 test("an escaped letter is not cut in two", () => {
-  assert.equal(shortened("<b>&lt;&gt;&amp;&quot;</b>", 3), "<b>&lt;&gt;…</b>");
+  assert.equal(shortened("&lt;&gt;&amp;&quot;", 3), "&lt;&gt;…");
+});
+
+test("a narrow figure has shorter names at its left and fewer ticks", () => {
+  const layout = { xaxis: { nticks: 6 }, yaxis: { ticktext: ["HydraLoRA, two experts only", "LoRA"] } };
+  const narrow = fitted(layout, 300);
+  assert.deepEqual(narrow.yaxis.ticktext, ["HydraLoRA, t…", "LoRA"]);
+  assert.equal(narrow.xaxis.nticks, 4);
+  assert.equal(fitted(layout, 700), layout);
+  assert.equal(fitted(layout, 0), layout);
 });

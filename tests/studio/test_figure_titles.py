@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_every_view_of_an_analysis_has_a_short_title(folder: Path, kind: str) ->
     for view in VIEWS[kind](folder, Query()):
         title = analysis_figure(folder, kind, view, Query()).title
         assert title and len(title) <= LONGEST and not title.endswith("."), (view, title)
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_every_view_of_an_analysis_explains_its_terms(folder: Path, kind: str) -> None:
+    for view in VIEWS[kind](folder, Query()):
+        terms = json.loads(analysis_figure(folder, kind, view, Query()).to_json())["terms"]
+        assert terms and all(name and meaning.endswith(".") for name, meaning in terms), view
 
 
 @pytest.mark.parametrize("view", CURVES)
@@ -189,7 +197,7 @@ def cosine(value: float, experts: int = 3) -> list[list[float]]:
     "values, title",
     [
         (cosine(0.97), "Heads of L0 up are near-copies (cosine 0.97 or more)"),
-        (cosine(0.12), "Heads of L0 up are no more alike than random ones (cosine 0.12 at most)"),
+        (cosine(0.12), "Heads of L0 up are no more alike than random (cosine 0.12 at most)"),
         ([[1, 0.1, 0.6], [0.1, 1, 0.2], [0.6, 0.2, 1]], "E1 and E3 of L0 up are most alike (cosine 0.60, chance 0.30)"),
     ],
 )
