@@ -18,7 +18,16 @@ export function shortened(text, most) {
 /** The layout with names as long as there is room for. */
 export function fitted(layout, width) {
   if (!width) return layout; // it is not seen
-  return withShortEnds(width < NARROW ? withShortTicks(layout, width) : layout, width);
+  return withShortEnds(width < NARROW ? withShortNotes(withShortTicks(layout, width), width) : layout, width);
+}
+
+/** Notes on a ground of their own stand beside the axes of parallel coordinates, each in the room up to the next. */
+function withShortNotes(layout, width) {
+  const axes = layout.xaxis?.tickvals?.length ?? 0;
+  if (!axes || !layout.annotations) return layout;
+  const letters = Math.max(3, Math.floor((width / axes - BESIDE) / LETTER));
+  const fit = (note) => (note.bgcolor ? { ...note, text: shortened(note.text, letters) } : note);
+  return { ...layout, annotations: layout.annotations.map(fit) };
 }
 
 function withShortTicks(layout, width) {

@@ -30,3 +30,10 @@ test("a narrow figure has shorter names at its left and fewer ticks", () => {
   assert.equal(fitted(layout, 700), layout);
   assert.equal(fitted(layout, 0), layout);
 });
+
+test("notes beside parallel axes end before the next axis of a narrow figure", () => {
+  const note = { bgcolor: "white", text: "HydraLoRA" };
+  const layout = { xaxis: { tickvals: [0, 1, 2, 3, 4] }, annotations: [note] };
+  assert.equal(fitted(layout, 320).annotations[0].text, "Hydra…");
+  assert.equal(fitted(layout, 900), layout);
+});
