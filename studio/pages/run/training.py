@@ -56,7 +56,8 @@ class TrainingTab(Tab):
                     self.charts[view] = FigurePanel(height=260)
 
     def connect(self) -> None:
-        self.options.select(**self.drawing)
+        # A choice that follows another at once is drawn too.
+        self.options.select(**{**self.drawing, "trigger_mode": "always_last"})
 
     def live(self) -> list[Any]:
         folds = [self.history, self.log, self.settings]
