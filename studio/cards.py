@@ -8,6 +8,7 @@ from html import escape
 
 from hydralora.results import cluster_name
 from studio.figures.palette import cluster_class, expert_class, expert_name
+from studio.terms import explained
 
 STATUS_WORDS = {
     "queued": "waiting",
@@ -57,6 +58,12 @@ def card(name: str, value: object, note: object = "") -> Markup:
         f"<div class='hy-card'><div class='k'>{text(name)}</div><div class='v'>{text(value)}</div>"
         f"<div class='s'>{text(note)}</div></div>"
     )
+
+
+def what_is_this(*terms: str) -> Markup:
+    """What some terms of ``studio.terms`` mean, folded."""
+    pairs = "".join(f"<dt>{text(name)}</dt><dd>{text(meaning)}</dd>" for name, meaning in explained(terms))
+    return Markup(f"<details class='hy-what'><summary>What is this?</summary><dl>{pairs}</dl></details>")
 
 
 def cards(items: Iterable[Markup]) -> Markup:

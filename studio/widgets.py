@@ -38,13 +38,14 @@ class Widget(gr.HTML):
 
 
 class FigurePanel(Widget):
-    """A plotly figure fetched from ``value['src']``, with reading aid, downloads and a table.
+    """A plotly figure fetched from ``value['src']``, with title, reading aid, downloads and a table.
 
     ``select`` events carry ``{"kind": "click" | "lasso", "points": [{"x", "y", "id"}]}``.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, *, height: int = 360, **kwargs: Any) -> None:
-        template = f"<div class='hy-plot'><div class='pl-host' style='min-height:{height}px'></div></div>"
+        host = f"<div class='pl-host' style='min-height:{height}px'></div>"
+        template = f"<div class='hy-plot'><div class='hy-plot-head'></div>{host}</div>"
         super().__init__("figure-panel", template, value, container=True, **kwargs)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Update, select
+from sqlalchemy import ColumnElement, Engine, Update, select
 from sqlalchemy.orm import Session
 
 from hydralora.errors import UserError
@@ -52,11 +52,14 @@ class Rows:
             row = row_of(session, table, row_id, word)
             return record.of(row, job=job_of(session, row.job_id))
 
-    def newest_first(self, table: Any, record: type[Stored], most: int | None = None) -> list[Stored]:
-        """Copies of all rows (of the newest ``most``) with their jobs, in one statement however many there are."""
+    def newest_first(
+        self, table: Any, record: type[Stored], most: int | None = None, where: Sequence[ColumnElement[bool]] = ()
+    ) -> list[Stored]:
+        """Copies of the rows that meet all conditions (of the newest ``most``) with their jobs, in one statement."""
         own, of_job = table.__table__.columns, JobRow.__table__.columns
         query = select(*own, *(column.label(f"job_{column.name}") for column in of_job))  # plain values: no row is kept
-        query = query.outerjoin(JobRow, JobRow.id == table.job_id).order_by(table.id.desc()).limit(most)
+        query = query.outerjoin(JobRow, JobRow.id == table.job_id).where(*where)
+        query = query.order_by(table.id.desc()).limit(most)
         names, job_names = [column.name for column in own], [column.name for column in of_job]
         with self.reading() as session:
             found = session.connection().execute(query).all()

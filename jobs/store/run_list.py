@@ -156,7 +156,7 @@ class RunList:
             ordered = (order.desc() if query.descending else order.asc()).nulls_last()
             chosen = _lines_query().where(*where).order_by(ordered, RunRow.id.desc())
             lines = _read(session, chosen.limit(PAGE).offset(PAGE * (page - 1)))
-            return RunPage(lines, found, whole, archived, pages, page, _choices(session))
+            return RunPage(lines, found, whole, archived, pages, page, _choices(session, query))
 
     def lines(self, run_ids: Iterable[int]) -> list[RunLine]:
         """Runs with these ids, in that order; those that do not exist are missing."""
@@ -216,10 +216,13 @@ def _tell(session: Session, run_ids: Sequence[int]) -> None:
         tell(session, "all", "runs", *(f"run-{run_id}" for run_id in run_ids))
 
 
+def _is_seen(query: RunQuery) -> ColumnElement[bool]:
+    """Whether a run stands in the list, or among the archived ones."""
+    return RunRow.archived_at.is_not(None) if query.archived else RunRow.archived_at.is_(None)
+
+
 def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = [
-        RunRow.archived_at.is_not(None) if query.archived else RunRow.archived_at.is_(None)
-    ]
+    where = [_is_seen(query)]
     if query.corpus_id is not None:
         where.append(RunRow.corpus_id == query.corpus_id)
     if query.base:
@@ -302,13 +305,15 @@ def _tags(session: Session, run_ids: Sequence[int]) -> dict[int, list[str]]:
     return found
 
 
-def _choices(session: Session) -> dict[str, dict[str, str]]:
-    """What the runs have that can be asked for, in one statement."""
+def _choices(session: Session, query: RunQuery) -> dict[str, dict[str, str]]:
+    """What the runs of the list (or the archived ones) have that can be asked for, in one statement."""
     text = {"base": CONFIG["base"].as_string(), "method": CONFIG["method"].as_string()}
-    parts: list[Any] = [select(literal(name), value, value).distinct() for name, value in text.items()]
-    parts.append(select(literal("tag"), TagRow.name, TagRow.name).distinct())
+    is_seen = _is_seen(query)
+    parts: list[Any] = [select(literal(name), value, value).where(is_seen).distinct() for name, value in text.items()]
+    tags = select(literal("tag"), TagRow.name, TagRow.name).distinct()
+    parts.append(tags.where(TagRow.run_id.in_(select(RunRow.id).where(is_seen))))
     named = select(literal("corpus"), cast(CorpusRow.id, String), CorpusRow.name)
-    parts.append(named.where(CorpusRow.id.in_(select(RunRow.corpus_id))))
+    parts.append(named.where(CorpusRow.id.in_(select(RunRow.corpus_id).where(is_seen))))
     found: dict[str, dict[str, str]] = {"corpus": {}, "base": {}, "method": {}, "tag": {}}
     for kind, key, name in session.execute(union_all(*parts)):
         plain = shown_base if kind == "base" else str

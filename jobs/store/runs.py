@@ -202,6 +202,10 @@ class Runs:
         """All runs, or the newest ``most``; newest first."""
         return self._rows.newest_first(RunRow, Run, most)
 
+    def listed(self, most: int | None = None) -> list[Run]:
+        """The same without those that are archived: what people choose from."""
+        return self._rows.newest_first(RunRow, Run, most, [RunRow.archived_at.is_(None)])
+
     def get(self, run_id: int) -> Run:
         """One run; UserError when it does not exist."""
         return self._rows.one(RunRow, Run, run_id, "Run")

@@ -13,14 +13,15 @@ from studio.comparison.settings import NONE, SEED, title, value_words
 from studio.comparison.statistics import wilson
 from studio.figures.base import Figure
 from studio.figures.compared import MOST_RUNS, Axis, Priced, Scored, cost_against_quality, intervals, parallel
-from studio.figures.laid_over import Bundle, Look, laid_over
+from studio.figures.laid_over import Bundle, laid_over
+from studio.figures.look import Look
 from studio.figures.views import NothingToShow
 
-# What is laid over each other: the number of a step, what it is called, and its unit.
-CURVES = {
-    "held-out": ("eval_loss", "held-out loss", "nats per token"),
-    "training": ("loss", "training loss", "nats per token"),
-    "speed": ("tokens_per_second", "speed", "tokens/s"),
+# What is laid over each other: the number of a step, what it is called, its unit, and terms of `studio.terms`.
+CURVES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "held-out": ("eval_loss", "held-out loss", "nats per token", ("loss", "held out")),
+    "training": ("loss", "training loss", "nats per token", ("loss",)),
+    "speed": ("tokens_per_second", "speed", "tokens/s", ()),
 }
 MINUTE, MIB = 60.0, 2**20
 COSTS: dict[str, tuple[str, Callable[[RunLine], float | None]]] = {
@@ -41,7 +42,7 @@ def curves_figure(store: Store, compared: Compared, which: str, look: Look) -> F
     """
     if which not in CURVES:
         raise UserError(f"There is no curve called '{which}' here. Choose one of: {', '.join(CURVES)}.")
-    number, quantity, unit = CURVES[which]
+    number, quantity, unit, terms = CURVES[which]
     lines = store.curves.of([line.id for line in compared.lines], number)
     bundles = [
         Bundle(group.name, group.index, [(line.name, lines[line.id]) for line in group.lines if line.id in lines])
@@ -50,7 +51,7 @@ def curves_figure(store: Store, compared: Compared, which: str, look: Look) -> F
     drawn = [bundle for bundle in bundles if bundle.lines]
     if not drawn:
         raise NothingToShow(f"No {quantity} of these runs is recorded yet.")
-    return laid_over(drawn, quantity, unit, look)
+    return laid_over(drawn, quantity, unit, look, terms)
 
 
 def intervals_figure(compared: Compared) -> Figure:

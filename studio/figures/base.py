@@ -6,8 +6,8 @@ No text of a corpus or model enters a figure; points carry ids only.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -22,17 +22,17 @@ from studio.figures.palette import (
     DIVERGING,
     HEAT,
     MUTED,
-    expert_colour,
-    expert_name,
-    expert_shape,
-    expert_text_colour,
     resolved,
 )
+from studio.terms import explained
 
-CURVE_POINTS = 2_000
 MARGIN = {"l": 56, "r": 16, "t": 16, "b": 44}  # px
 LABEL_ROOM = 84  # px at the right, for names at the ends of lines
 LABEL_GAP = 15  # px between two names
+LETTER = 6.6  # px of one of a name
+LONGEST_TICK = 26  # characters of a name on an axis
+WIDEST = 260  # px that names below an axis take beside each other; more are turned
+TURNED = 5.0  # px that a letter of a turned name takes from the height
 AXES: dict[str, dict[str, Any]] = {
     "xaxis": {
         "showgrid": False,
@@ -55,19 +55,21 @@ AXES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Figure:
-    """A figure for a ``FigurePanel``: the drawing, one sentence that says how to read it, a table.
+    """A figure for a ``FigurePanel``: what it shows as one line, the drawing, how to read it, a table.
 
-    ``title`` is what it shows, as one line over it; empty where the page says it. ``hint`` says what a click does, for
-    the pages on which it does something.
+    ``title`` is computed from the numbers that are drawn, by a rule that tells no difference which chance could have
+    made. ``hint`` says what a click does, for the pages on which it does something; ``terms`` are those of
+    ``studio.terms`` that a reader may not know.
     """
 
     figure: go.Figure
     aid: str
     name: str
     head: list[str]
-    rows: list[list[Any]] = field(default_factory=list)
-    title: str = ""
+    rows: list[list[Any]]
+    title: str
     hint: str = ""
+    terms: Sequence[str] = ()
 
     def drawn(self) -> go.Figure:
         """The drawing by itself, in the light colours: for a place without the page's style sheet."""
@@ -82,6 +84,7 @@ class Figure:
                 "name": self.name,
                 "title": self.title,
                 "hint": self.hint,
+                "terms": explained(self.terms),
                 "table": {"head": self.head, "rows": self.rows},
             },
             ensure_ascii=False,
@@ -110,15 +113,17 @@ def layout_of(height: int, **more: Any) -> dict[str, Any]:
 def name_at_ends(drawing: go.Figure, ends: Sequence[tuple[float, float, str, str]], low: float, high: float) -> None:
     """Write each line's name at its end instead of a legend, moved apart where ends are near each other.
 
+    Where there are more names than room, the highest ends are named.
+
     Args:
         ends: x, y, name and colour of each line's end.
         low: Least y of the axis.
         high: Largest y of the axis.
     """
     tall = drawing.layout.height - MARGIN["t"] - MARGIN["b"]
-    gap = LABEL_GAP * (high - low) / tall
-    places = _apart([y for _, y, _, _ in ends], gap, low)
     right = max(x for x, _, _, _ in ends)  # a line that ends earlier would have its name over the others
+    ends = sorted(ends, key=lambda end: -end[1])[: tall // LABEL_GAP]
+    places = _apart([y for _, y, _, _ in ends], LABEL_GAP * (high - low) / tall, low, high)
     for (_, _, name, colour), place in zip(ends, places, strict=True):
         drawing.add_annotation(
             x=right,
@@ -129,19 +134,40 @@ def name_at_ends(drawing: go.Figure, ends: Sequence[tuple[float, float, str, str
             xshift=9,
             font={"color": colour},
         )
-    drawing.update_layout(showlegend=False, margin={**MARGIN, "r": LABEL_ROOM})
-    drawing.update_yaxes(range=[low, high])
+    longest = max(len(name) for _, _, name, _ in ends)
+    drawing.update_layout(showlegend=False, margin={**MARGIN, "r": int(max(LABEL_ROOM, 24 + LETTER * longest))})
 
 
-def _apart(values: list[float], gap: float, low: float) -> list[float]:
-    """Values in their order, moved so that any two are at least ``gap`` apart and none lies below ``low``."""
+def hold_range(drawing: go.Figure, steps: tuple[float, float], values: tuple[float, float]) -> None:
+    """Let the axes go from the first to the last step and from the lowest to the highest value; names stand outside."""
+    first, last = steps
+    drawing.update_xaxes(range=[first, max(last, first + 1)])
+    drawing.update_yaxes(range=list(values))
+    drawing.update_traces(cliponaxis=False, selector={"type": "scatter"})
+
+
+def _apart(values: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Values in their order, moved so that any two are at least ``gap`` apart and all lie between ``low`` and ``high``,
+    which must have room for them."""
     order = sorted(range(len(values)), key=lambda i: values[i])
-    places = list(values)
-    floor = low
+    places, floor, ceiling = list(values), low, high
     for i in order:
-        places[i] = floor = max(values[i], floor)
-        floor += gap
+        places[i] = max(values[i], floor)
+        floor = places[i] + gap
+    for i in reversed(order):
+        places[i] = min(places[i], ceiling)
+        ceiling = places[i] - gap
     return places
+
+
+def shortened(name: str, most: int) -> str:
+    """A name that fits into a title or beside a figure, in characters."""
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
+
+
+def percent(share: float) -> str:
+    """``41 %`` for 0.41."""
+    return f"{100 * share:.0f} %"
 
 
 def short_layer(name: str) -> str:
@@ -152,74 +178,12 @@ def short_layer(name: str) -> str:
     return f"L{number} {last}" if number else last
 
 
-def _thin(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).astype(int))
-
-
-def curve(steps: Sequence[int], lines: Mapping[str, Sequence[float | None]], *, y: str, name: str, aid: str) -> Figure:
-    """Values over steps, each line named at its end."""
-    drawing = go.Figure(layout=layout_of(320, xaxis={"title": "step"}, yaxis={"title": y}))
-    palette = (ACCENT, ACCENT_2, MUTED)
-    ends: list[tuple[float, float, str, str]] = []
-    for index, (label, values) in enumerate(lines.items()):
-        known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
-        if not known:
-            continue
-        known = [known[i] for i in _thin(len(known)).tolist()]
-        colour = palette[index % 3]
-        drawing.add_scatter(
-            x=[s for s, _ in known],
-            y=[v for _, v in known],
-            name=label,
-            mode="lines+markers" if len(known) < 60 else "lines",
-            line={"color": colour, "width": 2},
-            marker={"size": 6, "symbol": "circle" if index == 0 else "circle-open"},
-        )
-        ends.append((*known[-1], label, colour))
-    if ends:
-        drawn = [v for values in lines.values() for v in values if v is not None]
-        room = (max(drawn) - min(drawn) or abs(max(drawn)) or 1.0) * 0.06
-        name_at_ends(drawing, ends, min(drawn) - room, max(drawn) + room)
-        drawing.update_layout(margin={**MARGIN, "r": LABEL_ROOM + 3 * max(0, max(map(len, lines)) - 8)})
-    rows = [[s, *[values[i] for values in lines.values()]] for i, s in enumerate(steps)]
-    return Figure(drawing, aid, name, ["step", *lines], rows)
-
-
-def gate_curves(steps: Sequence[int], means: Sequence[Sequence[float]], layer: str) -> Figure:
-    """Mean routing weight of every expert over steps, each line named at its end."""
-    array = np.array(means)
-    drawing = go.Figure(
-        layout=layout_of(320, xaxis={"title": "step"}, yaxis={"title": "mean routing weight", "tickformat": ".0%"})
-    )
-    for expert in range(array.shape[1]):
-        drawing.add_scatter(
-            x=list(steps),
-            y=array[:, expert].round(4).tolist(),
-            name=expert_name(expert),
-            mode="lines+markers" if len(steps) < 60 else "lines",
-            line={"color": expert_colour(expert), "width": 2},
-            marker={"symbol": expert_shape(expert), "size": 6},
-        )
-    drawing.add_hline(y=1 / array.shape[1], line={"dash": "dot", "color": MUTED, "width": 1})
-    ends = [
-        (steps[-1], float(share), f"{expert_name(e)} {share:.0%}", expert_text_colour(e))
-        for e, share in enumerate(array[-1])
-    ]
-    name_at_ends(drawing, ends, 0.0, min(1.0, 1.15 * float(array.max())))
-    aid = (
-        f"Share of each expert, {layer}. The dotted line is an equal share; lines that leave it "
-        f"show a router that chooses."
-    )
-    names = [expert_name(e) for e in range(array.shape[1])]
-    rows = [[s, *map(float, row.round(4))] for s, row in zip(steps, array, strict=True)]
-    return Figure(drawing, aid, "gates-over-steps", ["step", *names], rows)
-
-
 def heatmap(
     values: Sequence[Sequence[float]],
     x: Sequence[str],
     y: Sequence[str],
     *,
+    title: str,
     aid: str,
     name: str,
     low: float = 0.0,
@@ -228,6 +192,7 @@ def heatmap(
     ids: Any = None,
     label: str = "gate",
     hint: str = "",
+    terms: Sequence[str] = (),
 ) -> Figure:
     """A matrix of numbers; ``middle`` makes the colours diverge around it. Names are drawn as they are written.
 
@@ -239,11 +204,13 @@ def heatmap(
         reach = max(float(np.nanmax(np.abs(array - middle), initial=0.0)), 1e-6)
         scale = {"colorscale": DIVERGING, "zmin": middle - reach, "zmax": middle + reach}
     row = 30 if len(y) <= 24 else max(7, 720 // len(y))
+    letters = min(LONGEST_TICK, max(map(len, x), default=0))
+    is_turned = len(x) > 8 or len(x) * letters * LETTER > WIDEST
     drawing = go.Figure(
         layout=layout_of(
-            max(170, row * len(y) + (110 if len(x) > 8 else 70)),
-            xaxis={"tickangle": -45 if len(x) > 8 else 0, "automargin": True, "nticks": 0, "showline": False},
-            yaxis={"autorange": "reversed", "automargin": True, "showgrid": False, "nticks": 0},
+            max(170, int(row * len(y) + (60 + TURNED * letters if is_turned else 70))),
+            xaxis={"tickangle": -45 if is_turned else 0, "automargin": True, **_ticks(x), "showline": False},
+            yaxis={"autorange": "reversed", "automargin": True, "showgrid": False, **_ticks(y)},
         )
     )
     shown = [[None if np.isnan(value) else float(value) for value in row] for row in array.round(4)]
@@ -254,12 +221,20 @@ def heatmap(
         customdata=ids,
         xgap=1,
         ygap=1,
-        colorbar={"title": {"text": label}, "thickness": 12, "outlinewidth": 0, "nticks": 5},
+        colorbar={"title": {"text": label, "side": "right"}, "thickness": 12, "outlinewidth": 0, "nticks": 5},
         hovertemplate="%{y}, %{x}<br>" + label + " %{z:.3f}<extra></extra>",
         **scale,
     )
     rows = [[name_, *row] for name_, row in zip(y, shown, strict=True)]
-    return Figure(drawing, aid, name, ["", *x], rows, hint=hint)
+    return Figure(drawing, aid, name, ["", *x], rows, title, hint, terms)
+
+
+def _ticks(names: Sequence[str]) -> dict[str, Any]:
+    """Names at their places on an axis, as many as it has room for; where one is long, all of them and it shortened."""
+    if all(len(name) <= LONGEST_TICK for name in names):
+        return {"nticks": 0}
+    texts = [escape(shortened(name, LONGEST_TICK)) for name in names]
+    return {"tickmode": "array", "tickvals": [escape(name) for name in names], "ticktext": texts}
 
 
 def elbow(result: Clusters) -> Figure:
@@ -293,4 +268,16 @@ def elbow(result: Clusters) -> Figure:
         f"Why {result.suggested_k}: high silhouette means clusters lie apart, high agreement "
         f"that {agreeing} give the same ones. The curve's elbow is at {result.elbow_k}."
     )
-    return Figure(drawing, aid, "choice-of-k", ["k", "sum of squares", "silhouette", "agreement"], rows)
+    head = ["k", "sum of squares", "silhouette", "agreement"]
+    terms = ("silhouette", "agreement", "elbow")
+    return Figure(drawing, aid, "choice-of-k", head, rows, _choice_in_words(result), terms=terms)
+
+
+def _choice_in_words(result: Clusters) -> str:
+    """How clearly one number of clusters stands out."""
+    k = result.suggested_k
+    silhouette = result.silhouette.get(str(k))
+    at = f"the elbow is {result.elbow_k}" if silhouette is None else f"silhouette {silhouette:.2f}"
+    if not result.is_clear and result.low_k < result.high_k:
+        return f"No number stands out between {result.low_k} and {result.high_k}; {k} is a start"
+    return f"{k} clusters are suggested ({at})" if k > 1 else "The texts do not fall into several clusters"

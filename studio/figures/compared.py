@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from studio.figures.base import MARGIN, Figure, layout_of
-from studio.figures.laid_over import shortened
+from studio.figures.base import MARGIN, Figure, layout_of, shortened
 from studio.figures.palette import MUTED, group_colour, group_dash, group_shape
 
 MOST_RUNS = 40  # drawn one by one
 MOST_LINES = 200  # of parallel coordinates
+SCORE = ("exact match", "held out", "interval")
 LETTERS = 26  # of a name beside a figure
 
 
@@ -102,7 +102,7 @@ def intervals(found: Sequence[Scored], questions: int, what: str) -> Figure:
     title = f"{len(found):,} {what}s lie between {min(shares)} and {max(shares)} %"
     if len(found) == 1:
         title = f"Right on {shares[0]} %"
-    return Figure(drawing, aid, "exact-match", [what, "exact match", "low", "high"], rows, title)
+    return Figure(drawing, aid, "exact-match", [what, "exact match", "low", "high"], rows, title, terms=SCORE)
 
 
 def cost_against_quality(found: Sequence[Priced], cost: str) -> Figure:
@@ -146,7 +146,7 @@ def cost_against_quality(found: Sequence[Priced], cost: str) -> Figure:
     best = max(found, key=lambda one: one.share)
     rivals = [one for one in front if one.high >= best.low]  # whose interval meets the best one's
     cheap = min(rivals, key=lambda one: one.cost)
-    title = f"{shortened(best.name, 36)} is right most often, and no cheaper run comes near"
+    title = f"{shortened(best.name, 30)} is right most often, none cheaper comes near"
     if cheap.cost < best.cost:
         title = (
             f"{shortened(cheap.name, 36)} costs {100 * cheap.cost / best.cost:.0f} % of the best, within its interval"
@@ -156,7 +156,9 @@ def cost_against_quality(found: Sequence[Priced], cost: str) -> Figure:
         "cheaper one beats."
     )
     rows = [[one.name, one.cost, round(one.share, 4), round(one.low, 4), round(one.high, 4)] for one in found]
-    return Figure(drawing, aid, "cost-and-quality", ["run", cost, "exact match", "low", "high"], rows, title)
+    return Figure(
+        drawing, aid, "cost-and-quality", ["run", cost, "exact match", "low", "high"], rows, title, terms=SCORE
+    )
 
 
 def cheapest(found: Sequence[Priced]) -> list[Priced]:

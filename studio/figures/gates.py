@@ -9,9 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hydralora.results import Experts, GroupGates, Routing
+from studio.figures import gate_titles as titles
 from studio.figures.base import MARGIN, Figure, heatmap, layout_of, short_layer
 from studio.figures.palette import ACCENT, BARS, MUTED, expert_colour, expert_name, expert_shape
 
+MUTING = ("muting", "loss", "chance")
 COLUMNS = 64  # layers drawn side by side; more are drawn as kinds of layers by blocks
 
 
@@ -26,12 +28,21 @@ def gate_heatmap(routing: Routing) -> Figure:
     hint = "Click a cell to read the texts behind it."
     if len(mean) > COLUMNS:
         values, columns, rows, ids = blocks_by_kind(routing.layers, mean)
-        return heatmap(values, columns, rows, aid=aid, name="gates-by-layer", middle=1 / count, ids=ids, hint=hint)
-    layers = [short_layer(name) for name in routing.layers]
-    experts = [expert_name(e) for e in range(count)]
-    ids = [[[layer, e] for layer in range(len(layers))] for e in range(count)]
+    else:
+        values, columns = mean.T.tolist(), [short_layer(name) for name in routing.layers]
+        rows = [expert_name(e) for e in range(count)]
+        ids = [[[layer, e] for layer in range(len(columns))] for e in range(count)]
     return heatmap(
-        mean.T.tolist(), layers, experts, aid=aid, name="gates-by-layer", middle=1 / count, ids=ids, hint=hint
+        values,
+        columns,
+        rows,
+        title=titles.by_layer(routing),
+        aid=aid,
+        name="gates-by-layer",
+        middle=1 / count,
+        ids=ids,
+        hint=hint,
+        terms=("gate",),
     )
 
 
@@ -72,7 +83,16 @@ def group_heatmap(group: GroupGates, kind: str) -> Figure:
     hint = "Click a cell to read its texts."
     middle = 1 / len(experts)
     return heatmap(
-        mean.tolist(), experts, group.names, aid=aid, name=f"gates-by-{kind}", middle=middle, ids=ids, hint=hint
+        mean.tolist(),
+        experts,
+        group.names,
+        title=titles.by_group(group, kind),
+        aid=aid,
+        name=f"gates-by-{kind}",
+        middle=middle,
+        ids=ids,
+        hint=hint,
+        terms=("gate",),
     )
 
 
@@ -91,7 +111,17 @@ def gate_drift(steps: Sequence[int], gates: Sequence[dict[str, list[float]]]) ->
     )
     rows = [short_layer(name) for name in layers]
     top = max(0.05, max(map(max, moved)))
-    return heatmap(moved, [str(steps[t]) for t in keep], rows, aid=aid, name="gate-drift", high=top, label="moved")
+    noise = [_from_step_to_step([row[name] for row in gates]) for name in layers]
+    title = titles.moved(layers, [row[-1] for row in moved], noise, steps)
+    columns = [str(steps[t]) for t in keep]
+    name, terms = "gate-drift", ("gate", "moved")
+    return heatmap(moved, columns, rows, title=title, aid=aid, name=name, high=top, label="moved", terms=terms)
+
+
+def _from_step_to_step(means: Sequence[Sequence[float]]) -> float:
+    """Median distance between the mean gates ``(steps, experts)`` of neighbouring steps; 0 for one step."""
+    moves = 0.5 * np.abs(np.diff(np.array(means), axis=0)).sum(1)
+    return float(np.median(moves)) if moves.size else 0.0
 
 
 def muted_groups(found: Experts, kind: str) -> Figure:
@@ -106,7 +136,17 @@ def muted_groups(found: Experts, kind: str) -> Figure:
         f"Change of the held-out loss (nats per token) when an expert is muted, by {kind}: orange is loss that the "
         f"expert saves there. {real} of {len(names) * len(experts)} cells are beyond chance."
     )
-    return heatmap(values, experts, names, aid=aid, name=f"muted-by-{kind}", middle=0.0, label="change")
+    return heatmap(
+        values,
+        experts,
+        names,
+        title=titles.muted_groups(found, kind),
+        aid=aid,
+        name=f"muted-by-{kind}",
+        middle=0.0,
+        label="change",
+        terms=MUTING,
+    )
 
 
 def muted_layers(found: Experts) -> Figure:
@@ -136,7 +176,8 @@ def muted_layers(found: Experts) -> Figure:
         "The layers in which each expert can move most (gate times norm), muted one at a time. Bars are 95 % intervals "
         "over examples; where one crosses zero, nothing was shown."
     )
-    return Figure(drawing, aid, "muted-by-layer", ["expert", "layer", "change", "95 % half-width", "p"], rows)
+    head = ["expert", "layer", "change", "95 % half-width", "p"]
+    return Figure(drawing, aid, "muted-by-layer", head, rows, titles.muted_layers(found), terms=MUTING)
 
 
 def agreement(group: GroupGates, layers: Sequence[str], kind: str) -> Figure:
@@ -153,14 +194,16 @@ def agreement(group: GroupGates, layers: Sequence[str], kind: str) -> Figure:
         mode="markers",
         marker={"symbol": "diamond", "color": ACCENT, "size": 8},
     )
-    drawing.add_hline(y=group.band, line={"dash": "dash", "color": MUTED}, annotation_text="chance (99 %)")
-    drawing.update_layout(margin={**MARGIN, "b": 90})
+    line = {"dash": "dash", "color": MUTED}
+    drawing.add_hline(y=group.band, line=line, annotation_text="chance (99 %)", annotation_position="right")
+    drawing.update_layout(margin={**MARGIN, "b": 90, "r": 96})
     aid = (
         f"How far the gates of each layer follow the {kind}s. Bars below the dashed line are no "
         f"more than shuffled {kind}s reach."
     )
     rows = [[n, r, m] for n, r, m in zip(names, group.r2, group.nmi, strict=True)]
-    return Figure(drawing, aid, f"agreement-with-{kind}", ["layer", "R2", "NMI"], rows)
+    head, title = ["layer", "R2", "NMI"], titles.agreement(group, kind)
+    return Figure(drawing, aid, f"agreement-with-{kind}", head, rows, title, terms=("r2", "nmi", "chance"))
 
 
 def gate_distribution(routing: Routing, layer: int) -> Figure:
@@ -190,9 +233,9 @@ def gate_distribution(routing: Routing, layer: int) -> Figure:
         f"that gives every token the same."
     )
     rows = [[round(float(e), 3), *map(float, column)] for e, column in zip(edges, counts.T, strict=True)]
-    return Figure(
-        drawing, aid, f"gate-distribution-{layer}", ["gate", *[expert_name(e) for e in range(len(counts))]], rows
-    )
+    head = ["gate", *[expert_name(e) for e in range(len(counts))]]
+    title = titles.distribution(routing, layer)
+    return Figure(drawing, aid, f"gate-distribution-{layer}", head, rows, title, terms=("gate",))
 
 
 def effective_experts(routing: Routing) -> Figure:
@@ -210,13 +253,9 @@ def effective_experts(routing: Routing) -> Figure:
     aid = (
         f"exp(entropy) of the gates, mean over tokens: {routing.experts} is an equal mix of all, 1 is one expert alone."
     )
-    return Figure(
-        drawing,
-        aid,
-        "effective-experts",
-        ["layer", "effective experts"],
-        [list(row) for row in zip(names, values, strict=True)],
-    )
+    rows = [list(row) for row in zip(names, values, strict=True)]
+    head, terms = ["layer", "effective experts"], ("effective experts",)
+    return Figure(drawing, aid, "effective-experts", head, rows, titles.effective(routing), terms=terms)
 
 
 def token_classes(routing: Routing) -> Figure:
@@ -225,4 +264,6 @@ def token_classes(routing: Routing) -> Figure:
     names = [f"{n} ({c:,})" for n, c in zip(found.names, found.counts, strict=True)]
     experts = [expert_name(e) for e in range(routing.experts)]
     aid = "Mean routing weight of each expert for kinds of tokens (how many were seen), over all layers."
-    return heatmap(found.mean, experts, names, aid=aid, name="gates-by-token-class", middle=1 / len(experts))
+    title = titles.token_classes(found)
+    name, middle = "gates-by-token-class", 1 / len(experts)
+    return heatmap(found.mean, experts, names, title=title, aid=aid, name=name, middle=middle, terms=("gate",))

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hydralora.results import Comparison, DriftRow, HeadFigures, MatrixMap, Point
+from studio.figures import head_titles as titles
 from studio.figures.base import MARGIN, Figure, heatmap, layout_of, short_layer
 from studio.figures.palette import (
     ACCENT,
@@ -30,6 +31,9 @@ MEASURES = {
 }
 
 
+TERM_OF = {"update_cosine": "cosine", "head_cosine": "cosine", "overlap": "overlap", "cka": "cka"}
+
+
 def chance_of(layer: HeadFigures, what: str) -> float:
     """The 99 % level of random heads for a measure in one layer (the highest where pairs differ)."""
     level = layer.levels(what)
@@ -47,7 +51,10 @@ def head_similarity(layers: list[HeadFigures], index: int, what: str) -> Figure:
         "100 draws; 1 is the same direction."
     )
     middle = 0.0 if what.endswith("cosine") else None
-    return heatmap(found.measure(what), experts, experts, aid=aid, name=f"heads-{what}", middle=middle, label=label)
+    title = titles.heads(found, what, label)
+    values, name = found.measure(what), f"heads-{what}"
+    terms = (TERM_OF[what], "update", "chance")
+    return heatmap(values, experts, experts, title=title, aid=aid, name=name, middle=middle, label=label, terms=terms)
 
 
 def similarity_by_layer(layers: list[HeadFigures], what: str = "update_cosine") -> Figure:
@@ -68,9 +75,9 @@ def similarity_by_layer(layers: list[HeadFigures], what: str = "update_cosine") 
         f"Mean size of the {words} between different heads in each layer: 1 means copies; random heads stay below "
         f"{level:.2f}. Click a cell for its heads."
     )
-    return heatmap(
-        grid.tolist(), [f"L{b}" for b in blocks], kinds, aid=aid, name=f"similarity-{what}", label=label, ids=ids
-    )
+    title, columns = titles.by_layer(layers, what, label), [f"L{b}" for b in blocks]
+    name, terms = f"similarity-{what}", (TERM_OF[what], "update", "chance")
+    return heatmap(grid.tolist(), columns, kinds, title=title, aid=aid, name=name, label=label, ids=ids, terms=terms)
 
 
 def norms(layers: list[HeadFigures]) -> Figure:
@@ -96,7 +103,7 @@ def norms(layers: list[HeadFigures]) -> Figure:
         *[f"{expert_name(e)} effective rank" for e in range(experts)],
     ]
     rows = [[n, *layer.update_norm, *layer.effective_rank] for n, layer in zip(names, layers, strict=True)]
-    return Figure(drawing, aid, "update-norms", head, rows)
+    return Figure(drawing, aid, "update-norms", head, rows, titles.norms(layers), terms=("update", "norm"))
 
 
 def drift(rows: list[DriftRow], sentence: str) -> Figure:
@@ -126,7 +133,8 @@ def drift(rows: list[DriftRow], sentence: str) -> Figure:
         f"updates, empty while they are zero."
     )
     table = [[row.step, *[getattr(row, key) for key in shown]] for row in rows]
-    return Figure(drawing, aid, "drift", ["step", *[lines[key][0] for key in shown]], table)
+    head = ["step", *[lines[key][0] for key in shown]]
+    return Figure(drawing, aid, "drift", head, table, titles.drift(rows), terms=("update", "cosine", "overlap"))
 
 
 def matrix_map(found: MatrixMap) -> Figure:
@@ -141,7 +149,7 @@ def matrix_map(found: MatrixMap) -> Figure:
     colour, shape = (expert_colour, expert_shape) if by_expert else (cluster_colour, cluster_shape)
     drawing = go.Figure(
         layout=layout_of(
-            440, xaxis={"showticklabels": False, "title": ""}, yaxis={"showticklabels": False, "title": ""}
+            440, xaxis={"showticklabels": False, "showline": False}, yaxis={"showticklabels": False, "showgrid": False}
         )
     )
     for order, (key, members) in enumerate(groups.items()):
@@ -163,7 +171,8 @@ def matrix_map(found: MatrixMap) -> Figure:
     ]
     aid = f"{layout} of the {found.which} matrices, seed {found.seed}, from {distance}.{stable} {found.sentence}"
     rows = [[p.run, p.module, p.expert, x, y] for p, x, y in zip(points, found.x, found.y, strict=True)]
-    return Figure(drawing, aid, f"map-{found.which}-{found.layout}", ["run", "module", "expert", "x", "y"], rows)
+    head, name = ["run", "module", "expert", "x", "y"], f"map-{found.which}-{found.layout}"
+    return Figure(drawing, aid, name, head, rows, titles.matrix_map(found), terms=("map", "chance"))
 
 
 def _point_name(point: Point) -> str:
@@ -186,9 +195,9 @@ def similarity_of_kind(found: MatrixMap, distances: np.ndarray, kind: str) -> Fi
         f"{measure} of every two {found.which} matrices of {kind}; the map below is drawn from "
         f"these numbers. {found.sentence}"
     )
-    return heatmap(
-        similarity.tolist(), names, names, aid=aid, name=f"similarity-{found.which}-{kind}", label="similarity"
-    )
+    title, name = titles.of_kind(found, similarity, names, kind), f"similarity-{found.which}-{kind}"
+    terms = ({"cosine": "cosine", "subspace": "overlap"}[found.similarity],)
+    return heatmap(similarity.tolist(), names, names, title=title, aid=aid, name=name, label="similarity", terms=terms)
 
 
 PARTS = {"A": "overlap of what A reads", "B": "overlap of what the heads write", "BA": "|cosine| of the updates B A"}
@@ -201,7 +210,9 @@ def comparison(found: Comparison, part: str) -> Figure:
         f"{PARTS[part]}, mean over {len(found.layers)} layers; random matrices reach "
         f"{shown.chance:.2f}. {found.sentence}"
     )
-    return heatmap(shown.mean, found.runs, found.runs, aid=aid, name=f"runs-{part}", label=part)
+    title, name = titles.runs(found, part), f"runs-{part}"
+    terms = ("update", "cosine" if part == "BA" else "overlap", "chance")
+    return heatmap(shown.mean, found.runs, found.runs, title=title, aid=aid, name=name, label=part, terms=terms)
 
 
 def comparison_by_layer(found: Comparison) -> Figure:
@@ -230,7 +241,9 @@ def comparison_by_layer(found: Comparison) -> Figure:
         "(dotted lines of the same colour)."
     )
     head = ["layer", *[f"{part} {what}" for part in styles for what in ("similarity", "chance")]]
-    return Figure(drawing, aid, "runs-by-layer", head, table)
+    return Figure(
+        drawing, aid, "runs-by-layer", head, table, titles.runs_by_layer(found), terms=("update", "overlap", "chance")
+    )
 
 
 def _off_mean(matrix: list[list[float]]) -> float:

@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from studio.figures.base import LABEL_ROOM, MARGIN, Figure, layout_of, name_at_ends
+from studio.figures.base import Figure, hold_range, layout_of, name_at_ends, shortened
+from studio.figures.look import TINY, Line, Look, on_axis, scaled, smoothed
 from studio.figures.palette import group_colour, group_dash
 
 GRID = 200  # steps at which means are taken
 MOST_SINGLE = 100  # runs drawn by themselves
 MOST_NAMED = 8  # groups with their name at the end of their line
 BAND = 0.16  # opacity
-TINY = 1e-6  # least value on a log scale
-WIDE = 6.6  # px of a letter of a name
-
-Line = tuple[np.ndarray, np.ndarray]  # steps and values
 
 
 @dataclass(frozen=True)
@@ -33,15 +30,6 @@ class Bundle:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How curves are drawn: ``smooth`` is the share of the steps that a running mean goes over, 0 to 0.5."""
-
-    log: bool = False
-    smooth: float = 0.0
-    single: bool = False
-
-
-@dataclass(frozen=True)
 class Mean:
     """Mean and standard deviation of a group, ``(steps,)``; NaN in ``sd`` where one run is left."""
 
@@ -51,15 +39,16 @@ class Mean:
     runs: np.ndarray
 
 
-def laid_over(bundles: Sequence[Bundle], quantity: str, unit: str, look: Look) -> Figure:
+def laid_over(bundles: Sequence[Bundle], quantity: str, unit: str, look: Look, terms: Sequence[str] = ()) -> Figure:
     """Curves of groups over steps, lower ones first in the title.
 
     Args:
         quantity: What is drawn, such as ``held-out loss``.
         unit: Of it, on the axis.
+        terms: Those of ``studio.terms`` that a reader may not know.
     """
     drawing = go.Figure(layout=layout_of(300, xaxis={"title": "step"}, yaxis={"title": unit}))
-    means = {bundle.index: mean_of([_smoothed(line, look.smooth) for _, line in bundle.lines]) for bundle in bundles}
+    means = {bundle.index: mean_of([smoothed(line, look.smooth) for _, line in bundle.lines]) for bundle in bundles}
     for bundle in bundles:
         _draw_band(drawing, means[bundle.index], bundle.index, look)
     if look.single:
@@ -70,7 +59,8 @@ def laid_over(bundles: Sequence[Bundle], quantity: str, unit: str, look: Look) -
     shown = {bundle.name: means[bundle.index] for bundle in bundles}
     aid = _aid(bundles, quantity, look)
     head, rows = _table(shown)
-    return Figure(drawing, aid, f"{quantity.replace(' ', '-')}-compared", head, rows, _title(bundles, means, quantity))
+    name, title = f"{quantity.replace(' ', '-')}-compared", _title(bundles, means, quantity)
+    return Figure(drawing, aid, name, head, rows, title, terms=terms)
 
 
 def mean_of(lines: Sequence[Line]) -> Mean:
@@ -86,18 +76,6 @@ def mean_of(lines: Sequence[Line]) -> Mean:
     off = np.where(np.isfinite(values), values - mean, 0.0)
     sd = np.sqrt((off**2).sum(0) / np.maximum(1, runs - 1))
     return Mean(grid, mean, np.where(runs > 1, sd, np.nan), runs)
-
-
-def _smoothed(line: Line, share: float) -> Line:
-    """A running mean, centred, over a share of the points; its ends go over what there is."""
-    steps, values = line
-    half = round(share * len(values) / 2)
-    if half < 1:
-        return line
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
-    return steps, (sums[high] - sums[low]) / (high - low)
 
 
 def _draw_band(drawing: go.Figure, mean: Mean, index: int, look: Look) -> None:
@@ -123,7 +101,7 @@ def _draw_single(drawing: go.Figure, bundles: Sequence[Bundle], look: Look) -> N
     room = MOST_SINGLE
     for bundle in bundles:
         for name, line in bundle.lines[: max(0, room)]:
-            steps, values = _smoothed(line, look.smooth)
+            steps, values = smoothed(line, look.smooth)
             drawing.add_scatter(
                 x=steps.tolist(),
                 y=values.round(6).tolist(),
@@ -151,30 +129,23 @@ def _name(drawing: go.Figure, bundles: Sequence[Bundle], means: dict[int, Mean],
     """Names at the ends of lines, and a range that holds all of them."""
     lows = [np.nanmin(mean.mean - np.nan_to_num(mean.sd)) for mean in means.values()]
     highs = [np.nanmax(mean.mean + np.nan_to_num(mean.sd)) for mean in means.values()]
-    low, high = float(min(lows)), float(max(highs))
-    if look.log:
-        low, high = np.log10(max(low, TINY)), np.log10(max(high, TINY))
-        drawing.update_yaxes(type="log", dtick="D2")
-    room = (high - low or 1.0) * 0.06
+    low, high = scaled(drawing, float(min(lows)), float(max(highs)), log=look.log)
     named = bundles[:MOST_NAMED]
     ends = [_end(bundle, means[bundle.index], look) for bundle in named]
-    name_at_ends(drawing, ends, low - room, high + room)
-    longest = max(len(name) for _, _, name, _ in ends)
-    drawing.update_layout(margin={**MARGIN, "r": int(max(LABEL_ROOM, 24 + WIDE * longest))})
+    name_at_ends(drawing, ends, low, high)
     first, last = min(mean.steps[0] for mean in means.values()), max(mean.steps[-1] for mean in means.values())
-    drawing.update_xaxes(range=[float(first), float(max(last, first + 1))])  # names stand outside of it
+    hold_range(drawing, (float(first), float(last)), (low, high))
 
 
 def _end(bundle: Bundle, mean: Mean, look: Look) -> tuple[float, float, str, str]:
     last = float(mean.mean[-1])
     count = f", {len(bundle.lines)} runs" if len(bundle.lines) > 1 else ""
-    place = float(np.log10(max(last, TINY))) if look.log else last
-    return float(mean.steps[-1]), place, shortened(bundle.name, 22) + count, group_colour(bundle.index)
-
-
-def shortened(name: str, most: int) -> str:
-    """A name that fits beside a figure."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    return (
+        float(mean.steps[-1]),
+        on_axis(last, log=look.log),
+        shortened(bundle.name, 22) + count,
+        group_colour(bundle.index),
+    )
 
 
 def _title(bundles: Sequence[Bundle], means: dict[int, Mean], quantity: str) -> str:
@@ -193,7 +164,7 @@ def _aid(bundles: Sequence[Bundle], quantity: str, look: Look) -> str:
     several = any(len(bundle.lines) > 1 for bundle in bundles)
     words = f"{quantity.capitalize()} by step. "
     words += "Lines: mean over the runs of a group; band: one standard deviation over them. " if several else ""
-    words += f"Smoothed over {look.smooth:.0%} of the steps. " if look.smooth else ""
+    words += look.words
     count = sum(len(bundle.lines) for bundle in bundles)
     if look.single and count > MOST_SINGLE:
         words += f"Of {count:,} single runs the first {MOST_SINGLE} are drawn. "

@@ -39,12 +39,14 @@ class Inspection:
     Attributes:
         sentence: The honest summary: structure, or "No structure beyond chance".
         figures: Plotly figures by name.
+        titles: For each figure what it shows, as one line.
         aids: For each figure one sentence that says how to read it.
         results: Everything measured, by name: ``weights``, ``map_A``, ``map_B``, or ``compare``.
     """
 
     sentence: str
     figures: dict[str, go.Figure] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
     aids: dict[str, str] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
 
@@ -54,8 +56,8 @@ class Inspection:
         return {name: result.dump() for name, result in self.results.items()}
 
     def add(self, name: str, figure: Figure) -> None:
-        """Keep a figure with its reading aid."""
-        self.figures[name], self.aids[name] = figure.drawn(), figure.aid
+        """Keep a figure with its title and its reading aid."""
+        self.figures[name], self.titles[name], self.aids[name] = figure.drawn(), figure.title, figure.aid
 
 
 def inspect_adapter(

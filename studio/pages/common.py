@@ -17,7 +17,7 @@ from hydralora.bounds import LARGEST_ID, Message, checked
 from hydralora.errors import UserError
 from hydralora.plain import plain, shown, without_paths
 from jobs.store.bases import is_hub_allowed
-from jobs.store.records import Job, Run
+from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.visitor import current_visitor, on_behalf_of
@@ -67,27 +67,9 @@ def nothing_there(problem: str, way_on: object) -> Markup:
     return cards.empty(problem, way_on) if problem else Markup("")
 
 
-def tuned_run(store: Store, run_id: int) -> Run:
-    """A run with an adapter.
-
-    Raises:
-        UserError: When it does not exist, or is not finished.
-    """
-    run = store.runs.get(run_id)
-    if run.summary is None:
-        state = cards.STATUS_WORDS[run.status]
-        raise UserError(f"Run {run_id} has no adapter yet ({state}). Its own page shows how far it is.")
-    return run
-
-
 def chosen_id(value: Any) -> int | None:
     """The id that an input holds, or None where a browser sent something else."""
     return value if type(value) is int and 0 <= value <= LARGEST_ID else None
-
-
-def chosen_ids(value: Any) -> list[int]:
-    """The ids that an input for several holds."""
-    return [item for item in value if chosen_id(item) is not None] if isinstance(value, list) else []
 
 
 def chosen_text(value: Any) -> str:
@@ -188,14 +170,9 @@ def job_state(job: Job | None) -> Markup:
     return Markup("")
 
 
-def run_choices(runs: list[Run]) -> list[tuple[str, int]]:
-    """Runs for a dropdown."""
-    return [(f"{run.name} (run {run.id}, {cards.STATUS_WORDS[run.status]})", run.id) for run in runs]
-
-
 def known_bases(store: Store) -> list[str]:
-    """The starter, the names on the list of bases, and, where they are allowed, hub ids that runs have used."""
-    used = (run.base for run in store.runs.all() if not (run.summary and run.summary.base_problem))
+    """The starter, the names on the list of bases, and, where they are allowed, hub ids of runs in the list."""
+    used = (run.base for run in store.runs.listed() if not (run.summary and run.summary.base_problem))
     hub = [base for base in used if is_hub_id(base)] if is_hub_allowed() else []
     return list(dict.fromkeys(["starter", *(base.name for base in store.bases.all()), *hub]))
 

@@ -2,10 +2,13 @@
 
 import { button, make, startOnce } from "./dom.js";
 import { chosenBy, idInAddress, withIds } from "./chat/address.js";
+import { Composer } from "./chat/composer.js";
 import { Conversations } from "./chat/conversations.js";
+import { Examples } from "./chat/examples.js";
 import { ExpertsPanel } from "./chat/experts-panel.js";
 import { keepInSight } from "./chat/fit.js";
 import { layOut } from "./chat/layout.js";
+import { Questions } from "./chat/questions.js";
 import { read, send } from "./chat/requests.js";
 import { Choices, DrawSettings } from "./chat/settings.js";
 import { applyLine, followAnswer } from "./chat/stream.js";
@@ -13,10 +16,7 @@ import { Thread } from "./chat/thread.js";
 import { Tries } from "./chat/tries.js";
 import { serverInWords } from "./chat/variants.js";
 import { WeightsPanel } from "./chat/weights-panel.js";
-import { rove } from "./roving.js";
 
-const BASE_EXAMPLES = ["Hello!", "What does a cow say?", "Tell me a story."];
-const NO_RUN = "This run cannot answer any more. Open another one.";
 const BROKEN = "The connection broke. The answer goes on; reload the page to see it.";
 
 class Chat {
@@ -41,22 +41,28 @@ class Chat {
     state.pinned = value?.run ?? null;
     this.wanted = value?.layer ?? "";
     const guard = (work) => this.guard(work);
+    const ask = guard((text) => this.questions.ask(text));
     this.alert = make("div", { role: "alert" });
-    this.examples = make("div", { class: "hy-examples", role: "toolbar", "aria-label": "Examples" });
-    this.exampleStop = rove(this.examples, "button");
     this.server = make("p", { class: "hy-quiet" });
     this.weights = new WeightsPanel(state);
     this.experts = new ExpertsPanel(state);
     this.settings = new DrawSettings();
     this.choices = new Choices(state);
+    this.examples = new Examples(ask);
+    this.composer = new Composer({ ask, stop: guard(() => this.questions.stopAll()) });
+    const { choices, settings, experts, examples, composer } = this;
+    this.questions = new Questions(state, { choices, settings, experts, examples, composer }, {
+      open: (id) => this.open(id),
+      reload: guard(() => this.reload()),
+    });
     this.tries = new Tries(location, {
-      ask: (place) => this.guard(() => this.ask(this.prompts[place] ?? ""))(),
-      mute: (expert) => this.guard(() => this.askWithout(expert))(),
-      compare: () => this.guard(() => this.askWithBase())(),
+      ask: (place) => ask(this.examples.at(place)),
+      mute: guard((expert) => this.questions.askWithout(expert)),
+      compare: guard(() => this.questions.askWithBase()),
     });
     this.thread = new Thread(state, this.weights, {
-      again: guard((message) => this.again(message)),
-      edit: guard((question) => this.edit(question)),
+      again: guard((message) => this.questions.again(message)),
+      edit: guard((question) => this.questions.edit(question)),
     });
     this.conversations = new Conversations(state, {
       guard,
@@ -64,32 +70,11 @@ class Chat {
       changed: () => this.reload(),
       gone: () => this.leave(),
     });
-    this.#compose();
+    this.create = button("+ New", guard(() => this.startConversation()));
     this.node = layOut(this);
-    this.#listen();
-  }
-
-  // Parts
-
-  #compose() {
-    const placeholder = "Ask something. Enter sends, Shift+Enter makes a new line.";
-    this.input = make("textarea", { rows: 2, placeholder, "aria-label": "Message", maxLength: 20000 });
-    const ask = this.guard(() => this.ask(this.input.value));
-    this.send = button("Send", ask, { class: "hy-btn main" });
-    this.stop = button("Stop", this.guard(() => this.stopAll()), { hidden: true });
-    this.create = button("+ New", this.guard(() => this.startConversation()));
-    this.compose = make("div", { class: "hy-compose" }, this.input, this.send, this.stop);
-  }
-
-  #listen() {
     this.choices.run.addEventListener("change", () => this.chooseRun());
-    this.choices.step.addEventListener("change", () => this.warm());
+    this.choices.step.addEventListener("change", () => this.questions.warm());
     this.choices.layer.addEventListener("change", () => this.chooseLayer());
-    this.input.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      if (!this.send.disabled) this.send.click();
-    });
   }
 
   /** Work whose error is shown above the thread. */
@@ -110,9 +95,7 @@ class Chat {
 
   draw() {
     this.thread.update();
-    const isWriting = this.state.messages.some((message) => message.state === "writing");
-    this.stop.hidden = !isWriting;
-    this.send.disabled = isWriting;
+    this.composer.draw(this.state.messages.some((message) => message.state === "writing"));
   }
 
   // The address. One that names nothing stays as it is, and nothing is chosen in its place, until somebody chooses.
@@ -144,21 +127,9 @@ class Chat {
   drawRun() {
     this.choices.drawRun();
     this.experts.reset();
-    this.guard(() => this.drawExamples())();
+    this.guard(() => this.examples.draw(this.state))();
     this.setAddress();
-    this.warm();
-  }
-
-  async drawExamples() {
-    const { run, noRun } = this.state;
-    const prompts = noRun ? [] : run ? await read(`/examples/${run.id}`) : BASE_EXAMPLES;
-    this.prompts = prompts;
-    this.examples.replaceChildren(...(prompts.length ? [make("span", { textContent: "Try" })] : []));
-    for (const text of prompts) {
-      const example = button(text, this.guard(() => this.ask(text)));
-      this.examples.append(example);
-      this.exampleStop.add(example);
-    }
+    this.questions.warm();
   }
 
   chooseLayer() {
@@ -197,91 +168,10 @@ class Chat {
     this.weights.showAnswer(this.state.messages.findLast((message) => message.tokens?.length)?.tokens ?? []);
   }
 
-  // Questions
-
-  variant() {
-    const step = this.choices.step.value;
-    return {
-      ...(this.state.run ? { run_id: this.state.run.id } : {}),
-      ...(step ? { step: Number(step) } : {}),
-      settings: this.settings.asked(),
-      ...this.experts.asked(),
-    };
-  }
-
-  /** Lets the model server load what will probably be asked; a failure is told when it is asked. */
-  warm() {
-    if (!this.state.noRun) send("/warm", this.variant()).catch(() => undefined);
-  }
-
-  async ask(text) {
-    if (this.state.noRun) throw new Error(NO_RUN);
-    if (!text.trim()) throw new Error("The message is empty. Write something first.");
-    if (!this.state.current) this.state.current = (await send("/conversations")).id;
-    const path = `/conversations/${this.state.current}`;
-    const compared = this.choices.compared();
-    const variants = [this.variant()];
-    if (compared) variants.push({ ...compared, settings: this.settings.asked() });
-    await this.#saveSystem(path);
-    await send(`${path}/ask`, { text, variants });
-    this.input.value = "";
-    await this.open(this.state.current);
-    this.guard(() => this.reload())();
-  }
-
-  async #saveSystem(path) {
-    const { system } = this.settings;
-    if (system.value === system.dataset.saved) return;
-    await send(path, { system: system.value });
-    system.dataset.saved = system.value;
-  }
-
-  /** The example that this expert would answer most of, with all experts and then without it. */
-  async askWithout(expert) {
-    const { messages } = this.state;
-    if (!messages.some((message) => message.role === "user")) await this.ask(this.prompts[0] ?? "");
-    await this.#settled();
-    this.experts.mute(expert);
-    await this.again(this.state.messages.findLast((message) => message.role === "assistant"));
-  }
-
-  async askWithBase() {
-    const question = this.state.messages.findLast((message) => message.role === "user");
-    const text = question?.text ?? this.prompts[0] ?? "";
-    this.choices.compare.value = "base";
-    this.experts.reset();
-    await this.ask(text);
-  }
-
-  /** Waits until no answer is being written. */
-  async #settled() {
-    while (this.state.messages.some((message) => message.state === "writing")) {
-      await new Promise((go) => setTimeout(go, 100));
-    }
-  }
-
   /** An expert that the address names is muted from the start. */
   #muteByAddress() {
     const expert = idInAddress(location, "mute");
     if (expert !== null && expert < (this.state.run?.experts ?? 0)) this.experts.mute(expert);
-  }
-
-  async again(message) {
-    if (this.state.noRun) throw new Error(NO_RUN);
-    const body = { question_id: message.reply_to, variants: [this.variant()] };
-    await send(`/conversations/${this.state.current}/ask`, body);
-    await this.open(this.state.current);
-  }
-
-  async edit(question) {
-    const { text } = await send(`/messages/${question.id}/cut`);
-    await this.open(this.state.current);
-    this.input.value = text;
-    this.input.focus();
-  }
-
-  async stopAll() {
-    for (const { id, state } of this.state.messages) if (state === "writing") await send(`/answers/${id}/stop`);
   }
 
   // Answers
@@ -316,7 +206,7 @@ class Chat {
     this.setAddress();
     await this.reload();
     this.draw();
-    this.input.focus();
+    this.composer.write();
   }
 
   async open(id) {

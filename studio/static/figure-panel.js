@@ -1,7 +1,8 @@
-/** A panel that draws a figure of the studio: with reading aid, downloads and the same numbers as a table. */
+/** A panel that draws a figure of the studio: with title, reading aid, downloads and the same numbers as a table. */
 
 import { resolveColours, valuesAt } from "./colours.js";
 import { button, make, save, startOnce } from "./dom.js";
+import { fitted } from "./figure-fit.js";
 import { sentence } from "./reply.js";
 import { csvText, tableNode } from "./table.js";
 
@@ -38,12 +39,26 @@ async function plotly() {
   return window.Plotly;
 }
 
+const fold = (words, kind, open, inside) => {
+  return make("details", { class: kind, open }, make("summary", { textContent: words }), inside);
+};
+
+/** Terms with their meaning, as pairs. */
+const explained = (terms) => {
+  const pairs = terms.flatMap(([name, meaning]) => [
+    make("dt", { textContent: name }),
+    make("dd", { textContent: meaning }),
+  ]);
+  return make("dl", {}, ...pairs);
+};
+
 const pick = (point) => ({ x: point.x, y: point.y, id: point.customdata });
 
 class Panel {
   #round = 0; // a reply that a newer value has overtaken is dropped
   #drawn = null; // what is shown, as the studio sent it
   #source = ""; // where it came from
+  #drawnFit = ""; // how names were fitted into the width
 
   constructor(root, element, trigger) {
     this.root = root;
@@ -99,12 +114,20 @@ class Panel {
     if (!this.host._fullLayout) this.host.replaceChildren();
     this.#stand(found.figure.layout?.height);
     const data = resolveColours(found.figure.data, valuesAt(this.element));
-    await window.Plotly.react(this.host, data, dressed(found.figure.layout, this.element), CONFIG);
+    const layout = fitted(found.figure.layout, this.host.offsetWidth);
+    this.#drawnFit = this.#fit(found);
+    await window.Plotly.react(this.host, data, dressed(layout, this.element), CONFIG);
     this.host.setAttribute("role", "figure");
-    this.host.setAttribute("aria-label", found.aid || found.name || "figure");
+    this.host.setAttribute("aria-label", [found.title, found.aid].filter(Boolean).join(". ") || "figure");
     this.#head(found.title);
     this.#foot(found);
     this.#listen();
+  }
+
+  /** What a width changes, in short: the room at the right, and the names at the left. */
+  #fit({ figure }) {
+    const { margin, yaxis } = fitted(figure.layout, this.host.offsetWidth);
+    return JSON.stringify([margin?.r, yaxis?.ticktext]);
   }
 
   // Plotly measures the place it draws in again whenever the window changes; without a height of its own that is 0.
@@ -125,12 +148,13 @@ class Panel {
   }
 
   #head(title) {
-    this.root.querySelector(".hy-plot-title")?.remove();
-    if (title) this.root.prepend(make("h3", { class: "hy-plot-title", textContent: title }));
+    const words = title ? [make("h3", { class: "hy-plot-title", textContent: title })] : [];
+    this.root.querySelector(".hy-plot-head").replaceChildren(...words);
   }
 
   #foot(found) {
-    const wasOpen = this.root.querySelector("details")?.open ?? false;
+    const wasOpen = (kind) => this.root.querySelector(`details.${kind}`)?.open ?? false;
+    const open = { what: wasOpen("hy-what"), table: wasOpen("hy-numbers") };
     this.root.querySelectorAll(".hy-plot-bar,details").forEach((node) => node.remove());
     const name = found.name || "figure";
     const { offsetWidth: width, offsetHeight: height } = this.host;
@@ -145,11 +169,9 @@ class Panel {
     );
     const words = [found.aid, this.leads ? found.hint : ""].filter(Boolean).join(" ");
     const aid = make("span", { class: "aid", textContent: words });
-    const summary = make("summary", { textContent: "The same as a table" });
-    this.root.append(
-      make("div", { class: "hy-plot-bar" }, aid, tools),
-      make("details", { open: wasOpen }, summary, tableNode(found.table, name)),
-    );
+    this.root.append(make("div", { class: "hy-plot-bar" }, aid, tools));
+    if (found.terms?.length) this.root.append(fold("What is this?", "hy-what", open.what, explained(found.terms)));
+    this.root.append(fold("The same as a table", "hy-numbers", open.table, tableNode(found.table, name)));
   }
 
   #listen() {
@@ -165,8 +187,12 @@ class Panel {
     });
   }
 
-  resize() {
-    if (this.host._fullLayout && this.host.offsetWidth) window.Plotly.Plots.resize(this.host);
+  /** Plotly draws itself anew where its place has another size; names at the ends of lines are fitted here. */
+  async resize() {
+    if (!this.host._fullLayout || !this.host.offsetWidth) return;
+    await window.Plotly.Plots.resize(this.host);
+    if (!this.#drawn) return;
+    if (this.#fit(this.#drawn) !== this.#drawnFit) await this.draw();
   }
 }
 

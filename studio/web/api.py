@@ -25,8 +25,9 @@ from jobs.store.records import Step
 from jobs.store.store import Store
 from studio.figures import base as figures
 from studio.figures.base import Figure
-from studio.figures.curves import CURVES
+from studio.figures.curves import CURVES, curve, gate_curves
 from studio.figures.gates import gate_drift
+from studio.figures.look import MOST_SMOOTH, Look
 from studio.figures.views import NothingToShow, Query, analysis_figure
 from studio.web.downloads import examples_reply
 from studio.web.packing import pack
@@ -39,6 +40,7 @@ Id = Annotated[bounds.Id, InPath()]
 View = Annotated[str, InPath(max_length=bounds.LONGEST_NAME)]
 Name = Annotated[str, InQuery(max_length=bounds.LONGEST_NAME)]  # of a layer, a measure, a grouping
 Place = Annotated[int, InQuery(ge=-bounds.MOST_LAYERS, le=bounds.MOST_LAYERS)]  # one beyond the last shows the last
+Share = Annotated[float, InQuery(ge=0.0, le=MOST_SMOOTH)]  # of the steps
 AtStep = Annotated[int, InQuery(ge=-1, le=bounds.MOST_STEPS)]  # -1 is the end
 
 
@@ -54,14 +56,15 @@ def figure_router(store: Store) -> APIRouter:
         return _reply(figures.elbow(found.clusters))
 
     @router.get("/figures/runs/{run_id}/{view}")
-    def run(run_id: Id, view: View, layer: Name = "") -> Response:
+    def run(run_id: Id, view: View, layer: Name = "", log: bool = False, smooth: Share = 0.0) -> Response:
+        look = Look(log, smooth)
         if view in ROUTED_VIEWS:
             routed = store.runs.routed_steps(store.runs.get(run_id).id, ROUTED_SHOWN)
-            return _routed_view(routed, view, layer)
+            return _routed_view(routed, view, layer, look)
         steps = store.runs.steps(store.runs.get(run_id).id, most=STEPS_SHOWN, gates=False)
         if not steps:
             return JSONResponse({"empty": "The first numbers appear with the first step."})
-        return _run_view(steps, view)
+        return _run_view(steps, view, look)
 
     @router.get("/figures/analyses/{analysis_id}/{view}")
     def analysis(
@@ -120,18 +123,17 @@ def figure_router(store: Store) -> APIRouter:
     return router
 
 
-def _run_view(steps: list[Step], view: str) -> Response:
+def _run_view(steps: list[Step], view: str, look: Look) -> Response:
     if view not in CURVES:
         raise UserError(f"There is no view called '{view}' here.")
     chosen = CURVES[view]
     lines = {words: [step.numbers.get(name) for step in steps] for name, words in chosen.lines.items()}
     if not any(value is not None for values in lines.values() for value in values):
         return JSONResponse({"empty": chosen.empty})
-    name = chosen.title.lower().replace(" ", "-")
-    return _reply(figures.curve([step.step for step in steps], lines, y=chosen.unit, name=name, aid=chosen.aid))
+    return _reply(curve(chosen, [step.step for step in steps], lines, look))
 
 
-def _routed_view(steps: list[Step], view: str, layer: str) -> Response:
+def _routed_view(steps: list[Step], view: str, layer: str, look: Look) -> Response:
     routed = [(step.step, step.gates) for step in steps if step.gates]
     if not routed:
         return JSONResponse({"empty": "No routing weights: this method has no router, or none was recorded yet."})
@@ -145,7 +147,7 @@ def _routed_view(steps: list[Step], view: str, layer: str) -> Response:
         [sum(gates[n][e] for n in chosen) / len(chosen) for e in range(len(gates[chosen[0]]))] for _, gates in routed
     ]
     label = figures.short_layer(layer) if layer else "mean of all layers"
-    return _reply(figures.gate_curves([step for step, _ in routed], means, label))
+    return _reply(gate_curves([step for step, _ in routed], means, label, look))
 
 
 def _reply(figure: Figure) -> Response:

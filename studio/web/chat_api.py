@@ -70,6 +70,7 @@ def chat_router(answers: Answers) -> APIRouter:
                 "base": store.bases.name_of(run.base),
                 "experts": run.config.adapter.experts,
                 "corpus_id": run.corpus_id,
+                "archived": run.archived_at is not None,
             }
             for run in store.runs.all()
             if run.summary is not None or store.runs.checkpoints(run.id)

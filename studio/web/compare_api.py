@@ -18,12 +18,11 @@ from studio.comparison.drawings import cost_figure, curves_figure, intervals_fig
 from studio.comparison.groups import SETTINGS, Compared
 from studio.comparison.tables import TABLES
 from studio.figures.base import Figure
-from studio.figures.laid_over import Look
+from studio.figures.look import Look
 from studio.figures.views import NothingToShow
-from studio.web.api import Name, View
+from studio.web.api import Name, Share, View
 
 Runs = Annotated[str, InQuery(max_length=LONGEST)]
-Share = Annotated[float, InQuery(ge=0.0, le=0.5)]
 Optional = Annotated[int, InQuery(ge=0, le=bounds.LARGEST_ID)]
 
 

@@ -35,7 +35,7 @@ from studio.comparison.groups import SETTINGS
 from studio.comparison.scores import score_rows
 from studio.comparison.tables import speeds_of
 from studio.comparison.verdict import verdict_of
-from studio.figures.laid_over import Look
+from studio.figures.look import Look
 from tests.jobs.conftest import counting
 
 RUNS, STEPS, QUESTIONS, MEASURED_EVERY, ROUNDS = 1_000, 2_000, 240, 20, 9

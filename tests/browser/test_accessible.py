@@ -445,6 +445,26 @@ def test_runs_are_chosen_and_compared_by_the_keyboard_alone(
     expect(box).to_be_focused()
 
 
+def test_curves_are_smoothed_and_put_on_a_log_scale_by_the_keyboard_and_stay_so(
+    reader: Page, filled: tuple[Studio, dict[str, int]]
+) -> None:
+    settled(reader, f"{filled[0].address}/run?run={filled[1]['running']}&tab=training")
+    scale = "() => document.querySelector('#chart-loss .pl-host')._fullLayout?.yaxis.type"
+    reader.wait_for_function(f"({scale})() === 'linear'")
+    reader.get_by_label("Smoothing").focus()
+    reader.keyboard.press("ArrowDown")
+    expect(reader).to_have_url(re.compile("smooth=0.05"))
+    expect(reader.locator("#chart-loss .aid")).to_contain_text("Smoothed over 5% of the steps")
+    box = reader.get_by_label("Log scale")
+    box.focus()
+    reader.keyboard.press("Space")
+    reader.wait_for_function(f"({scale})() === 'log'")
+    expect(box).to_be_focused()
+    reader.reload()
+    expect(reader.get_by_label("Smoothing")).to_have_value("0.05")
+    expect(reader.get_by_label("Log scale")).to_be_checked()
+
+
 @pytest.mark.parametrize(
     "state",
     ["runs", "compare", *(pytest.param(f"compare {tab}", marks=pytest.mark.long) for tab in ("answers", "cost"))],
@@ -454,6 +474,62 @@ def test_a_phone_shows_the_whole_width(reader: Page, filled: tuple[Studio, dict[
     settled(reader, filled[0].address + STATES[state].format(**filled[1]))
     assert reader.evaluate("document.documentElement.scrollWidth") <= 390
     assert violations(reader) == []
+
+
+# Texts of figures that leave their figure or lie over another, and figures that reach over what is below them.
+CROWDED = """() => [...document.querySelectorAll(".pl-host")].flatMap((host) => {
+  if (!host.offsetWidth || !host.querySelector(".main-svg")) return [];
+  const around = host.getBoundingClientRect(), found = [];
+  const texts = [...host.querySelectorAll("svg text")].map((text) => {
+    const { left, right, top, bottom } = text.getBoundingClientRect();
+    return { is: text.textContent, turned: /rotate/.test(text.getAttribute("transform")), left, right, top, bottom };
+  }).filter((text) => text.right > text.left);
+  for (const [place, one] of texts.entries()) {
+    if (one.left < around.left - 1 || one.right > around.right + 1 || one.bottom > around.bottom + 1) {
+      found.push(`${one.is} leaves`);
+    }
+    for (const other of texts.slice(place + 1)) {
+      const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+      const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+      if (wide > 2 && high > 3 && !one.turned && !other.turned) found.push(`${one.is} lies over ${other.is}`);
+    }
+  }
+  const foot = host.nextElementSibling?.getBoundingClientRect();
+  return foot && foot.top < around.bottom - 1 ? [...found, "it covers its foot"] : found;
+})"""
+
+
+@pytest.mark.parametrize("width", [390, pytest.param(800, marks=pytest.mark.long), 1440])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/run?run={finished}&tab=routing",
+        *(
+            pytest.param(address, marks=pytest.mark.long)
+            for address in (
+                "/run?run={running}&tab=training&smooth=0.3&log=1",
+                "/run?run={finished}&tab=weights",
+                "/run?run={finished}&tab=experts",
+                "/corpora?corpus={corpus}",
+                "/compare?runs={finished},{other},{running}",
+                "/compare?runs={finished},{other}&tab=cost",
+            )
+        ),
+    ],
+)
+def test_nothing_in_a_figure_lies_over_another_thing_at_any_width(
+    reader: Page, filled: tuple[Studio, dict[str, int]], address: str, width: int
+) -> None:
+    reader.set_viewport_size({"width": 1280, "height": 900})
+    settled(reader, filled[0].address + address.format(**filled[1]))
+    expect(reader.locator(".pl-host .main-svg").first).to_be_visible()
+    reader.wait_for_timeout(1_000)  # all of them
+    tall = "() => [...document.querySelectorAll('.pl-host')].filter((n) => n.offsetWidth).map((n) => n.offsetHeight)"
+    before = reader.evaluate(tall)
+    reader.set_viewport_size({"width": width, "height": 900})
+    reader.wait_for_timeout(1_500)
+    assert reader.evaluate(CROWDED) == []
+    assert reader.evaluate(tall) == before
 
 
 def test_focus_is_seen_on_radios(reader: Page, filled: tuple[Studio, dict[str, int]]) -> None:

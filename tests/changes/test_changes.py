@@ -268,7 +268,8 @@ def bars(found):
     """One bar for every answer."""
     drawing = go.Figure(layout=layout_of(280))
     drawing.add_bar(y=found.characters)
-    return Figure(drawing, "Characters of every answer.", "lengths", ["characters"], [[n] for n in found.characters])
+    rows, title = [[n] for n in found.characters], f"The longest answer has {max(found.characters):,} characters"
+    return Figure(drawing, "Characters of every answer.", "lengths", ["characters"], rows, title)
 
 
 VIEWS["lengths"] = lambda folder, query: {"bars": lambda: bars(Lengths.read(folder))}

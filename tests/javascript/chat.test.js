@@ -5,6 +5,7 @@ import { chosenBy, idInAddress, withIds } from "../../studio/static/chat/address
 import { differentPlaces } from "../../studio/static/chat/difference.js";
 import { layerMeans, leaderOf, meanOf, sharesInWords, shownRow } from "../../studio/static/chat/gates.js";
 import { gapInWords, gapOf } from "../../studio/static/chat/scores.js";
+import { offered } from "../../studio/static/chat/settings.js";
 import { applyLine, wholeLines } from "../../studio/static/chat/stream.js";
 import { continueStretch, isNamed } from "../../studio/static/chat/stretches.js";
 import { groupsOf } from "../../studio/static/chat/thread.js";
@@ -180,4 +181,8 @@ test("nothing is chosen in the place of what does not exist", () => {
 test("a conversation that is too old for the list can be opened", () => {
   const many = Array.from({ length: 200 }, (_, place) => ({ id: place + 100 }));
   assert.equal(chosenBy("http://x/chat?conversation=7", RUNS, many).conversation, 7);
+});
+
+test("an archived run is not offered", () => {
+  assert.deepEqual(offered([{ id: 1, archived: true }, { id: 2, archived: false }]), [{ id: 2, archived: false }]);
 });

@@ -27,7 +27,7 @@ from jobs.store.store import Store
 from studio.cli import main as cli
 from studio.cli.runs import parse_setting
 from studio.form import collect
-from studio.pages.common import Pages, address_id, chosen_id, chosen_ids, shows_errors
+from studio.pages.common import Pages, address_id, chosen_id, shows_errors
 from studio.web import chat_api
 from studio.web.api import explain_errors
 from tests.security.studio_client import events_of, make_client, send_event
@@ -338,14 +338,9 @@ def test_a_command_with_a_number_out_of_bounds_says_which(
 # Pages
 
 
-@pytest.mark.parametrize("value", [5, "5", None, True, {}, [True], [[1]], ["1"], [-1], [2**54], [1.0], [math.nan]])
-def test_an_input_for_several_ids_holds_none_of_anything_else(value: Any) -> None:
-    assert chosen_ids(value) == []
-
-
 @pytest.mark.parametrize("value", ["5", None, True, -1, 2**54, 1.0, math.nan, [1]])
 def test_an_input_for_an_id_holds_none_of_anything_else(value: Any) -> None:
-    assert chosen_id(value) is None and chosen_id(5) == 5 and chosen_ids([5, "x"]) == [5]
+    assert chosen_id(value) is None and chosen_id(5) == 5
 
 
 @pytest.mark.parametrize("value", ["9" * 25, "-1", "x", "", "1e3", "%ff", "9" * 5_000])

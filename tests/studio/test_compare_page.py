@@ -12,11 +12,14 @@ from fastapi.testclient import TestClient
 
 from hydralora.errors import UserError
 from hydralora.results import AnswerRow, Answers, Score
+from jobs.breakdown import find_breakdown
 from jobs.repeats import equal_lora, start_equal_lora, start_seeds
 from jobs.store.records import Run
 from jobs.store.store import Store
 from studio.comparison.address import written
+from studio.pages.common import known_bases
 from studio.pages.compare.page import ComparePage
+from studio.pages.home.views import Desk
 from studio.pages.runs.page import RunsPage
 from tests.jobs.conftest import counting
 from tests.studio.pages import opened, words
@@ -97,6 +100,26 @@ def test_what_is_ticked_is_tagged_and_archived(stored: Stored, pair: tuple[Run, 
         page.do("tag", [], "best")
 
 
+def test_an_archived_run_and_what_only_it_has_are_offered_nowhere(
+    client: TestClient, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_STUDIO_HUB", "1")
+    corpus = stored.corpus()
+    kept = stored.run(corpus, "Kept", base="owner/kept")
+    gone = stored.run(corpus, "Gone", base="owner/gone", method="lora", adapter={"r": 8})
+    stored.store.run_list.tag([gone.id], add=["put away"])
+    stored.store.run_list.archive([gone.id])
+    assert "owner/kept" in known_bases(stored.store) and "owner/gone" not in known_bases(stored.store)
+    newest = {run.id for run in Desk(stored.store, 0.0, stored.store.totals()).runs}
+    assert kept.id in newest and gone.id not in newest
+    for page, query in (("compare", f"?runs={kept.id}"), ("run", f"?run={kept.id}"), ("runs", "")):
+        found = drawn(client, query, page)
+        assert "Kept" in found and "Gone" not in found and "put away" not in found, page
+    assert "Gone" in drawn(client, f"?run={gone.id}", "run") and "put away" in drawn(client, "?archived=1", "runs")
+    archived = {run["id"]: run["archived"] for run in client.get("/ui/chat/start").json()["runs"]}
+    assert archived[gone.id] and not archived[kept.id]
+
+
 def test_a_page_of_runs_takes_few_statements(stored: Stored, pair: tuple[Run, Run]) -> None:
     with gr.Blocks() as blocks:
         page = RunsPage(blocks, stored.store)
@@ -159,7 +182,25 @@ def test_gates_and_weights_are_asked_for_when_their_tab_is_seen_and_shown_when_s
     params = {"which": "B", "layout": "pca", "seed": 0, "similarity": "subspace", **rest}
     stored.analysis(first, "map", map_result(runs=("run 1", "run 2")), params)
     weights = drawn(client, f"{query}&tab=weights")
-    assert f"/ui/figures/analyses/{compared.id}/runs" in weights and "Train one LoRA per cluster" in weights
+    assert f"/ui/figures/analyses/{compared.id}/runs" in weights
+    assert "Train one LoRA per cluster (one seed)" in weights and "--breakdown --own-seeds" in weights
+
+
+def test_one_lora_per_cluster_is_started_from_one_seed_or_from_seeds_of_their_own(
+    stored: Stored, pair: tuple[Run, Run]
+) -> None:
+    with gr.Blocks() as blocks:
+        page = ComparePage(blocks, stored.store)
+
+    class Asking:
+        query_params = {"runs": str(pair[0].id), "tab": "weights"}  # noqa: RUF012
+
+    for act, own in (("breakdown", False), ("breakdown-own", True)):
+        page.act(Asking(), "", gr.EventData(None, {"act": act, "of": str(pair[0].id)}))  # type: ignore[arg-type]
+        seeds = {run.config.train.seed for run in find_breakdown(stored.store, pair[0], own_seeds=own)}
+        assert len(seeds) == (2 if own else 1)
+    drawn_now = str(page.draw(Asking(), "")[page.tabs[3].head])  # type: ignore[arg-type, attr-defined]
+    assert "(one seed) is being trained: 0 of 2" in drawn_now and "Train one LoRA" not in drawn_now
 
 
 def test_figures_and_tables_of_a_comparison_are_served(

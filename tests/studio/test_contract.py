@@ -50,7 +50,8 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"tasks"},
     ),
     "studio": (
-        {"quick_gradio", "figures"},
+        {"quick_gradio", "terms"},
+        {"figures"},
         {"cards", "form", "widgets", "doctor"},
         {"bases", "tray"},
         {

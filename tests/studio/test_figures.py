@@ -11,9 +11,11 @@ import pytest
 
 from hydralora.errors import UserError
 from hydralora.results import Context, Heads
-from studio.figures.base import Figure
+from studio.figures.base import MARGIN, Figure
+from studio.figures.curves import CURVES, curve, gate_curves
 from studio.figures.gates import gate_drift, gate_heatmap, group_heatmap, muted_groups, muted_layers
 from studio.figures.heads import comparison_by_layer, head_similarity, matrix_map, similarity_by_layer
+from studio.figures.look import Look
 from studio.figures.views import NothingToShow, Query, analysis_figure
 from studio.pages.run.experts import expert_cards
 from studio.pages.run.heads import nearest
@@ -144,3 +146,33 @@ def test_hostile_text_on_a_card_is_shown_as_text() -> None:
 )
 def test_the_slider_finds_the_nearest_stored_step(steps: list[int], share: float, at: int) -> None:
     assert nearest(steps, share) == at
+
+
+def test_a_smoothed_curve_has_its_own_values_faint_behind_it() -> None:
+    values = {"tokens per second": [1.0, 3.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0]}
+    found = curve(CURVES["speed"], list(range(10)), values, Look(smooth=0.3))
+    raw, line = drawn(found)
+    assert raw["y"] == values["tokens per second"] and raw["opacity"] < 0.5 and raw["hoverinfo"] == "skip"
+    assert max(line["y"][2:-2]) - min(line["y"][2:-2]) < 0.5 and "Smoothed over 30% of the steps" in found.aid
+    assert len(drawn(curve(CURVES["speed"], list(range(10)), values, Look()))) == 1
+    assert [row[1] for row in found.rows] == values["tokens per second"]
+
+
+def test_a_log_scale_is_taken_only_where_every_value_is_above_zero() -> None:
+    losses = {"training loss": [4.0, 2.0, 0.5], "held-out loss": [None, 3.0, 1.0]}
+    layout = curve(CURVES["loss"], [1, 2, 3], losses, Look(log=True)).figure.layout
+    low, high = layout.yaxis.range
+    assert layout.yaxis.type == "log" and low < np.log10(0.5) and np.log10(4.0) < high
+    assert all(low <= note.y <= high for note in layout.annotations)
+    shares = curve(CURVES["answers"], [1, 2], {"right": [0.0, 0.5]}, Look(log=True))
+    assert shares.figure.layout.yaxis.type is None and "not logarithmic" in shares.aid
+
+
+def test_names_at_the_ends_of_lines_stay_apart_and_inside_however_many_there_are() -> None:
+    for ends in ([0.97, 0.98, 0.99, 1.0], [0.01] * 8, [1 / 64] * 64):
+        layout = gate_curves([1, 2], [ends, ends], "all").figure.layout
+        low, high = layout.yaxis.range
+        px = (layout.height - MARGIN["t"] - MARGIN["b"]) / (high - low)
+        places = sorted(note.y for note in layout.annotations if note.text.startswith("<b>"))
+        assert low <= places[0] and places[-1] <= high + 1e-9
+        assert min(np.diff(places)) * px > 14

@@ -234,16 +234,16 @@ def test_published_settings_fill_only_the_fields_of_the_method(draw: Opened) -> 
     assert page.inputs["sharpness"] not in changes
 
 
-PACE = (10, 0.0, 4, 1, 0, 0.1)  # of `studio.pages.new_run.page`
+PACE = (10, 0.0, 4, 1, 0, 0.1)  # of `studio.pages.new_run.pace`
 
 
 def test_a_time_is_offered_only_where_the_speed_is_not_known(draw: Opened, stored: Stored) -> None:
-    corpus, page = stored.corpus(), draw(NewRunPage)
-    before = page.guess(corpus.id, "starter", "hydralora", *PACE)
-    assert before[page.clock].visible and "not known yet" in before[page.estimate]
-    page.time_steps(corpus.id, "starter", "hydralora", *PACE)
-    waiting = page.guess(corpus.id, "starter", "hydralora", *PACE)
-    assert not waiting[page.clock].visible
+    corpus, pace = stored.corpus(), draw(NewRunPage).pace
+    before = pace.guess(corpus.id, "starter", "hydralora", *PACE)
+    assert before[pace.clock].visible and "not known yet" in before[pace.estimate]
+    pace.time_steps(corpus.id, "starter", "hydralora", *PACE)
+    waiting = pace.guess(corpus.id, "starter", "hydralora", *PACE)
+    assert not waiting[pace.clock].visible
 
 
 def test_what_only_waits_can_be_cancelled(draw: Opened, stored: Stored) -> None:

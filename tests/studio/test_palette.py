@@ -10,7 +10,9 @@ import pytest
 
 from hydralora.results import cluster_name
 from studio.figures import palette
-from studio.figures.base import curve, gate_curves, heatmap
+from studio.figures.base import heatmap
+from studio.figures.curves import CURVES, curve, gate_curves
+from studio.figures.look import Look
 from studio.figures.palette import CLUSTERS, EXPERTS, SURFACES, TOKENS, Mode, colour_values, resolved, stylesheet
 from tests.javascript.node import STATIC, from_module
 
@@ -176,8 +178,8 @@ def test_the_stylesheet_writes_no_colour_of_its_own() -> None:
 def test_a_figure_outside_the_page_has_every_colour_written_out() -> None:
     figures = [
         gate_curves([1, 2], [[0.5, 0.5], [0.6, 0.4]], "all"),
-        heatmap([[0.1]], ["a"], ["b"], aid="", name="x", middle=0.5),
-        curve([1, 2], {"loss": [1.0, 0.5]}, y="loss", name="loss", aid=""),
+        heatmap([[0.1]], ["a"], ["b"], title="", aid="", name="x", middle=0.5),
+        curve(CURVES["speed"], [1, 2], {"tokens per second": [1.0, 0.5]}, Look()),
     ]
     for figure in figures:
         assert "var(--" in figure.to_json()

@@ -14,7 +14,7 @@ from studio.comparison.answers import WORDS, Pair, Pieces, answers_of, apart, pa
 from studio.pages.common import job_state
 from studio.pages.compare.asked import SHOWN, Asked
 from studio.pages.compare.tab import CompareTab, Look, choosers, pair_of
-from studio.pages.compare.views import segments
+from studio.pages.controls import choice_row, segments
 from studio.pages.page import Changes
 from studio.widgets import Addressed
 
@@ -41,7 +41,7 @@ class AnswersTab(CompareTab):
         pair = pair_of(look.compared, look.asked)
         if pair is None:
             return {self.body: cards.empty("Answers stand beside each other", "Choose two runs or more at the left.")}
-        head = Markup(f"<div class='hy-choices'>{choosers(look.compared, pair)}</div>")
+        head = choice_row(*choosers(look.compared, pair))
         try:
             pairs = pairs_of(self.store, pair[0].id, pair[1].id)
         except UserError as problem:

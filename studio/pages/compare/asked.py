@@ -14,10 +14,11 @@ from studio.comparison.address import LONGEST, parse_ids, written
 from studio.comparison.answers import WORDS, Which
 from studio.comparison.drawings import COSTS, CURVES
 from studio.comparison.groups import SETTINGS
+from studio.figures.look import Look as DrawnAs
 from studio.pages.common import address_id, chosen_text
+from studio.pages.controls import read_look
 
 TABS = {"scores": "Scores", "answers": "Answers", "experts": "Experts", "weights": "Weights", "cost": "Cost"}
-SMOOTH = {"": "none", "0.05": "a little", "0.15": "more", "0.3": "much"}  # share of the steps
 PARTS = {"BA": "updates B A", "A": "what A reads", "B": "what the heads write"}
 MATRICES = {"B": "heads B", "A": "matrices A"}
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
@@ -37,9 +38,7 @@ class Asked:
     show: Which
     most: int
     of: str
-    log: bool
-    smooth: str
-    single: bool
+    drawn: DrawnAs
     cost: str
     part: str
     matrices: str
@@ -81,9 +80,7 @@ def asked_of(request: gr.Request | None) -> Asked:
         show=which.get(text("show"), "a"),
         most=min(address_id(request, "most") or SHOWN, 10_000),
         of=one_of("of", CURVES.__contains__, "held-out"),
-        log=bool(text("log")),
-        smooth=one_of("smooth", SMOOTH.__contains__, ""),
-        single=bool(text("single")),
+        drawn=read_look(request.query_params if request else {}),
         cost=one_of("cost", COSTS.__contains__, "minutes"),
         part=one_of("part", PARTS.__contains__, "BA"),
         matrices=one_of("matrices", MATRICES.__contains__, "B"),

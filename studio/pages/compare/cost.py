@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.cards import Markup
 from studio.comparison.drawings import COSTS
 from studio.pages.compare.tab import CompareTab, Look
-from studio.pages.compare.views import select
+from studio.pages.controls import choice_row, select
 from studio.pages.page import Changes
 from studio.widgets import Addressed, FigurePanel, figure
 
@@ -29,7 +28,7 @@ class CostTab(CompareTab):
         asked = look.asked
         costs = {name: words.capitalize() for name, (words, _) in COSTS.items()}
         return {
-            self.options: Markup(f"<div class='hy-choices'>{select('cost', 'Cost', costs, asked.cost)}</div>"),
+            self.options: choice_row(select("cost", "Cost", costs, asked.cost)),
             self.cost: figure(asked.figure("cost", look.version, cost=asked.cost)),
             self.parallel: figure(asked.figure("parallel", look.version)),
         }

@@ -15,6 +15,7 @@ from jobs.store.run_list import RunLine
 from studio import cards
 from studio.cards import Markup
 from studio.pages.compare.tab import CompareTab, Look, choosers, pair_of
+from studio.pages.controls import choice_row
 from studio.pages.page import Changes
 from studio.pages.run.tab import ask, source, state_of
 from studio.widgets import Addressed, FigurePanel, figure
@@ -78,7 +79,7 @@ class ExpertsTab(CompareTab):
             empty = figure(None, "Choose two runs or more at the left.")
             panels: Changes = {panel: empty for row in self.rows for panel in row}
             return {self.choice: "", self.heads[0]: "", self.heads[1]: "", **panels}
-        changes: Changes = {self.choice: Markup(f"<div class='hy-choices'>{choosers(look.compared, pair)}</div>")}
+        changes: Changes = {self.choice: choice_row(*choosers(look.compared, pair))}
         for side, line in enumerate(pair):
             found, why = self._found(line)
             changes[self.heads[side]] = _head("AB"[side], line, found, why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -126,6 +127,7 @@ class ComparePage(Page):
             "seeds": self.again,
             "equal": self.equal,
             "breakdown": self.break_down,
+            "breakdown-own": partial(self.break_down, own_seeds=True),
         }
         if act not in acts:
             raise UserError(f"There is nothing called {shown(act)} to do here. Reload the page.")
@@ -147,10 +149,10 @@ class ComparePage(Page):
         """Queue the LoRA of equal size; the runs to compare then."""
         return self._with(asked, [start_equal_lora(self.store, run_id).id for run_id in ids[:1]])
 
-    def break_down(self, asked: Asked, ids: list[int]) -> str:
+    def break_down(self, asked: Asked, ids: list[int], *, own_seeds: bool = False) -> str:
         """Queue one LoRA for each cluster."""
         for run_id in ids[:1]:
-            start_breakdown(self.store, run_id)
+            start_breakdown(self.store, run_id, own_seeds=own_seeds)
         gr.Info("One run for each cluster is queued.")
         return ""
 

@@ -12,10 +12,9 @@ from studio.comparison.clusters import cluster_rows
 from studio.comparison.drawings import CURVES
 from studio.comparison.scores import score_rows
 from studio.comparison.tables import speeds_of
-from studio.pages.compare.asked import SMOOTH
 from studio.pages.compare.tab import CompareTab, Look
 from studio.pages.compare.tables import clusters_section, score_table, settings_section
-from studio.pages.compare.views import select, switch
+from studio.pages.controls import choice_row, look_controls, look_query, select, switch
 from studio.pages.page import Changes
 from studio.widgets import Addressed, FigurePanel, figure
 
@@ -39,14 +38,7 @@ class ScoresTab(CompareTab):
 
     def show(self, look: Look) -> Changes:
         asked, compared = look.asked, look.compared
-        curves = asked.figure(
-            "curves",
-            look.version,
-            of=asked.of,
-            log=asked.log,
-            smooth=asked.smooth or 0,
-            single=asked.single,
-        )
+        curves = asked.figure("curves", look.version, of=asked.of, **look_query(asked.drawn))
         _, clusters, why = cluster_rows(self.store, compared)
         return {
             self.options: curve_options(look),
@@ -63,11 +55,10 @@ class ScoresTab(CompareTab):
 def curve_options(look: Look) -> Markup:
     """How the curves are drawn."""
     asked = look.asked
-    of = {name: quantity.capitalize() for name, (_, quantity, _) in CURVES.items()}
+    of = {name: quantity.capitalize() for name, (_, quantity, *_) in CURVES.items()}
     parts = [
         select("of", "Curve", of, asked.of),
-        select("smooth", "Smoothing", SMOOTH, asked.smooth),
-        switch("log", "Log scale", asked.log),
-        switch("single", "Single runs", asked.single),
+        *look_controls(asked.drawn),
+        switch("single", "Single runs", asked.drawn.single),
     ]
-    return Markup(f"<div class='hy-choices'>{cards.join(*parts)}</div>")
+    return choice_row(*parts)

@@ -9,7 +9,7 @@ from jobs.store.run_list import RunLine
 from studio.cards import Markup
 from studio.comparison.groups import Compared
 from studio.pages.compare.asked import Asked
-from studio.pages.compare.views import select
+from studio.pages.controls import select
 from studio.pages.page import Changes, Part
 
 MOST_CHOICES = 200  # runs in a chooser
@@ -60,9 +60,8 @@ def _with_answers(lines: tuple[RunLine, ...]) -> RunLine:
     return next((line for line in lines if line.score is not None), lines[0])
 
 
-def choosers(compared: Compared, pair: tuple[RunLine, RunLine]) -> Markup:
+def choosers(compared: Compared, pair: tuple[RunLine, RunLine]) -> list[Markup]:
     """Which runs are A and B."""
     named = {str(line.id): f"{line.name} (run {line.id})" for line in compared.lines[:MOST_CHOICES]}
     named |= {str(line.id): f"{line.name} (run {line.id})" for line in pair}
-    parts = [select(name, name.upper(), named, str(line.id)) for name, line in zip("ab", pair, strict=True)]
-    return Markup("".join(parts))
+    return [select(name, name.upper(), named, str(line.id)) for name, line in zip("ab", pair, strict=True)]

@@ -45,7 +45,8 @@ def score_table(compared: Compared, rows: list[Row], asked: Asked) -> Markup:
     caption = "" if len(rows) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(rows):,} groups; the file has all."
     table = cards.table(head, body, caption=caption, numbers=range(1, len(head)))
     more = cards.join("Bold where the best is beyond chance. ", cards.link(asked.csv("scores"), "CSV"))
-    return section("Scores", more, Markup(table.replace("hy-table'", "hy-table hy-scores'")))
+    what = cards.what_is_this("exact match", "held out", "loss", "trained weights", "sign test")
+    return section("Scores", more, cards.join(Markup(table.replace("hy-table'", "hy-table hy-scores'")), what))
 
 
 Column = tuple[str, Callable[[Row], Spread | None], bool, Callable[[float], str], Callable[[float], str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from hydralora.methods import METHODS
@@ -16,40 +16,10 @@ from studio.comparison.groups import Compared, Group
 from studio.comparison.verdict import Verdict, percent
 from studio.figures.palette import group_class
 from studio.pages.compare.asked import TABS, Asked
+from studio.pages.controls import select
 
 LISTED = 40  # chosen runs in the list at the left, and as many others
 SEEDS = (1, 2, 3, 4)
-
-
-def select(name: str, label: str, choices: Mapping[str, str], chosen: str) -> Markup:
-    """A choice that stands in the address."""
-    options = "".join(
-        f"<option value='{escape(value, quote=True)}'{' selected' * (value == chosen)}>{escape(words)}</option>"
-        for value, words in choices.items()
-    )
-    usual = escape(chosen, quote=True)
-    return Markup(
-        f"<label class='hy-choice'><span>{escape(label)}</span>"
-        f"<select data-param='{name}' data-usual='{usual}'>{options}</select></label>"
-    )
-
-
-def switch(name: str, label: str, is_on: bool) -> Markup:
-    """A box that stands in the address."""
-    return Markup(
-        f"<label class='hy-choice'><input type='checkbox' data-param='{name}'{' checked' * is_on}>"
-        f"<span>{escape(label)}</span></label>"
-    )
-
-
-def segments(name: str, choices: Mapping[str, str], chosen: str, label: str) -> Markup:
-    """A few choices side by side, one of them pressed."""
-    buttons = "".join(
-        f"<button type='button' data-param='{name}' data-value='{value}' aria-pressed='{str(value == chosen).lower()}'>"
-        f"{escape(words)}</button>"
-        for value, words in choices.items()
-    )
-    return Markup(f"<div class='hy-segments' role='group' aria-label='{escape(label, quote=True)}'>{buttons}</div>")
 
 
 def chip(group: Group) -> Markup:
@@ -194,4 +164,4 @@ def _tabs(asked: Asked) -> Markup:
         f"{words}</button>"
         for name, words in TABS.items()
     )
-    return Markup(f"<nav class='hy-tabs' aria-label='Parts of the comparison'>{buttons}</nav>")
+    return Markup(f"<nav class='hy-parts' aria-label='Parts of the comparison'>{buttons}</nav>")

@@ -9,7 +9,7 @@ import gradio as gr
 from hydralora.errors import UserError
 from hydralora.plain import without_paths
 from jobs.breakdown import describe_breakdown, find_breakdown
-from jobs.store.records import Analysis
+from jobs.store.records import Analysis, Run
 from jobs.store.run_list import RunLine
 from studio import cards
 from studio.cards import Markup
@@ -17,14 +17,21 @@ from studio.comparison.address import written
 from studio.pages.compare.asked import LAYOUTS, MATRICES, PARTS
 from studio.pages.compare.experts import named_state
 from studio.pages.compare.tab import CompareTab, Look
-from studio.pages.compare.views import select
+from studio.pages.controls import choice_row, select
 from studio.pages.page import Changes
 from studio.pages.run.map import map_params
-from studio.pages.run.others import MOST, WHY
 from studio.pages.run.tab import ask, source
 from studio.widgets import Addressed, FigurePanel, figure
 
 Pair = tuple[Analysis | None, Analysis | None]
+WHY = (
+    "Raw heads of two runs are never compared: (B, A) and (B Q, Q⁻¹ A) are the same adapter for any invertible Q, so "
+    "equal adapters can look unlike and unlike ones alike. What A reads, what the heads write and the product B A do "
+    "not depend on Q."
+)
+MOST = 12  # runs compared together
+# One LoRA for each cluster, all from the same random numbers or each from its own: the act that trains them, in words.
+BREAKDOWNS = {False: ("breakdown", "one seed"), True: ("breakdown-own", "own seeds")}
 
 
 class WeightsTab(CompareTab):
@@ -72,7 +79,7 @@ class WeightsTab(CompareTab):
             Markup(
                 f"<details class='hy-more'><summary>What can be compared across runs</summary><p>{WHY}</p></details>"
             ),
-            self._breakdown(lines),
+            self._breakdowns(lines),
         )
         if why:
             empty = figure(None, why)
@@ -84,24 +91,28 @@ class WeightsTab(CompareTab):
             self.plane: source(together, "map"),
         }
 
-    def _breakdown(self, lines: list[RunLine]) -> Markup:
-        """The way to one LoRA for each cluster: its comparison where it is trained, else the button that trains it."""
+    def _breakdowns(self, lines: list[RunLine]) -> Markup:
+        """The way to one LoRA for each cluster, from one seed and from seeds of their own."""
         if not lines or lines[0].is_imported or lines[0].corpus_id is None:
             return Markup("")
-        found = find_breakdown(self.store, self.store.runs.get(lines[0].id))
+        run = self.store.runs.get(lines[0].id)
+        return cards.join(*(self._breakdown(run, own_seeds=own) for own in BREAKDOWNS))
+
+    def _breakdown(self, run: Run, *, own_seeds: bool) -> Markup:
+        """The comparison of a breakdown where it is trained, how far it is, or the button that trains it."""
+        act, kind = BREAKDOWNS[own_seeds]
+        found = find_breakdown(self.store, run, own_seeds=own_seeds)
         told = describe_breakdown(found)
         if told["done"]:
-            link = cards.link(
-                f"/compare?runs={written(told['runs'])}&by=run&tab=weights", "Compare one LoRA per cluster"
-            )
-            return Markup(f"<p class='hy-quiet'>{link}</p>")
-        if found:
+            address = f"/compare?runs={written(told['runs'])}&by=run&tab=weights"
+            return Markup(f"<p class='hy-quiet'>{cards.link(address, f'Compare one LoRA per cluster ({kind})')}</p>")
+        if any(one.job and not one.job.is_finished for one in found):
             states = f"{len(told['finished'])} of {len(found)} are finished"
-            return Markup(f"<p class='hy-quiet'>One LoRA per cluster is being trained: {states}.</p>")
+            return Markup(f"<p class='hy-quiet'>One LoRA per cluster ({kind}) is being trained: {states}.</p>")
+        command = f"python -m studio inspect {run.id} --breakdown{' --own-seeds' * own_seeds}"
         return Markup(
-            f"<div class='hy-actions'><span><button type='button' class='hy-btn' data-act='breakdown' "
-            f"data-of='{lines[0].id}'>Train one LoRA per cluster</button>"
-            f"<code>python -m studio inspect {lines[0].id} --breakdown</code></span></div>"
+            f"<div class='hy-actions'><span><button type='button' class='hy-btn' data-act='{act}' "
+            f"data-of='{run.id}'>Train one LoRA per cluster ({kind})</button><code>{command}</code></span></div>"
         )
 
 
@@ -126,4 +137,4 @@ def _options(look: Look) -> Markup:
         select("matrices", "Map of", MATRICES, asked.matrices),
         select("arrange", "Layout", LAYOUTS, asked.arrange),
     ]
-    return Markup(f"<div class='hy-choices'>{cards.join(*parts)}</div>")
+    return choice_row(*parts)

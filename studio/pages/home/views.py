@@ -61,8 +61,8 @@ class Desk:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """The newest runs."""
-        return self.store.runs.all(LOOKED_AT)
+        """The newest runs of the list."""
+        return self.store.runs.listed(LOOKED_AT)
 
     @cached_property
     def running(self) -> list[TrayJob]:

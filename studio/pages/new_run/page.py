@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
@@ -17,7 +16,7 @@ from jobs.store.bases import is_hub_allowed
 from jobs.store.records import Corpus, Run
 from studio import cards
 from studio.cards import Markup
-from studio.estimate import Place, ask_speed, can_time, known_speed, settings_of, tell
+from studio.estimate import settings_of
 from studio.form import BASIC, collect, field_input, method_fields, train_fields
 from studio.pages.common import (
     FIELDS,
@@ -35,8 +34,11 @@ from studio.pages.common import (
 from studio.pages.new_run.data import DataNote
 from studio.pages.new_run.fit import DECIDING as TAKING_MEMORY
 from studio.pages.new_run.fit import BaseNote
+from studio.pages.new_run.groups import grouped
 from studio.pages.new_run.imports import ImportPart
 from studio.pages.new_run.offer import BaseOffer
+from studio.pages.new_run.pace import DECIDING as TAKING_TIME
+from studio.pages.new_run.pace import PaceNote, place_of
 from studio.pages.new_run.views import (
     about_corpus,
     about_method,
@@ -52,60 +54,8 @@ LEAD = "Choose a corpus and press Start. Everything else has a sensible value al
 OWN = "As set below"
 BASE_INFO = "starter, or one of the list (`python -m studio bases add`)"
 HUB_INFO = ", or a hub id such as owner/name"
-GROUPS = {
-    "Training": (
-        "objective",
-        "dpo_beta",
-        "epochs",
-        "batch_size",
-        "accumulation",
-        "learning_rate",
-        "b_rate",
-        "router_rate",
-        "optimizer",
-        "order",
-        "cluster_power",
-        "neftune_noise",
-        "warmup_fraction",
-        "scheduler",
-        "weight_decay",
-        "max_grad_norm",
-        "max_length",
-        "long_texts",
-        "learn",
-        "only_cluster",
-        "seed",
-    ),
-    "Measuring and saving": (
-        "held_out_fraction",
-        "split_by",
-        "eval_every",
-        "answered",
-        "patience",
-        "save_every",
-        "gate_every",
-        "keep_checkpoints",
-        "report_to",
-    ),
-    "Memory": ("dtype", "packing", "gradient_checkpointing", "on_out_of_memory"),
-}
-# Settings that decide how long a run takes.
-PACE = ("max_steps", "epochs", "batch_size", "accumulation", "eval_every", "held_out_fraction")
 # Who types a number has chosen it: the preset is theirs too, and no later filling takes it back.
 KEEP_OWN = f"async () => {{ ({FIELDS}).keep(['run-preset']); return {json.dumps(OWN)}; }}"
-
-
-def grouped(settings: Iterable[str]) -> dict[str, list[str]]:
-    """The settings under their titles; those that no group names come last, under one of their own."""
-    known = {name for names in GROUPS.values() for name in names}
-    others = [name for name in settings if name not in known and name not in BASIC]
-    groups = {title: list(names) for title, names in GROUPS.items()}
-    return {**groups, "More": others} if others else groups
-
-
-def place_of(corpus_id: Any, base: Any, method: Any) -> Place:
-    """What a run is timed by, as its inputs hold it."""
-    return Place(chosen_id(corpus_id), chosen_text(base), chosen_text(method))
 
 
 class NewRunPage(Page):
@@ -134,18 +84,14 @@ class NewRunPage(Page):
         self.inputs: dict[str, Any] = {}
         with gr.Row():
             self._draw_fields(BASIC)
-        with gr.Row(equal_height=True):
-            self.estimate = gr.HTML(min_width=240)
-            self.clock = gr.Button(
-                "Time a few steps", size="sm", scale=0, min_width=150, visible=False, elem_id="time-steps"
-            )
+        self.pace = PaceNote(self.blocks, self.store)
         self.data = DataNote(self.blocks, self.store)
         self.start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run")
         self._expert_settings()
         self.imports = ImportPart(self.blocks, self.store)
-        self.stamp, self.opened = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        self.opened = gr.Textbox(visible=False)
         # What the studio wants to set, as JSON: the browser puts it into the fields that nobody has touched.
-        self.filled, self.timed = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        self.filled = gr.Textbox(visible=False)
 
     def _corpus(self) -> None:
         with gr.Row():
@@ -216,7 +162,7 @@ class NewRunPage(Page):
         self.imports.connect()
         parts = [self.problem, self.corpus, self.corpus_note, self.base, self.method_note, self.published, self.start]
         opened = self.on_open(self.load, None, [*parts, *self.adapter_inputs, self.filled]).then(**self.filling)
-        opened.then(self.look, *self._looking(), **TICK)
+        opened.then(self.pace.look, *self._looking(), **TICK)
         given = [self.corpus, self.name, self.base, self.method, *self.inputs.values()]
         self.on_click(self.start, self.begin, given, self.opened).success(
             None, self.opened, None, js=go_to("/run", "run")
@@ -241,17 +187,19 @@ class NewRunPage(Page):
             js=forget_touched(self.train_inputs),
             **TICK,
         )
-        self.base.input(self.pick_base, [self.preset, self.corpus, self.base, self.method], self.timed, **TICK)
+        self.base.input(
+            self.pace.pick_base, [self.preset, self.corpus, self.base, self.method], self.pace.timed, **TICK
+        )
         for component in self.train_inputs:
             component.input(None, None, self.preset, js=KEEP_OWN)
 
     def _connect_estimate(self) -> None:
-        asked = self._looking()[0][2:]
+        pace, asked = self.pace, self._looking()[0][2:]
         for changed in asked[3:]:
-            changed.change(self.guess, asked, [self.estimate, self.clock], **TICK)
-        self.watch.select(self.look, *self._looking(), **TICK)
-        self.timed.change(None, self.timed, self.train_inputs, js=fill_untouched(self.train_inputs))
-        self.on_click(self.clock, self.time_steps, asked, [self.estimate, self.clock])
+            changed.change(pace.guess, asked, [pace.estimate, pace.clock], **TICK)
+        self.watch.select(pace.look, *self._looking(), **TICK)
+        pace.timed.change(None, pace.timed, self.train_inputs, js=fill_untouched(self.train_inputs))
+        self.on_click(pace.clock, pace.time_steps, asked, [pace.estimate, pace.clock])
 
     def _connect_data(self) -> None:
         asked = [self.corpus, self.base, *(self.inputs[name] for name in DECIDING)]
@@ -267,10 +215,10 @@ class NewRunPage(Page):
         self.on_click(self.data.check, self.data.start, asked, self.data.drawn)
 
     def _looking(self) -> tuple[list[Any], list[Any]]:
-        """Inputs and outputs of ``look``."""
-        counts = [self.inputs[name] for name in PACE]
-        asked = [self.stamp, self.preset, self.corpus, self.base, self.method, *counts]
-        return asked, [self.estimate, self.clock, self.stamp, self.timed]
+        """Inputs and outputs of ``PaceNote.look``."""
+        pace, counts = self.pace, [self.inputs[name] for name in TAKING_TIME]
+        asked = [pace.stamp, self.preset, self.corpus, self.base, self.method, *counts]
+        return asked, [pace.estimate, pace.clock, pace.stamp, pace.timed]
 
     # Handlers
 
@@ -359,41 +307,6 @@ class NewRunPage(Page):
             return {}
         chosen = settings_of(self.store, which, place_of(corpus_id, base, method))
         return {self.inputs[name]: chosen[name] for name in self.training}
-
-    def pick_base(self, which: str, corpus_id: Any, base: Any, method: Any) -> Changes:
-        """What the training budget comes to on another base, in the fields that nobody has touched."""
-        if which not in PRESETS:
-            return {}
-        return {
-            self.timed: json.dumps(
-                shown_fields(TrainConfig, settings_of(self.store, which, place_of(corpus_id, base, method)))
-            )
-        }
-
-    def guess(self, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
-        """How long the run will take, and whether steps can be timed to find out."""
-        place = place_of(corpus_id, base, method)
-        words = tell(self.store, place, dict(zip(PACE, counts, strict=True)))
-        return {
-            self.estimate: Markup(f"<p class='hy-quiet'>{cards.text(words)}</p>"),
-            self.clock: gr.Button(visible=can_time(self.store, place)),
-        }
-
-    def look(self, known: str, which: str, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
-        """The estimate; and, once the speed is known, what the preset comes to on this machine."""
-        place = place_of(corpus_id, base, method)
-        ask_speed(self.store, place)
-        speed = known_speed(self.store, place)
-        now = repr((place, speed))
-        changes = {**self.guess(corpus_id, base, method, *counts), self.stamp: now}
-        if speed is not None and now != known and which in PRESETS:
-            changes[self.timed] = json.dumps(shown_fields(TrainConfig, settings_of(self.store, which, place)))
-        return changes
-
-    def time_steps(self, corpus_id: Any, base: Any, method: Any, *counts: Any) -> Changes:
-        """Have a few steps timed, whatever it takes."""
-        ask_speed(self.store, place_of(corpus_id, base, method), fetch=True)
-        return self.guess(corpus_id, base, method, *counts)
 
     def begin(self, corpus_id: int | None, name: str, base: str, method: str, *values: Any) -> Changes:
         """Start the training, and open its page."""

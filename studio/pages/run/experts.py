@@ -29,6 +29,7 @@ from studio.pages.run.tab import (
 
 GROUPS = [("clusters", "cluster"), ("labels", "label")]
 NO_ROUTER = "This run has no router, so no expert can be muted. Its matrices are under Weights."
+WHAT = cards.what_is_this("muting", "loss", "gate", "interval")
 LINES = 4  # groups and layers named on a card
 
 
@@ -96,7 +97,7 @@ class ExpertsTab(Tab):
         missing = NO_CORPUS if look.on is None and is_routed(look.run) else NO_ROUTER
         return {
             self.verdict: state_of(muted, missing),
-            self.cards: expert_cards(experts, look.run.id) if experts else "",
+            self.cards: cards.join(WHAT, expert_cards(experts, look.run.id)) if experts else "",
             self.by_group: source(muted, "groups", group=look.values[self.group]),
             self.by_layer: source(muted, "layers"),
         }

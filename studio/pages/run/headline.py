@@ -24,8 +24,8 @@ ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
 
 
 def runs_list(store: Store, chosen: Run | None) -> Markup:
-    """The newest runs, and the chosen one whatever its age, each with how far it is."""
-    runs = store.runs.all(MOST_LISTED)
+    """The newest runs that are not archived, and the chosen one whatever it is, each with how far it is."""
+    runs = store.runs.listed(MOST_LISTED)
     if chosen is not None and all(run.id != chosen.id for run in runs):
         runs = [*runs, chosen]
     if not runs:
@@ -48,10 +48,14 @@ def headline(store: Store, run: Run, newest: Step | None, answers: Analysis | No
     """Who it is in a small line, then what came of it as the largest thing of the page, and what to do next."""
     weight, title, body, following = _said(store, run, newest, answers)
     parts = [] if is_small else [cards.paragraph(body), cards.paragraph(following, lead="Next:")]
+    if not is_small and find_verdict(store, run, answers) is not None:
+        parts.append(cards.what_is_this("exact match", "held out", "sign test"))
     size = " small" if is_small else ""
+    compare = f"<a class='hy-btn' href='/compare?runs={run.id}'>Compare with others</a>" * (not is_small)
     coloured = Markup(SHARE.sub(r"<em>\g<0></em>", str(cards.text(title)), count=1)) if weight != "open" else title
     return Markup(
-        f"<section class='hy-outcome {weight}{size}' aria-label='Verdict'><p class='who'>{_who(store, run)}</p>"
+        f"<section class='hy-outcome {weight}{size}' aria-label='Verdict'>"
+        f"<p class='who'><span>{_who(store, run)}</span>{compare}</p>"
         f"<h1>{cards.text(coloured)}</h1>{cards.join(*parts)}</section>"
     )
 

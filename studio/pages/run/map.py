@@ -48,12 +48,13 @@ class MapTab(Tab):
         self.verdict = gr.HTML()
         self.matrix = FigurePanel(height=440, elem_id="matrix-similarity")
         self.plane = FigurePanel(height=440, elem_id="matrix-map")
+        self.beside = gr.HTML(elem_id="weights-beside")
 
     def picks(self) -> list[Any]:
         return [self.which, self.arrange, self.similarity, self.seed, self.start]
 
     def live(self) -> list[Any]:
-        return [self.verdict, self.matrix, self.plane]
+        return [self.verdict, self.matrix, self.plane, self.beside]
 
     def wants(self, look: Look) -> dict[str, Wanted]:
         return {"map": (look.run.id, "map", map_params(*(look.values[pick] for pick in self.picks())))}
@@ -64,4 +65,10 @@ class MapTab(Tab):
             self.verdict: state_of(found["map"], "Nothing to place."),
             self.matrix: source(found["map"], "similarity", kind=kind),
             self.plane: source(found["map"], "map"),
+            self.beside: cards.paragraph(
+                cards.link(
+                    f"/compare?runs={look.run.id}&tab=weights",
+                    "Compare its weights with those of other runs, or with one LoRA per cluster",
+                )
+            ),
         }

@@ -157,7 +157,7 @@ class RunPage(Page):
         if run.status == JobStatus.QUEUED:  # its place among the jobs is shown
             watching = self.watching(*dict.fromkeys([*topics, "jobs"]))
         title = self.open_title(request, run)
-        look = self._look(run, corpus_id, layer, picked)
+        look = self._look(request, run, corpus_id, layer, picked)
         parts = [part for part in self.parts if part.title == title]
         is_early = run.summary is None
         found: list[Found] = [
@@ -187,11 +187,11 @@ class RunPage(Page):
             return "Training"
         return "Answers" if run.corpus_id is not None and not run.is_imported else "Weights"
 
-    def _look(self, run: Run, corpus_id: Any, layer: Any, picked: dict[Any, Any]) -> Look:
+    def _look(self, request: gr.Request, run: Run, corpus_id: Any, layer: Any, picked: dict[Any, Any]) -> Look:
         on = self.store.analyses.measured_on(run, chosen_id(corpus_id))
         names = layer_names(self.store, run, on)
         chosen = chosen_text(layer)
-        return Look(self.store, run, chosen if chosen in names else "", picked, on, names)
+        return Look(self.store, run, chosen if chosen in names else "", picked, on, names, request.query_params)
 
     def _state_of(self, run: Run, newest: Step | None, answers: Analysis | None) -> str:
         """All that stands above the tabs, in short."""

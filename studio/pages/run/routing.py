@@ -33,6 +33,7 @@ from studio.pages.run.tab import (
 )
 from studio.widgets import FigurePanel, figure
 
+TERMS = ("gate", "effective experts", "r2", "chance")
 GROUPS = [("clusters", "cluster"), ("labels", "label")]
 
 
@@ -55,7 +56,7 @@ def routing_cards(found: Routing) -> Markup:
     for kind, group in found.groups.items():
         verdict = "yes" if group.real else "no"
         parts.append(cards.card(f"Follow the {kind}s?", verdict, group.sentence))
-    return cards.cards(parts)
+    return cards.join(cards.cards(parts), cards.what_is_this(*TERMS))
 
 
 def favourites(found: Routing) -> Markup:

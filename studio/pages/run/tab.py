@@ -38,7 +38,7 @@ class Look:
     """What is looked at: the run, the chosen layer, and what the tabs' own inputs hold, by component.
 
     ``layer`` is empty for all layers together. ``on`` names the corpus in the parameters of an analysis: empty for the
-    run's own, None where there is none.
+    run's own, None where there is none. ``query`` is what the page's address says, which anybody can have written.
     """
 
     store: Store
@@ -47,6 +47,7 @@ class Look:
     values: Mapping[Any, Any]
     on: dict[str, Any] | None = field(default_factory=dict)
     names: list[str] = field(default_factory=list)  # of the layers that can be chosen
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tab(Part):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 
-from jobs.store.records import Run, Step
+from jobs.store.records import Step
 from studio import cards
 from studio.figures.curves import CURVES
+from studio.pages.controls import choice_row, look_controls, look_query, read_look
 from studio.pages.page import Changes
 from studio.pages.run.tab import Found, Look, Tab
 from studio.pages.run.views import gates_now, history_table, planned, run_cards, settings_table, time_taken
-from studio.widgets import FigurePanel, figure
+from studio.widgets import Addressed, FigurePanel, figure
 
 REDRAWS = 100  # of the charts during a run
 WAITING = "The first numbers appear with the first step."
@@ -29,6 +31,8 @@ class TrainingTab(Tab):
     def layout(self) -> None:
         self.facts = gr.HTML()
         with gr.Column() as self.curves:
+            gr.HTML(cards.what_is_this("loss", "held out", "trained weights"))
+            self.options = Addressed(elem_id="training-options")
             self._charts()
         self.links = gr.HTML()
         with gr.Accordion("History", open=False):
@@ -51,9 +55,16 @@ class TrainingTab(Tab):
                 with gr.Column(min_width=320):
                     self.charts[view] = FigurePanel(height=260)
 
+    def connect(self) -> None:
+        # A choice that follows another at once is drawn too.
+        self.options.select(**{**self.drawing, "trigger_mode": "always_last"})
+
     def live(self) -> list[Any]:
         folds = [self.history, self.log, self.settings]
-        return [self.facts, self.curves, self.links, *folds, *self.charts.values()]
+        return [self.facts, self.curves, self.options, self.links, *folds, *self.charts.values()]
+
+    def state(self, look: Look) -> Any:
+        return read_look(look.query)
 
     def show(self, look: Look, found: Found) -> Changes:
         run, store = look.run, look.store
@@ -64,18 +75,21 @@ class TrainingTab(Tab):
         return {
             self.facts: cards.join(run_cards(run, newest, training_set), gates_now(newest), cards.paragraph(took)),
             self.curves: gr.update(visible=not run.is_imported),
+            self.options: choice_row(*look_controls(read_look(look.query))),
             self.links: "" if run.is_imported else cards.links(links),
             self.history: history_table(store.runs.events(run.id)),
             self.log: cards.log(store.queue.log_tail(run.job) if run.job else ""),
             self.settings: settings_table(run, training_set),
-            **self._draw_charts(run, newest, look.layer, planned(run, training_set)),
+            **self._draw_charts(look, newest, planned(run, training_set)),
         }
 
-    def _draw_charts(self, run: Run, newest: Step | None, layer: str, steps: int) -> Changes:
+    def _draw_charts(self, look: Look, newest: Step | None, steps: int) -> Changes:
         """The curves; drawn anew every hundredth of the run and at its end: thousands of steps are work to draw."""
+        run, layer = look.run, look.layer
         ended = bool(run.job and run.job.is_finished)
         pace = 1 if ended else max(1, steps // REDRAWS)
-        query = f"?at={(newest.step if newest else 0) // pace}-{ended:d}"
+        at = f"{(newest.step if newest else 0) // pace}-{ended:d}"
+        query = f"?{urlencode({'at': at, **look_query(read_look(look.query))})}"
         src = f"/ui/figures/runs/{run.id}"
         changes: Changes = {
             panel: figure(f"{src}/{view}{query}" if newest else None, WAITING) for view, panel in self.charts.items()

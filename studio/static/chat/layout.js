@@ -8,9 +8,9 @@ const box = (words, node) => make("section", { class: "box" }, title(words), nod
 const fold = (words, ...nodes) => make("details", {}, make("summary", { textContent: words }), ...nodes);
 
 /** The whole chat from the nodes of its parts. */
-export function layOut({ create, conversations, choices, alert, tries, thread, examples, compose, ...panels }) {
+export function layOut({ create, conversations, choices, alert, tries, thread, examples, composer, ...panels }) {
   const talks = fold("Conversations", create, conversations.list, conversations.about);
-  const middle = make("div", { class: "middle" }, alert, tries.node, thread.node, examples, compose);
+  const middle = make("div", { class: "middle" }, alert, tries.node, thread.node, examples.node, composer.node);
   const right = make(
     "div",
     { class: "side panels" },

@@ -39,6 +39,11 @@ export class DrawSettings {
 }
 
 /** Run, step, comparison and layer. */
+/** The runs to choose from: an archived one answers on its own page only. */
+export function offered(runs) {
+  return runs.filter((run) => !run.archived);
+}
+
 export class Choices {
   constructor(state) {
     this.state = state;
@@ -53,7 +58,7 @@ export class Choices {
   }
 
   drawRuns() {
-    const runs = this.state.runs.map((run) => option(run.id, `${run.name} (run ${run.id})`));
+    const runs = offered(this.state.runs).map((run) => option(run.id, `${run.name} (run ${run.id})`));
     this.run.replaceChildren(...runs, option("", "the starter, untuned"));
     this.run.value = "";
   }
@@ -65,7 +70,7 @@ export class Choices {
     const end = (run?.finished ?? true) ? [option("", "at its end")] : [];
     const newestFirst = [...steps].reverse();
     this.step.replaceChildren(...end, ...newestFirst.map((step) => option(step, `at step ${step}`)));
-    const others = runs.filter((other) => other.id !== run?.id && other.finished);
+    const others = offered(runs).filter((other) => other.id !== run?.id && other.finished);
     this.compare.replaceChildren(
       option("", "nothing"),
       ...(run ? [option("base", "its base model, untuned")] : []),
