@@ -37,6 +37,30 @@ class Widget(gr.HTML):
         return "html"
 
 
+class Choice(gr.Dropdown):
+    """A dropdown whose value is checked by whoever handles it, since its choices change.
+
+    Gradio compares a value with the choices that the server remembers for each open page, and a server that was started
+    again remembers none: a page that stayed open would be refused whatever is chosen there.
+    """
+
+    def preprocess(self, payload: Any) -> Any:
+        """The value as it was sent: a text, a number or nothing; a list of these where several can be chosen.
+
+        Raises:
+            gr.Error: When it is anything else.
+        """
+        is_list = isinstance(payload, list)
+        are_plain = all(isinstance(value, str | int | float | None) for value in (payload if is_list else [payload]))
+        if not are_plain or (is_list and not self.multiselect):
+            raise gr.Error("A choice is a text or a number.")
+        return [payload] if self.multiselect and payload is not None and not is_list else payload
+
+    def get_block_name(self) -> str:
+        """Gradio finds the front-end part by this name."""
+        return "dropdown"
+
+
 class FigurePanel(Widget):
     """A plotly figure fetched from ``value['src']``, with title, reading aid, downloads and a table.
 

@@ -129,8 +129,8 @@ def curve(chosen: Curve, steps: Sequence[int], values: Mapping[str, Sequence[flo
         low, high = scaled(drawing, min(drawn), max(drawn), log=log)
         if len(ends) > 1:  # the axis names a line by itself
             name_at_ends(drawing, ends, low, high)
-        at = [step for points in known.values() for step, _ in points]
-        hold_range(drawing, (min(at), max(at)), (low, high))
+        steps_shown = [step for points in known.values() for step, _ in points]
+        hold_range(drawing, (min(steps_shown), max(steps_shown)), (low, high))
     rows = [[step, *[line[i] for line in values.values()]] for i, step in enumerate(steps)]
     name = chosen.title.lower().replace(" ", "-")
     return Figure(

@@ -15,7 +15,7 @@ from studio.endpoint import ROOT, count_keys, in_python, with_curl
 from studio.pages.common import TICK, chosen_text
 from studio.pages.page import Changes, Page
 from studio.served import Models
-from studio.widgets import LiveChanges
+from studio.widgets import Choice, LiveChanges
 
 LEAD = "Programs that speak OpenAI's API can ask every finished run and every base, and get routing weights with it."
 WHICH = "Keys are for programs and open the endpoint alone; the link or password of the studio is for people."
@@ -100,7 +100,7 @@ class EndpointPage(Page):
             label="The new key", visible=False, interactive=False, buttons=["copy"], elem_id="key-secret"
         )
         with gr.Accordion("Revoke a key", open=False), gr.Row():
-            self.chosen = gr.Dropdown([], label="Key", min_width=200, elem_id="revoke-name")
+            self.chosen = Choice([], label="Key", min_width=200, elem_id="revoke-name")
             self.sure = gr.Checkbox(False, label="Yes, revoke it", min_width=150, scale=0)
             self.revoke = gr.Button("Revoke", variant="stop", scale=0, min_width=110, elem_id="revoke-key")
         gr.Markdown("## Models")

@@ -18,6 +18,7 @@ from studio.cards import Markup
 from studio.edits import changed_words, turn_title
 from studio.pages.common import TICK, address_id, chosen_id, chosen_text
 from studio.pages.page import Changes, Part
+from studio.widgets import Choice
 
 SHOWN = 200  # newest edits that are listed
 SAYS = (
@@ -37,7 +38,7 @@ class EditsPart(Part):
                 self.open = gr.Button("Open this row", scale=0, min_width=150, elem_id="open-row")
             self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
             self.answer = gr.Textbox(label="Answer", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
-            self.turn = gr.Dropdown([], label="Turn of the conversation", visible=False, elem_id="edit-turn")
+            self.turn = Choice([], label="Turn of the conversation", visible=False, elem_id="edit-turn")
             self.text = gr.Textbox(label="Text", lines=3, max_lines=12, max_length=LONGEST_MESSAGE, visible=False)
             self.calls = gr.Textbox(
                 label="Calls of tools, a JSON list", lines=4, max_lines=16, max_length=LONGEST_MESSAGE, visible=False
@@ -45,7 +46,7 @@ class EditsPart(Part):
             self.save = gr.Button("Save the edit", visible=False, elem_id="save-edit")
             self.list = gr.HTML()
             with gr.Row(visible=False) as self.undoing:
-                self.edit = gr.Dropdown([], label="Edit", min_width=260, elem_id="edit")
+                self.edit = Choice([], label="Edit", min_width=260, elem_id="edit")
                 self.undo = gr.Button("Take back or make again", scale=0, min_width=220, elem_id="undo-edit")
         self.opened = gr.Textbox(visible=False)  # the row that stands in the form
 

@@ -20,6 +20,7 @@ from studio.cards import Markup
 from studio.pages.common import TICK, address_id, chosen_text, job_state, known_bases
 from studio.pages.corpora.views import rows_table
 from studio.pages.page import Changes, Part
+from studio.widgets import Choice
 
 GRAVE = {  # findings that cost answers or make a score untrue, and which of it
     "cut": "costs answers",
@@ -44,7 +45,7 @@ class Problems(Part):
     def layout(self) -> None:
         with gr.Accordion("Problems: what is wrong with the data?", open=True, elem_id="part-problems"):
             with gr.Row():
-                self.base = gr.Dropdown(
+                self.base = Choice(
                     self._bases(), value="starter", label="For base", min_width=200, elem_id="check-base"
                 )
                 self.length = gr.Number(
@@ -53,13 +54,13 @@ class Problems(Part):
                 self.check = gr.Button("Check", variant="primary", scale=0, min_width=120, elem_id="check")
             self.report = gr.HTML()
             with gr.Row(visible=False) as self.acting:
-                self.finding = gr.Dropdown([], label="Problem", min_width=260, elem_id="finding")
+                self.finding = Choice([], label="Problem", min_width=260, elem_id="finding")
                 self.show = gr.Button("Show examples", scale=0, min_width=140)
                 self.exclude = gr.Button("Leave out", scale=0, min_width=170, elem_id="exclude")
                 self.shorten = gr.Button("Shorten", scale=0, min_width=150, visible=False, elem_id="shorten")
             self.examples = gr.HTML()
             with gr.Row(visible=False) as self.undoing:
-                self.step = gr.Dropdown([], label="What was done", min_width=260, elem_id="exclusion")
+                self.step = Choice([], label="What was done", min_width=260, elem_id="exclusion")
                 self.undo = gr.Button("Take back or do again", scale=0, min_width=220, elem_id="undo")
 
     def connect_to(self, stamp: gr.Textbox) -> None:

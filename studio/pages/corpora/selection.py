@@ -19,7 +19,7 @@ from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_st
 from studio.pages.corpora.selection_views import count_line, export_links, last_page, map_of, page_of_rows
 from studio.pages.page import Changes, Part
 from studio.selections import NO_LANGUAGES, flagged, language_title, saved_title
-from studio.widgets import CorpusMap
+from studio.widgets import Choice, CorpusMap
 
 LIVE: dict[str, Any] = {**TICK, "trigger_mode": "always_last"}  # of what is typed, the newest counts
 SAVED = 8  # place of the named selection among the fields
@@ -58,19 +58,17 @@ class SelectionPart(Part):
                 min_width=220,
                 elem_id="search-rows",
             )
-            self.labels = gr.Dropdown([], label="Label", **choose)
-            self.clusters = gr.Dropdown([], label="Cluster", elem_id="facet-clusters", **choose)
-            self.flags = gr.Dropdown([], label="Problem", elem_id="facet-flags", **choose)
-            self.languages = gr.Dropdown([], label="Language", elem_id="facet-languages", **choose)
+            self.labels = Choice([], label="Label", **choose)
+            self.clusters = Choice([], label="Cluster", elem_id="facet-clusters", **choose)
+            self.flags = Choice([], label="Problem", elem_id="facet-flags", **choose)
+            self.languages = Choice([], label="Language", elem_id="facet-languages", **choose)
         with gr.Row():
             self.least = gr.Textbox(
                 label="Characters from", placeholder="any", max_lines=1, max_length=7, min_width=110
             )
             self.most = gr.Textbox(label="to", placeholder="any", max_lines=1, max_length=7, min_width=90)
             self.left_out = gr.Dropdown(STATES, value="", label="State", min_width=140, elem_id="facet-left-out")
-            self.saved = gr.Dropdown(
-                [], label="Named selection", min_width=170, visible=False, elem_id="saved-selection"
-            )
+            self.saved = Choice([], label="Named selection", min_width=170, visible=False, elem_id="saved-selection")
 
     def _actions(self) -> None:
         with gr.Row(equal_height=False):

@@ -9,6 +9,7 @@ import gradio as gr
 from jobs.store.bases import is_hub_allowed
 from studio.pages.common import chosen_id, chosen_text, corpus_choices, go_to, known_bases
 from studio.pages.page import Changes, Part
+from studio.widgets import Choice
 
 FILE_TYPES = [".safetensors", ".json", ".zip"]
 LEAD = (
@@ -41,7 +42,7 @@ class ImportPart(Part):
             label="Name", placeholder="Imported adapter", max_lines=1, min_width=200, elem_id="adapter-name"
         )
         hub = ", or a hub id" if is_hub_allowed() else ""
-        self.base = gr.Dropdown(
+        self.base = Choice(
             [(FROM_FILES, "")],
             value="",
             allow_custom_value=is_hub_allowed(),
@@ -50,7 +51,7 @@ class ImportPart(Part):
             elem_id="adapter-base",
             info=f"one of the list{hub}; without the base only its matrices can be seen",
         )
-        self.corpus = gr.Dropdown(
+        self.corpus = Choice(
             [("none", 0)],
             value=0,
             label="Corpus to measure it on",

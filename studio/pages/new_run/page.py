@@ -48,7 +48,7 @@ from studio.pages.new_run.views import (
     shown_fields,
 )
 from studio.pages.page import Changes, Page
-from studio.widgets import LiveChanges
+from studio.widgets import Choice, LiveChanges
 
 LEAD = "Choose a corpus and press Start. Everything else has a sensible value already."
 OWN = "As set below"
@@ -95,7 +95,7 @@ class NewRunPage(Page):
 
     def _corpus(self) -> None:
         with gr.Row():
-            self.corpus = gr.Dropdown([], label="Corpus", min_width=260, elem_id="run-corpus")
+            self.corpus = Choice([], label="Corpus", min_width=260, elem_id="run-corpus")
             self.name = gr.Textbox(
                 label="Name of the run", placeholder="method on corpus, when left empty", max_lines=1, min_width=260
             )
@@ -103,7 +103,7 @@ class NewRunPage(Page):
 
     def _base_and_method(self) -> None:
         with gr.Row():
-            self.base = gr.Dropdown(
+            self.base = Choice(
                 ["starter"],
                 value="starter",
                 allow_custom_value=is_hub_allowed(),
@@ -126,7 +126,7 @@ class NewRunPage(Page):
 
     def _expert_settings(self) -> None:
         with gr.Accordion("Expert settings", open=False, elem_id="expert-settings"):
-            self.published = gr.Dropdown(
+            self.published = Choice(
                 [],
                 label="Published settings of this method",
                 info="Fills in what a paper or its script used",

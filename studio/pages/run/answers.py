@@ -14,6 +14,7 @@ from studio.cards import Markup
 from studio.pages.common import chosen_text
 from studio.pages.page import Changes
 from studio.pages.run.tab import NO_CORPUS, Found, Look, Tab, Wanted, on_corpus, result_of, state_of
+from studio.widgets import Choice
 
 MOST_SHOWN = 60  # answers at once
 SHOWN_TEXT = 400  # characters of one
@@ -90,7 +91,7 @@ class AnswersTab(Tab):
         self.verdict, self.kinds = gr.HTML(), gr.HTML(elem_id="answers-by-kind")
         with gr.Row():
             self.which = gr.Radio(WHICH, value="all", label="Show", min_width=220, elem_id="answers-which")
-            self.label = gr.Dropdown([EVERY], value="", label="Kind", min_width=150, elem_id="answers-kind")
+            self.label = Choice([EVERY], value="", label="Kind", min_width=150, elem_id="answers-kind")
             self.words = gr.Textbox(label="With the words", max_lines=1, min_width=200, elem_id="answers-words")
         self.rows = gr.HTML(elem_id="answers")
 

@@ -20,6 +20,7 @@ from studio.exports import EXPORT_HEAD, export_row, is_doubtful
 from studio.pages.common import address_id, chosen_id, chosen_text, corpus_choices, job_state
 from studio.pages.page import Changes
 from studio.pages.run.tab import Found, Look, Tab
+from studio.widgets import Choice
 
 LEAD = (
     "A plain LoRA works wherever PEFT does, without this studio, and as GGUF in llama.cpp and Ollama. Where gates "
@@ -70,12 +71,12 @@ class ExportTab(Tab):
         self.own = gr.HTML()
         gr.Markdown(LEAD)
         with gr.Row(visible=False) as self.without_corpus:
-            self.corpus = gr.Dropdown(
+            self.corpus = Choice(
                 [], label="Corpus of this adapter, to measure the gap on", min_width=260, elem_id="export-corpus"
             )
             self.use = gr.Button("Use this corpus", scale=0, min_width=150, elem_id="use-corpus")
         with gr.Row():
-            self.how = gr.Dropdown([], label="What", min_width=260, elem_id="export-how")
+            self.how = Choice([], label="What", min_width=260, elem_id="export-how")
             self.form = gr.Dropdown(
                 [(words, form) for form, words in FORMS.items()],
                 value="safetensors",

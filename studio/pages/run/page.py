@@ -21,7 +21,7 @@ from studio.pages.run.tab import ALL_LAYERS, Choosers, Found, Look, Tab, ask, la
 from studio.pages.run.verdict import asked_answers
 from studio.pages.run.views import can_resume, misses_base, run_state, smaller_words
 from studio.tray import place_of
-from studio.widgets import LiveChanges, TabBar
+from studio.widgets import Choice, LiveChanges, TabBar
 
 STOP, CANCEL = "Stop the running analyses", "Cancel the waiting analyses"
 OWN_CORPUS = ("own corpus", OWN)
@@ -97,8 +97,8 @@ class RunPage(Page):
     def _choosers(self) -> None:
         self.choosers = Choosers(
             # Its own corpus is a choice by itself, so that an event under way never carries that of another run.
-            gr.Dropdown([OWN_CORPUS], value=OWN, label="Measured on", min_width=150, elem_id="measured-on"),
-            gr.Dropdown([ALL_LAYERS], value="", label="Layer", min_width=150, elem_id="run-layer"),
+            Choice([OWN_CORPUS], value=OWN, label="Measured on", min_width=150, elem_id="measured-on"),
+            Choice([ALL_LAYERS], value="", label="Layer", min_width=150, elem_id="run-layer"),
         )
 
     def _tabs(self) -> None:
