@@ -55,9 +55,10 @@ class Rows:
     def newest_first(self, table: Any, record: type[Stored], most: int | None = None) -> list[Stored]:
         """Copies of all rows (of the newest ``most``) with their jobs, in one statement however many there are."""
         own, of_job = table.__table__.columns, JobRow.__table__.columns
-        query = select(*own, *(column.label(f"job_{column.name}") for column in of_job))  # plain values: no row is kept
+        jobs = [*(column.label(f"job_{column.name}") for column in of_job), JobRow.silent_since.label("job_silent")]
+        query = select(*own, *jobs)  # plain values: no row is kept
         query = query.outerjoin(JobRow, JobRow.id == table.job_id).order_by(table.id.desc()).limit(most)
-        names, job_names = [column.name for column in own], [column.name for column in of_job]
+        names, job_names = [column.name for column in own], [*(column.name for column in of_job), "silent_since"]
         with self.reading() as session:
             found = session.connection().execute(query).all()
         copies = []

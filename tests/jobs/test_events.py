@@ -23,6 +23,8 @@ from tests.jobs.test_executors import EXIT, Puppets
 from tests.jobs.test_old_home import unpack
 from tests.jobs.test_worker import make_run
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def puppets() -> Puppets:

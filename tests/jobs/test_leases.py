@@ -26,6 +26,9 @@ from jobs.store.tables import JobRow
 from tests.jobs.conftest import PROJECT, Workshop, kill, wait_for
 from tests.jobs.test_ownership import tasks_of
 from tests.jobs.test_worker import alive, make_run
+from tests.postgresql import on_sqlite
+
+pytestmark = pytest.mark.databases
 
 
 @pytest.fixture
@@ -79,12 +82,14 @@ def test_an_attempt_that_was_given_up_has_lost_its_lease_whatever_the_database_s
     assert Lease(folder).renew() == Held.LOST
 
 
+@on_sqlite
 def test_a_database_that_cannot_be_asked_says_nothing_of_a_lease(home: Home, job: Job, folder: Path) -> None:
     (home.root / "studio.db").rename(home.root / "away.db")
     assert Lease(folder).renew() == Held.UNKNOWN
     assert not (home.root / "studio.db").exists()
 
 
+@on_sqlite
 def test_a_database_of_a_url_holds_the_same_lease(home: Home, store: Store, job: Job, folder: Path) -> None:
     other = Lease(folder, f"sqlite:///{home.root / 'studio.db'}")
     assert other.renew() == Held.OURS
@@ -92,6 +97,7 @@ def test_a_database_of_a_url_holds_the_same_lease(home: Home, store: Store, job:
     assert other.renew() == Held.LOST
 
 
+@on_sqlite
 def test_a_lease_of_a_shared_database_ends_its_attempt_before_another_can_take_it(
     job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +112,7 @@ def test_a_lease_of_a_shared_database_ends_its_attempt_before_another_can_take_i
     assert told == ["interrupt", "end"] and 0.5 <= time.monotonic() - began
 
 
+@on_sqlite
 def test_an_attempt_of_a_home_in_one_file_goes_on_while_the_database_cannot_be_asked(
     home: Home, job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

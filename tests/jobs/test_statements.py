@@ -20,6 +20,9 @@ from jobs.store.totals import Totals
 from studio.pages.home.page import HomePage
 from tests.jobs.conftest import counting
 from tests.jobs.test_old_home import unpack
+from tests.postgresql import on_sqlite
+
+pytestmark = pytest.mark.databases
 
 ROWS = 50
 
@@ -88,6 +91,7 @@ def test_counting_jobs_takes_few_statements(full: Store) -> None:
     assert len(said) <= 4, said
 
 
+@on_sqlite
 @pytest.mark.parametrize("column", ["run_id", "kind"])
 def test_jobs_are_found_by_an_index(full: Store, column: str) -> None:
     with full.engine.connect() as connection:

@@ -22,6 +22,9 @@ from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.store.tables import JobRow, RunRow, StepRow
+from tests.postgresql import on_sqlite
+
+pytestmark = pytest.mark.databases
 
 GATES = {"model.layers.0.q_proj": [0.7, 0.2, 0.1], "model.layers.1.q_proj": [1 / 3, 1 / 3, 1 / 3]}
 
@@ -30,8 +33,8 @@ GATES = {"model.layers.0.q_proj": [0.7, 0.2, 0.1], "model.layers.1.q_proj": [1 /
 def job(store: Store) -> Job:
     """A training job of run 1, held by a worker."""
     with Session(store.engine) as session, session.begin():
-        session.add(RunRow(id=1, name="run", config={}))
-        session.add(JobRow(id=1, kind="train", lane="heavy", status="running", run_id=1, worker="w", attempt=1))
+        session.add(RunRow(name="run", config={}))
+        session.add(JobRow(kind="train", lane="heavy", status="running", run_id=1, worker="w", attempt=1))
     return store.queue.get(1)
 
 
@@ -242,6 +245,7 @@ def test_numbers_of_a_job_that_has_ended_are_not_kept_twice(store: Store, job: J
     assert (folder / "metrics.jsonl").exists() == (not stored) and (folder / "log.txt").exists()
 
 
+@on_sqlite
 def test_every_number_of_an_earlier_version_is_there_after_the_upgrade_and_back(home: Home) -> None:
     config = Config()
     config.set_main_option("script_location", str(VERSIONS.parent))

@@ -26,6 +26,8 @@ from jobs.store.rows import clean_name
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 
+pytestmark = pytest.mark.databases
+
 
 def write_csv(folder: Path, rows: int = 20) -> Path:
     path = folder / "talk.csv"
