@@ -57,25 +57,16 @@ def open_engine(url: str) -> Engine:
 
 def _create(url: str, **options: Any) -> Engine:
     """An engine whose errors tell no secret: no value of a statement, no password, and trouble in one sentence."""
+    _check_address(url)
     try:
-        if make_url(url).get_backend_name() not in ("sqlite", "postgresql"):
-            raise UserError(
-                f"The database {shown_url(url)} is neither SQLite nor PostgreSQL, the two that the studio knows. "
-                f"Correct {DATABASE_VARIABLE}."
-            )
         engine = create_engine(url, hide_parameters=True, json_serializer=stored_json, **options)
-    except UserError:
-        raise
     except ImportError as error:
         raise UserError(
             f"The database {shown_url(url)} needs the Python package {error.name or 'psycopg[binary]'}. Install it "
             f"(`pip install .[postgres]` brings the one for PostgreSQL), or correct {DATABASE_VARIABLE}."
         ) from error
     except (ArgumentError, ValueError) as error:
-        raise UserError(
-            f"The database address {shown_url(url)} cannot be read. Correct {DATABASE_VARIABLE}: "
-            "postgresql+psycopg://user:password@host:port/name, with special characters of the password written as %40."
-        ) from error
+        raise _unreadable(url) from error
 
     @event.listens_for(engine, "handle_error")
     def _explain(context: ExceptionContext) -> None:
@@ -86,11 +77,36 @@ def _create(url: str, **options: Any) -> Engine:
             raise UserError(_forbidden(url, context.original_exception))
         told = context.sqlalchemy_exception
         bug = isinstance(told, (IntegrityError, ProgrammingError))
+        if bug and state:  # the lines after the first quote the row
+            for error in filter(None, (told, context.original_exception)):
+                error.args = (first_line(error),)
         if isinstance(told, DBAPIError) and not bug and not context.is_pre_ping:
             reason = _told(context.original_exception, url)
             raise UserError(f"The database {shown_url(url)} cannot be opened or written: {reason}. {WAY_OUT}")
 
     return engine
+
+
+def _check_address(url: str) -> None:
+    """UserError where an address cannot be read, or names another kind of database."""
+    try:
+        kind = make_url(url).get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise _unreadable(url) from error
+    if kind not in ("sqlite", "postgresql"):
+        raise UserError(
+            f"The database {shown_url(url)} is neither SQLite nor PostgreSQL, the two that the studio knows. "
+            f"Correct {DATABASE_VARIABLE}."
+        )
+    if kind == "postgresql" and url.partition("?")[0].count("@") > 1:  # a part of the password would be the host
+        raise _unreadable(url)
+
+
+def _unreadable(url: str) -> UserError:
+    return UserError(
+        f"The database address {shown_url(url)} cannot be read. Correct {DATABASE_VARIABLE}: "
+        "postgresql+psycopg://user:password@host:port/name, with special characters of the password written as %40."
+    )
 
 
 def stored_json(value: Any) -> str:

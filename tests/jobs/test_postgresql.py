@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hydralora.errors import UserError
@@ -21,7 +23,7 @@ from jobs.store.database import migrate, open_engine
 from jobs.store.postgresql import SESSION
 from jobs.store.queue import Queue
 from jobs.store.store import Store
-from jobs.store.tables import ChangeRow, RunRow
+from jobs.store.tables import ChangeRow, JobRow, RunRow
 from tests.jobs.conftest import wait_for
 from tests.jobs.test_database import test_several_processes_may_open_a_new_database_at_once as open_at_once
 from tests.postgresql import Server
@@ -227,6 +229,13 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0003" < max(known_revisions())
         assert connection.scalar(text("SELECT to_regclass('steps') IS NULL AND to_regclass('metrics') IS NOT NULL"))
     engine.dispose()
+
+
+def test_an_error_of_the_database_quotes_no_row(store: Store) -> None:
+    with pytest.raises(IntegrityError) as error, Session(store.engine) as session, session.begin():
+        session.add(JobRow(kind="map", lane="light", status="asleep", progress_text="private"))
+    said = "".join(traceback.format_exception(error.value))
+    assert "ck_jobs_status" in said and "private" not in said and "Failing row" not in said
 
 
 # What is kept

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from hydralora.errors import UserError
@@ -190,6 +190,7 @@ def instructions(store: Store, read: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("name", ["newest", "thinned", "routed"])
+@on_sqlite
 def test_a_look_at_a_run_takes_no_longer_when_it_is_ten_times_as_long(store: Store, job: Job, name: str) -> None:
     reads: dict[str, Callable[[], object]] = {
         "newest": lambda: store.runs.newest(1),
@@ -215,9 +216,9 @@ def test_a_run_that_is_deleted_leaves_no_step_and_no_folder_of_its_jobs(store: S
     store.queue.give_back(store.queue.get(job.id), "gone")
     store.queue.stop(job.id)
     store.runs.delete(1)
-    with sqlite3.connect(store.home.root / "studio.db") as connection:
+    with store.engine.connect() as connection:
         for table in ("steps", "gates", "gate_layers"):
-            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+            assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
     assert not folder.parent.exists()
 
 
