@@ -159,6 +159,13 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(**{postgresql.WRITES: True})
 
 
+def reading(engine: Engine) -> Engine:
+    """The same engine whose transactions see one moment of the database, as every transaction on SQLite does."""
+    if engine.dialect.name != "postgresql":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
 def migrate(url: str) -> None:
     """Bring the database to the newest schema, all the way or not at all; an empty one is created.
 

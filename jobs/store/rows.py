@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hydralora.errors import UserError
 from hydralora.plain import UNSHOWN, one_line, shown
 from jobs.store.changes import WritingSession
-from jobs.store.database import writing
+from jobs.store.database import reading, writing
 from jobs.store.records import Job, Record
 from jobs.store.status import FINISHED
 from jobs.store.tables import JobRow, find_row
@@ -27,7 +27,7 @@ class Rows:
     """One database, on behalf of one user; None is whoever the running code works for (see ``jobs.visitor``)."""
 
     def __init__(self, engine: Engine, user: str | None = None) -> None:
-        self.engine, self.write_engine = engine, writing(engine)
+        self.engine, self.read_engine, self.write_engine = engine, reading(engine), writing(engine)
         self._user = user
 
     @property
@@ -36,8 +36,8 @@ class Rows:
         return current_visitor() if self._user is None else self._user
 
     def reading(self) -> Session:
-        """A session that only reads, as a context."""
-        return Session(self.engine)
+        """A session that only reads, all of one moment, as a context."""
+        return Session(self.read_engine)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
