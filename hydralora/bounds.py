@@ -15,7 +15,7 @@ from hydralora.errors import UserError
 from hydralora.model_bounds import MOST_NAME
 from hydralora.plain import one_line, shown, storable
 
-LARGEST_ID = 2**53  # what both the database and a browser count exactly
+LARGEST_ID = 2**31 - 1  # what every database and a browser count exactly
 LARGEST_SEED = 2**31 - 1
 MOST_STEPS = 1_000_000
 LARGEST_RANK, MOST_EXPERTS = 4_096, 64  # of an adapter trained here

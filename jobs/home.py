@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import socket
 import stat
 from pathlib import Path
 
@@ -29,12 +31,13 @@ FILES = (
     "no-worker",
     "make-room",
 )
+MACHINES = "machines"  # a folder for each machine that works over one shared home
 MENDED = ".private"  # there once the modes of everything below have been mended
 
 
 def is_ours(name: str) -> bool:
     """Whether the studio puts something of this name right below its folder: a folder, a file, a copied database."""
-    return name in (*FOLDERS, *FILES, MENDED) or COPY.fullmatch(name) is not None
+    return name in (*FOLDERS, *FILES, MACHINES, MENDED) or COPY.fullmatch(name) is not None
 
 
 def private_files() -> None:
@@ -47,19 +50,29 @@ class Home:
 
     Opening one makes this process write private files only, and mends what an earlier version has left open. One
     whose database cannot be used is refused first, as it is.
+
+    A home with a database of its own belongs to one machine. Where the database is elsewhere, several may share the
+    folder, and ``machine`` holds what is each one's own: who works, its log, how its model server is reached.
+
+    Args:
+        machine: That folder, for a process that knows no database and need not look at it.
     """
 
-    def __init__(self, root: Path | str | None = None) -> None:
+    def __init__(self, root: Path | str | None = None, *, machine: Path | str | None = None) -> None:
         named = root or os.environ.get(HOME_VARIABLE) or user_data_path("hydra-studio")
         self.root = Path(named).expanduser().absolute()
+        own = self.root / MACHINES / machine_name() if is_shared() else self.root
+        self.machine = Path(machine) if machine else own
         hide_place(self.root)
         private_files()
         try:
-            if not os.environ.get(DATABASE_VARIABLE):
+            str(self.root).encode()  # a name that is no text goes into no file and no address
+            if machine is None and not os.environ.get(DATABASE_VARIABLE):
                 check_database(self.root / NAME, used=_is_used(self.root))
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in FOLDERS:
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            self.server.mkdir(parents=True, exist_ok=True, mode=0o700)
             mend_modes(self.root)
         except UserError:
             raise
@@ -72,7 +85,7 @@ class Home:
     @property
     def database_url(self) -> str:
         """URL of the database: SQLite in this folder, or what the environment names."""
-        return os.environ.get(DATABASE_VARIABLE) or f"sqlite:///{self.root / NAME}"
+        return os.environ.get(DATABASE_VARIABLE) or sqlite_url(self.root / NAME)
 
     @property
     def database_copies(self) -> list[Path]:
@@ -129,18 +142,34 @@ class Home:
 
     @property
     def no_worker(self) -> Path:
-        """There while somebody wants no worker to start by itself."""
-        return self.root / "no-worker"
+        """There while somebody wants no worker to start by itself on this machine."""
+        return self.machine / "no-worker"
 
     @property
     def make_room(self) -> Path:
-        """There while a training run needs the GPU; the model server then gives it back."""
-        return self.root / "make-room"
+        """There while a training run needs this machine's GPU; the model server then gives it back."""
+        return self.machine / "make-room"
 
     @property
     def server(self) -> Path:
-        """Where the model server says how it is reached."""
-        return self.root / "server"
+        """Where this machine's model server says how it is reached."""
+        return self.machine / "server"
+
+
+def sqlite_url(file: Path) -> str:
+    """URL of a database in a file; what would end or begin something else in a URL is written otherwise."""
+    return f"sqlite:///{str(file).replace('%', '%25').replace('?', '%3F')}"
+
+
+def is_shared() -> bool:
+    """Whether the database is one that other machines may reach too."""
+    url = os.environ.get(DATABASE_VARIABLE, "")
+    return bool(url) and not url.startswith("sqlite")
+
+
+def machine_name() -> str:
+    """This machine among those that share a home, as a folder may be called."""
+    return re.sub(r"[^\w.-]", "_", socket.gethostname()).lstrip(".") or "machine"
 
 
 def _is_used(root: Path) -> bool:

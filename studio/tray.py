@@ -14,6 +14,7 @@ from jobs.kinds import KINDS, title_of
 from jobs.store.records import Job
 from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.store import Store
+from studio.silence import words_of
 
 MOST_SHOWN = 40  # jobs that wait, and as many that run
 MOST_FAILED = 8
@@ -52,10 +53,13 @@ class TrayJob:
 
 
 def seconds_left(job: Job) -> float | None:
-    """How long a job will still take: a running one by its own pace, one that waits as was estimated."""
+    """How long a job will still take: a running one by its own pace, one that waits as was estimated; nobody knows it
+    of one that was not heard of lately."""
     estimated = job.payload.get("estimated_seconds")
     if job.status == JobStatus.QUEUED:
         return float(estimated) if isinstance(estimated, (int, float)) else None
+    if job.silent_since is not None:
+        return None
     if job.started_at is None or job.is_finished or job.progress < LEAST_PROGRESS:
         return float(estimated) if isinstance(estimated, (int, float)) and not job.is_finished else None
     return (time.time() - job.started_at) * (1 - job.progress) / job.progress
@@ -121,7 +125,7 @@ def _row(store: Store, job: Job, *, place: int = 0, starts: float | None = None)
         ends=ends,
         place=place,
         progress=job.progress,
-        words=without_paths(job.progress_text),
+        words=without_paths(words_of(job)),
         left=seconds_left(job) if ends else None,
         starts=None if job.held else starts,
         held=job.held,

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+pytest_plugins = ["tests.postgresql"]
+
 if os.environ.get("HYDRA_TEST_DEVICE", "cpu") == "cpu":  # before torch looks; for the processes that tests start too
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -48,6 +50,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.nodeid.split("::")[0] in LONG or item.get_closest_marker("long"):
             item.add_marker(left)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked so over both databases, where it does not say itself over which."""
+    marks = [mark for mark in metafunc.definition.iter_markers("parametrize") if "database" in mark.args[0]]
+    if not marks and "database" in metafunc.fixturenames and metafunc.definition.get_closest_marker("databases"):
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 class ByFile(LoadFileScheduling):

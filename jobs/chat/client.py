@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 
 from hydralora.errors import ContextError, UserError
+from jobs.home import is_shared
+from jobs.runner.processes import host_name
 from jobs.runner.service import start_worker
 from jobs.store.records import Run
 from jobs.store.status import FINISHED, JobStatus
@@ -146,7 +148,8 @@ class ChatClient:
 
     def _start(self) -> tuple[str, dict[str, str]]:
         start_worker(self.home)
-        job = self.store.queue.only("serve", max_attempts=1)
+        machine = host_name().partition("/")[0] if is_shared() else ""  # it answers on this machine only
+        job = self.store.queue.only("serve", machine=machine, max_attempts=1)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             where = self._address()

@@ -47,7 +47,7 @@ class Job:
         self.folder = folder
         self.kind: str = spec["kind"]
         self.payload: dict[str, Any] = spec["payload"]
-        self.home = Home(spec["home"])
+        self.home = Home(spec["home"], machine=spec.get("machine", spec["home"]))
         self._stop = threading.Event()
         self._last_progress = 0.0
         self._steps = Lines(folder / "metrics.jsonl")

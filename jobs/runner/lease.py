@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from jobs.runner.ownership import ENDED
 
 log = logging.getLogger(__name__)
 RENEW_SECONDS = 2.0
+LOOK_SECONDS = 0.2  # between two looks at how long the lease still lasts, which nothing delays
 SPARE_SECONDS = 15.0  # before its end, to save a checkpoint and go
-BUSY_SECONDS = 5.0  # for another writer's lock
+BUSY_SECONDS = 5.0  # for another writer's lock, or a database that does not answer
 RENEWAL = (
     "UPDATE jobs SET lease_until = {now} + :seconds "
     "WHERE id = :job AND attempt = :attempt AND token = :token AND status IN ('running', 'stopping')"
@@ -63,13 +65,14 @@ class Lease:
             return Held.LOST
         if self._values["token"] is None:  # begun by a worker of an earlier version
             return Held.UNKNOWN
+        asked_at = time.monotonic()  # the database counts from a later moment
         try:
             held = self._run_shared() if self._database else self._run_file()
         except Exception as error:  # whatever a driver raises: no answer
             log.warning("The lease could not be renewed: %s", type(error).__name__)
             return Held.UNKNOWN
         if held:
-            self._renewed_at = time.monotonic()
+            self._renewed_at = asked_at
         return Held.OURS if held else Held.LOST
 
     @property
@@ -84,14 +87,22 @@ class Lease:
             return connection.execute(RENEWAL.format(now=NOW), self._values).rowcount == 1
 
     def _run_shared(self) -> bool:
-        from sqlalchemy import NullPool, create_engine, text
+        from sqlalchemy import text
 
         from jobs.store.clock import POSTGRESQL
 
-        engine = create_engine(self._database, poolclass=NullPool, hide_parameters=True)
-        now = NOW if engine.dialect.name == "sqlite" else POSTGRESQL
-        with engine.begin() as connection:
+        now = NOW if self._engine.dialect.name == "sqlite" else POSTGRESQL
+        with self._engine.begin() as connection:
             return connection.execute(text(RENEWAL.format(now=now)), self._values).rowcount == 1
+
+    @cached_property
+    def _engine(self) -> Any:
+        from sqlalchemy import NullPool, create_engine
+
+        from jobs.store.postgresql import connect_options
+
+        options = connect_options(self._database, connect_timeout=int(BUSY_SECONDS))
+        return create_engine(self._database, poolclass=NullPool, hide_parameters=True, connect_args=options)
 
 
 class Keeper:
@@ -104,25 +115,34 @@ class Keeper:
 
     def __init__(self, lease: Lease, interrupt: Callable[[], Any], end: Callable[[], Any]) -> None:
         self._lease, self._interrupt, self._end = lease, interrupt, end
-        self._over, self._asked = threading.Event(), False
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-        self._thread.start()
+        self._over, self._lost = threading.Event(), threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        threading.Thread(target=self._renew, daemon=True).start()
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
+        """In a thread of its own: a database behind a silent network may keep it waiting for longer than a lease."""
         while not self._over.wait(RENEW_SECONDS):
-            held = self._lease.renew()
+            if self._lease.renew() == Held.LOST:
+                self._lost.set()
+                return
+
+    def _watch(self) -> None:
+        is_asked = False
+        while not self._over.is_set():
+            is_lost = self._lost.wait(LOOK_SECONDS)
             if self._over.is_set():
                 return
-            if held == Held.LOST or self._lease.seconds_left < RENEW_SECONDS:
+            if is_lost or self._lease.seconds_left < RENEW_SECONDS:
                 log.warning("This attempt has lost its lease and ends.")
                 self._end()
                 return
-            if self._lease.seconds_left < SPARE_SECONDS and not self._asked:
-                self._asked = True
+            if self._lease.seconds_left < SPARE_SECONDS and not is_asked:
+                is_asked = True
                 log.warning("The database cannot be reached, and the lease runs out: the attempt saves its state.")
                 self._interrupt()
 
     def stop(self) -> None:
         """The work has ended."""
         self._over.set()
-        self._thread.join()
+        self._watcher.join()

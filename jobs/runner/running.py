@@ -94,6 +94,7 @@ def write_spec(home: Home, job: Job, tasks: str | None, gpu: str | None = None) 
         "kind": job.kind,
         "payload": job.payload,
         "home": str(home.root),
+        "machine": str(home.machine),
         "tasks": tasks,
         "limits": asdict(limits_of(job.kind)),
         "job": job.id,

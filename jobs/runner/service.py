@@ -49,8 +49,8 @@ def _parts(text: str) -> tuple[str, list[int]]:
 
 
 def hold_lock(home: Home) -> IO[str] | None:
-    """The lock that makes a worker the only one of its home; None when another has it."""
-    file = (home.root / "worker.lock").open("a+", encoding="utf-8")
+    """The lock that makes a worker the only one of its home on this machine; None when another has it."""
+    file = (home.machine / "worker.lock").open("a+", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -88,7 +88,7 @@ def is_running(home: Home) -> bool:
 def holder(home: Home) -> Identity:
     """Who holds the lock, with its ``version``; empty where it has not said so, as a worker of an earlier version."""
     try:
-        found = json.loads((home.root / "worker.lock").read_bytes())
+        found = json.loads((home.machine / "worker.lock").read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("pid"), int) else {}
@@ -115,13 +115,13 @@ def start_worker(home: Home, *words: str) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
     }
     command = [sys.executable, "-m", "jobs.runner.worker", "--home", str(home.root), *words]
-    child = start_detached(command, home.root / "worker.log", home.root, environment)
-    _begun[str(home.root)] = child, time.monotonic()
+    child = start_detached(command, home.machine / "worker.log", home.machine, environment)
+    _begun[str(home.machine)] = child, time.monotonic()
 
 
 def _is_beginning(home: Home) -> bool:
     """Whether a worker that was started here is still loading; on a busy machine that takes a while."""
-    child, since = _begun.get(str(home.root), (None, 0.0))
+    child, since = _begun.get(str(home.machine), (None, 0.0))
     is_young = time.monotonic() - since < START_SECONDS
     return child is not None and is_young and child.poll() is None and not is_running(home)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hydralora.errors import DamagedError, UserError
 from hydralora.plain import one_line, plain
-from jobs.home import Home
+from jobs.home import Home, is_shared
 from jobs.kinds import KINDS, grace_seconds, kind_of
 from jobs.machine import choose_gpu, look_at_gpus
 from jobs.runner.executors import EXECUTORS, Executor, Handle, find_executor
@@ -111,8 +111,10 @@ class Worker:
                 self._take_care(running, self._watch)
         if now - self.toured_at > TOUR_SECONDS:
             self.toured_at = now
-            Tour(self.store).advance()
-            self.store.order.end_hopeless()
+            with self.store.leading() as leads:
+                if leads:
+                    Tour(self.store).advance()
+                    self.store.order.end_hopeless()
         waiting = self.store.queue.waiting_kinds()
         for lane in SLOTS:
             self._claim(lane, waiting.get(lane, set()))
@@ -142,7 +144,7 @@ class Worker:
         the disk is full."""
         if not kinds or is_full(self.home.root):
             return
-        not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.root)}
+        not_yet = {kind for kind in kinds if kind in KINDS and not self.executor.is_ready(kind, self.home.machine)}
         while not self.ending and sum(running.job.lane == lane for running in self.running.values()) < self._slots(
             lane
         ):
@@ -155,7 +157,7 @@ class Worker:
         try:
             gpu = choose_gpu(look_at_gpus(), self._trained_on()) if kind_of(job.kind).uses_gpu else None
             folder = write_spec(self.home, job, self.tasks, gpu.uuid if gpu else None)
-            handle = self.executor.start(job.kind, folder, self.home.root, gpu.uuid if gpu else None)
+            handle = self.executor.start(job.kind, folder, self.home.machine, gpu.uuid if gpu else None)
         except UserError as error:
             self._refuse(job, "user", str(error))
         except OSError as error:
@@ -195,8 +197,7 @@ class Worker:
 
     def _was_before(self, job: Job) -> bool:
         """Whether a job's machine has started anew since: a home in one file has one machine, which is this one."""
-        is_here = self.home.database_url.startswith("sqlite")
-        return is_here and boot_of(job.host or "") != boot_of(self.host)
+        return not is_shared() and boot_of(job.host or "") != boot_of(self.host)
 
     # Watch and lease
 

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class Bases:
             raise UserError(
                 f"{self.path.name} of the studio's folder cannot be read ({error}). Put a copy back."
             ) from error
+        found = [self._as_it_lies(base) for base in found]
         for base in found:
             hide_place(Path(base.folder).parent)
         return [base for base in found if self._may_be_base(Path(base.folder))]
@@ -102,7 +103,7 @@ class Bases:
         if given in ("starter", str(STARTER)):
             return "starter"
         for base in self.all():
-            if given in (base.name, base.folder):
+            if given == base.name or self._is_named(base, given):
                 return base.folder
         if is_hub_id(given) and is_hub_allowed():
             return given
@@ -134,7 +135,17 @@ class Bases:
 
     def name_of(self, stored: str) -> str:
         """The name by which a stored base is chosen; where it has none, itself, and of a folder the last part."""
-        return next((base.name for base in self.all() if base.folder == stored), shown_base(stored))
+        return next((base.name for base in self.all() if self._is_named(base, stored)), shown_base(stored))
+
+    def _as_it_lies(self, base: Base) -> Base:
+        """A base of the list where it is now: copies of the studio's own move with the home."""
+        return replace(base, folder=str(self.home.bases / Path(base.folder).name)) if base.origin == COPY else base
+
+    def _is_named(self, base: Base, folder: str) -> bool:
+        """Whether a folder that a run has stored is this base, also where the home was elsewhere then."""
+        own, named = Path(base.folder), Path(folder)
+        is_copy = base.origin == COPY and (named.parent.name, named.name) == (own.parent.name, own.name)
+        return folder == base.folder or (is_copy and named.is_absolute())
 
     def add(self, folder: Path, *, name: str = "", copy: bool = False, origin: str = COMMAND) -> Base:
         """Bring a folder onto the list, checked; one that is there already stays as it is.

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import event, func, inspect, literal, select, union_all
+from sqlalchemy import Integer, event, func, inspect, literal, null, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,7 @@ from hydralora.bounds import LARGEST_ID
 from hydralora.errors import UserError
 from hydralora.plain import shown
 from jobs.store.clock import lately
+from jobs.store.status import ACTIVE
 from jobs.store.tables import (
     AnalysisRow,
     ChangeRow,
@@ -44,7 +45,7 @@ from jobs.store.tables import (
 
 LISTS = ("all", "corpora", "runs", "jobs", "chats", "speeds", "settings", "workers")
 TOPIC = re.compile(r"(corpus|run|chat)-([1-9][0-9]{0,18})")
-ALIVE = "workers alive"  # no topic: how many, read along with the numbers
+NUMBER, ALIVE, SILENCE = "number", "workers alive", "silent"  # what a row says that is read of topics
 MOST_TOPICS = 8  # of one question
 # Columns of a job that nobody looks at
 SILENT = frozenset(
@@ -163,16 +164,19 @@ class Changes:
     def numbers(self, topics: Iterable[str]) -> dict[str, str]:
         """The numbers of some topics, as text: two that are equal mean that nothing has changed in between.
 
-        Those of ``all`` and ``workers`` tell as well how many workers are alive, which no write tells.
+        They tell as well which jobs of a topic have not been heard of lately, and those of ``all`` and ``workers`` how
+        many workers are alive: neither of these is told by a write.
         """
         wanted = set(topics)
-        alive = select(literal(ALIVE), func.count()).where(lately(WorkerRow.seen_at, WORKER_GONE_SECONDS))
-        query = select(ChangeRow.topic, ChangeRow.number).where(ChangeRow.topic.in_(wanted))
         with self._rows.reading() as session:
-            rows = session.execute(union_all(query, alive) if wanted & {"all", "workers"} else query)
-            known: dict[str, int] = {topic: number for topic, number in rows}
-        workers = known.get(ALIVE, 0)
+            rows = session.execute(_numbers(wanted)).all()
+        known = {topic: number for kind, topic, number, *_ in rows if kind == NUMBER}
+        workers = next((number for kind, _, number, *_ in rows if kind == ALIVE), 0)
         found = {topic: str(known.get(topic, 0)) for topic in wanted}
+        for kind, of, number, run_id, corpus_id in sorted(rows, key=lambda row: row[2]):
+            for topic in topics_of_job(of, run_id, corpus_id) if kind == SILENCE else ():
+                if topic in found:
+                    found[topic] += f"s{number}"
         return {
             topic: f"{number}w{workers}" if topic in ("all", "workers") else number for topic, number in found.items()
         }
@@ -182,6 +186,22 @@ class Changes:
         topics = tuple(topics)
         numbers = self.numbers(topics)
         return stamp_of(numbers[topic] for topic in topics)
+
+
+def _numbers(wanted: set[str]) -> Any:
+    """What is read of some topics: ``(NUMBER, topic, number)``, ``(ALIVE, "", workers)`` and
+    ``(SILENCE, kind, job, run, corpus)``."""
+    none = null().cast(Integer)
+    parts = [
+        select(literal(NUMBER), ChangeRow.topic, ChangeRow.number, none, none).where(ChangeRow.topic.in_(wanted)),
+        select(literal(SILENCE), JobRow.kind, JobRow.id, JobRow.run_id, JobRow.corpus_id).where(
+            JobRow.status.in_(ACTIVE), JobRow.silent_since.is_not(None)
+        ),
+    ]
+    if wanted & {"all", "workers"}:
+        count = select(literal(ALIVE), literal(""), func.count(), none, none)
+        parts.append(count.where(lately(WorkerRow.seen_at, WORKER_GONE_SECONDS)))
+    return union_all(*parts)
 
 
 def stamp_of(numbers: Iterable[str]) -> str:

@@ -10,6 +10,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from jobs.database_file import NOW
 
+LEASE_SECONDS = 60.0
+SILENT_SECONDS = 8.0  # without a renewal, of which one comes every other second
 POSTGRESQL = "extract(epoch from clock_timestamp())"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, func, literal, select
+from sqlalchemy import BigInteger, Select, cast, func, literal, select
 from sqlalchemy.orm import Session, aliased
 
 from hydralora.errors import UserError
@@ -85,7 +85,8 @@ def _evenly(run_ids: Sequence[int], number: str, count: int) -> Select[Any]:
     each = runs.where(RunRow.id.in_(run_ids)).cte("each_run").prefix_with("MATERIALIZED")
     place = select(literal(0).label("place")).cte("place", recursive=True)
     place = place.union_all(select(place.c.place + 1).where(place.c.place < count - 1))
-    wanted = each.c.first + (each.c.last - each.c.first) * place.c.place // max(1, count - 1)
+    length = cast(each.c.last - each.c.first, BigInteger)  # its product with a place may be beyond 32 bits
+    wanted = each.c.first + length * place.c.place // max(1, count - 1)
     following = select(func.min(later.step)).where(
         later.run_id == each.c.id, later.step >= wanted, getattr(later, number).is_not(None)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -11,12 +12,15 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from hydralora.errors import UserError, first_line
-from hydralora.plain import json_text, one_line
+from hydralora.plain import REPLACEMENT, json_text, one_line
 from jobs.database_file import VERSIONS, check_database, known_revisions
 from jobs.home import DATABASE_VARIABLE
+from jobs.store import postgresql
 
 WAIT_SECONDS = 30  # for another writer's lock; writes take milliseconds
 WAY_OUT = "Check that it can be reached and is the studio's own, and that there is space to write."
+TOO_LARGE = "A number is larger than the database can hold. Give a smaller one."
+NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # in JSON; after an odd number of backslashes it is other text
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={WAIT_SECONDS * 1000}", "foreign_keys=ON")
 
 
@@ -24,10 +28,16 @@ def open_engine(url: str) -> Engine:
     """An engine on which every transaction begins as it should.
 
     On SQLite the driver starts no transaction of its own; ours are ``BEGIN`` for reading and
-    ``BEGIN IMMEDIATE`` for writing (see ``writing``), so a reader never has to become a writer.
+    ``BEGIN IMMEDIATE`` for writing (see ``writing``), so a reader never has to become a writer. On PostgreSQL writers
+    take turns by a lock (see ``jobs.store.postgresql``).
+
+    Raises:
+        UserError: When the address cannot be read, names another kind of database, or its driver is not installed.
     """
     if not url.startswith("sqlite"):
-        return _create(url, pool_pre_ping=True)
+        engine = _create(url, pool_pre_ping=True, connect_args=postgresql.connect_options(url))
+        postgresql.prepare(engine)
+        return engine
     engine = _create(url, connect_args={"timeout": WAIT_SECONDS, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
@@ -39,38 +49,82 @@ def open_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        kind = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {kind}")
+        writes = connection.get_execution_options().get(postgresql.WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
 
     return engine
 
 
 def _create(url: str, **options: Any) -> Engine:
     """An engine whose errors tell no secret: no value of a statement, no password, and trouble in one sentence."""
+    _check_address(url)
     try:
-        engine = create_engine(url, hide_parameters=True, json_serializer=json_text, **options)
+        engine = create_engine(url, hide_parameters=True, json_serializer=stored_json, **options)
     except ImportError as error:
         raise UserError(
-            f"The database {shown_url(url)} needs the Python package {error.name}. Install it, or "
-            f"correct {DATABASE_VARIABLE}."
+            f"The database {shown_url(url)} needs the Python package {error.name or 'psycopg[binary]'}. Install it "
+            f"(`pip install .[postgres]` brings the one for PostgreSQL), or correct {DATABASE_VARIABLE}."
         ) from error
     except (ArgumentError, ValueError) as error:
-        raise UserError(
-            f"The database address {shown_url(url)} cannot be read. Correct {DATABASE_VARIABLE}: "
-            "postgresql+psycopg://user:password@host:port/name, with special characters of the password written as %40."
-        ) from error
+        raise _unreadable(url) from error
 
     @event.listens_for(engine, "handle_error")
     def _explain(context: ExceptionContext) -> None:
-        if isinstance(context.original_exception, OverflowError):
-            raise UserError("A number is larger than the database can hold. Give a smaller one.")
+        state = postgresql.state_of(context.original_exception)
+        if isinstance(context.original_exception, OverflowError) or state == postgresql.TOO_LARGE:
+            raise UserError(TOO_LARGE)
+        if state == postgresql.FORBIDDEN:
+            raise UserError(_forbidden(url, context.original_exception))
         told = context.sqlalchemy_exception
         bug = isinstance(told, (IntegrityError, ProgrammingError))
+        if bug and state:  # the lines after the first quote the row
+            for error in filter(None, (told, context.original_exception)):
+                error.args = (first_line(error),)
         if isinstance(told, DBAPIError) and not bug and not context.is_pre_ping:
-            reason = one_line(without_secrets(first_line(context.original_exception), url))
+            reason = _told(context.original_exception, url)
             raise UserError(f"The database {shown_url(url)} cannot be opened or written: {reason}. {WAY_OUT}")
 
     return engine
+
+
+def _check_address(url: str) -> None:
+    """UserError where an address cannot be read, or names another kind of database."""
+    try:
+        kind = make_url(url).get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise _unreadable(url) from error
+    if kind not in ("sqlite", "postgresql"):
+        raise UserError(
+            f"The database {shown_url(url)} is neither SQLite nor PostgreSQL, the two that the studio knows. "
+            f"Correct {DATABASE_VARIABLE}."
+        )
+    if kind == "postgresql" and url.partition("?")[0].count("@") > 1:  # a part of the password would be the host
+        raise _unreadable(url)
+
+
+def _unreadable(url: str) -> UserError:
+    return UserError(
+        f"The database address {shown_url(url)} cannot be read. Correct {DATABASE_VARIABLE}: "
+        "postgresql+psycopg://user:password@host:port/name, with special characters of the password written as %40."
+    )
+
+
+def stored_json(value: Any) -> str:
+    """JSON as every database takes it: no NUL, which PostgreSQL keeps and then finds nothing beside."""
+    return NUL.sub(rf"\1{REPLACEMENT}", json_text(value))
+
+
+def _forbidden(url: str, error: BaseException | None) -> str:
+    parsed = make_url(url)
+    return (
+        f"The database {shown_url(url)} does not let its user work there ({_told(error, url)}). Make the user its "
+        f'owner: ALTER DATABASE "{parsed.database}" OWNER TO "{parsed.username}".'
+    )
+
+
+def _told(error: BaseException | None, url: str) -> str:
+    """What a driver says, in one line without secrets."""
+    return one_line(without_secrets(first_line(error or ValueError()), url))
 
 
 def shown_url(url: str) -> str:
@@ -79,6 +133,8 @@ def shown_url(url: str) -> str:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         return f"in {DATABASE_VARIABLE}"
+    if parsed.drivername.startswith("sqlite"):
+        return f"{parsed.drivername}:///{parsed.database or ''}"  # a path as people write it
     if url.count("@") > 1:  # a password with an @ in it is taken for a part of the host
         return f"{parsed.drivername}://…"
     return parsed.set(query={}).render_as_string(hide_password=True)
@@ -100,13 +156,21 @@ def without_secrets(text: str, url: str) -> str:
 
 def writing(engine: Engine) -> Engine:
     """The same engine whose transactions take the write lock at once."""
-    return engine.execution_options(sqlite_begin="IMMEDIATE")
+    return engine.execution_options(**{postgresql.WRITES: True})
+
+
+def reading(engine: Engine) -> Engine:
+    """The same engine whose transactions see one moment of the database, as every transaction on SQLite does."""
+    if engine.dialect.name != "postgresql":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def migrate(url: str) -> None:
     """Bring the database to the newest schema, all the way or not at all; an empty one is created.
 
-    An SQLite file that has rows already is copied beside itself first (see ``jobs.database_file``).
+    An SQLite file that has rows already is copied beside itself first (see ``jobs.database_file``). Of a database on
+    PostgreSQL whoever runs it makes copies; a change that fails leaves it as it was there too.
 
     Raises:
         UserError: When it is not a database of ours or cannot be written, copied or changed.
@@ -147,8 +211,19 @@ def _is_newest(url: str) -> bool:
     engine = open_engine(url)
     try:
         with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                _check_encoding(url, str(connection.scalar(text("SHOW server_encoding"))))
             if not inspect(connection).has_table("alembic_version"):
                 return False
             return connection.scalars(text("SELECT version_num FROM alembic_version")).all() == [newest]
     finally:
         engine.dispose()
+
+
+def _check_encoding(url: str, encoding: str) -> None:
+    """UserError where the database cannot hold every text."""
+    if encoding != "UTF8":
+        raise UserError(
+            f"The database {shown_url(url)} has the encoding {encoding}, which cannot hold every text. Make another "
+            "one: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0."
+        )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from hydralora.errors import UserError
@@ -52,9 +52,12 @@ def _waits_for(job: Any, which: Callable[[Any], ColumnElement[bool]]) -> ColumnE
     return exists(query.where(DependencyRow.job_id == job.id, which(other)).correlate(job))
 
 
-def next_of(lane: str, not_yet: Collection[str]) -> Any:
-    """The id of the job of a lane that begins next, as a sub-select; those of the kinds ``not_yet`` go on waiting."""
-    query = in_turn(lane).where(JobRow.kind.not_in(not_yet), *can_begin())
+def next_of(lane: str, not_yet: Collection[str], machine: str) -> Any:
+    """The id of the job of a lane that begins next on a machine, as a sub-select; those of the kinds ``not_yet``, and
+    servers for those who sit at another machine, go on waiting."""
+    anywhere = or_(JobRow.lane != "server", JobRow.host.is_(None))
+    here = or_(anywhere, JobRow.host == machine, JobRow.host.startswith(f"{machine}/", autoescape=True))
+    query = in_turn(lane).where(JobRow.kind.not_in(not_yet), here, *can_begin())
     return query.limit(1).with_for_update(skip_locked=True).scalar_subquery()
 
 

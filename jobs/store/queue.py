@@ -29,7 +29,7 @@ from hydralora.plain import shown, without_paths
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.store.changes import WORKER_GONE_SECONDS, tell, topics_of_job
-from jobs.store.clock import database_now, lately
+from jobs.store.clock import LEASE_SECONDS, database_now, lately
 from jobs.store.events import actor, events_of, move, note
 from jobs.store.metrics import FILE as METRICS
 from jobs.store.order import can_begin, depend, next_of
@@ -43,8 +43,6 @@ from jobs.store.tables import JobRow, WorkerRow, find_row
 from jobs.visitor import NOBODY
 
 LOG = logging.getLogger(__name__)
-LEASE_SECONDS = 60.0
-SILENT_SECONDS = 8.0  # without a renewal, of which one comes every other second
 DAMAGED = "damaged"  # ``error_kind`` of a job whose files cannot be read
 MOST_WAITING = 200  # jobs of one visitor of the page
 
@@ -105,19 +103,24 @@ class Queue:
         with self._rows.writing() as session:
             return Job.of(self.add(session, kind, payload, **links))
 
-    def only(self, kind: str, payload: dict[str, Any] | None = None, **links: Any) -> Job:
-        """The one open job of a kind of which there is never a second; queued where there is none."""
+    def only(self, kind: str, payload: dict[str, Any] | None = None, *, machine: str = "", **links: Any) -> Job:
+        """The one open job of a kind of which there is never a second; queued where there is none.
+
+        Args:
+            machine: Name of the one that is to carry it out, and has one of its own.
+        """
+        single = f"{kind} of {machine}" if machine else kind
         try:
             with self._rows.writing() as session:
-                is_it = (JobRow.single == kind, JobRow.status.not_in(FINISHED))
+                is_it = (JobRow.single == single, JobRow.status.not_in(FINISHED))
                 found = session.scalar(select(JobRow).where(*is_it))
                 if found is None:
                     found = self.add(session, kind, payload, **links)
-                    found.single = kind
+                    found.single, found.host = single, machine or None
                     session.flush()
                 return Job.of(found)
         except IntegrityError:  # somebody else was first, which the index tells
-            return self.only(kind, payload, **links)
+            return self.only(kind, payload, machine=machine, **links)
 
     def get(self, job_id: int) -> Job:
         """One job.
@@ -150,7 +153,7 @@ class Queue:
         """
         claim = (
             update(JobRow)
-            .where(JobRow.id == next_of(lane, not_yet), JobRow.status == JobStatus.QUEUED)
+            .where(JobRow.id == next_of(lane, not_yet, host.partition("/")[0]), JobRow.status == JobStatus.QUEUED)
             .values(
                 status=JobStatus.RUNNING,
                 worker=worker,
@@ -312,12 +315,7 @@ class Queue:
     def silent_since(self, job: Job) -> float | None:
         """When an active job was last heard of, in seconds since 1970, where that is longer ago than its own process
         takes between two signs of life; None where it was heard of lately, or is not active."""
-        query = select(JobRow.lease_until - LEASE_SECONDS).where(
-            JobRow.id == job.id,
-            JobRow.attempt == job.attempt,
-            JobRow.status.in_(ACTIVE),
-            JobRow.lease_until < database_now() + LEASE_SECONDS - SILENT_SECONDS,
-        )
+        query = select(JobRow.silent_since).where(JobRow.id == job.id, JobRow.attempt == job.attempt)
         with self._rows.reading() as session:
             return session.scalar(query)
 

@@ -67,6 +67,12 @@ class Job(Record):
     created_at: float
     started_at: float | None
     finished_at: float | None
+    silent_since: float | None = None  # not heard of since then, though it is called running
+
+    @classmethod
+    def of(cls, row: Any, **more: Any) -> Self:
+        """Copy the columns of ``row``; a row that was not read from the database is silent for nobody."""
+        return super().of(row, **{"silent_since": row.__dict__.get("silent_since"), **more})
 
     @property
     def is_finished(self) -> bool:

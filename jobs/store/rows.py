@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hydralora.errors import UserError
 from hydralora.plain import UNSHOWN, one_line, shown
 from jobs.store.changes import WritingSession
-from jobs.store.database import writing
+from jobs.store.database import reading, writing
 from jobs.store.records import Job, Record
 from jobs.store.status import FINISHED
 from jobs.store.tables import JobRow, find_row
@@ -27,7 +27,7 @@ class Rows:
     """One database, on behalf of one user; None is whoever the running code works for (see ``jobs.visitor``)."""
 
     def __init__(self, engine: Engine, user: str | None = None) -> None:
-        self.engine, self.write_engine = engine, writing(engine)
+        self.engine, self.read_engine, self.write_engine = engine, reading(engine), writing(engine)
         self._user = user
 
     @property
@@ -36,8 +36,8 @@ class Rows:
         return current_visitor() if self._user is None else self._user
 
     def reading(self) -> Session:
-        """A session that only reads, as a context."""
-        return Session(self.engine)
+        """A session that only reads, all of one moment, as a context."""
+        return Session(self.read_engine)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -57,10 +57,11 @@ class Rows:
     ) -> list[Stored]:
         """Copies of the rows that meet all conditions (of the newest ``most``) with their jobs, in one statement."""
         own, of_job = table.__table__.columns, JobRow.__table__.columns
-        query = select(*own, *(column.label(f"job_{column.name}") for column in of_job))  # plain values: no row is kept
+        jobs = [*(column.label(f"job_{column.name}") for column in of_job), JobRow.silent_since.label("job_silent")]
+        query = select(*own, *jobs)  # plain values: no row is kept
         query = query.outerjoin(JobRow, JobRow.id == table.job_id).where(*where)
         query = query.order_by(table.id.desc()).limit(most)
-        names, job_names = [column.name for column in own], [column.name for column in of_job]
+        names, job_names = [column.name for column in own], [*(column.name for column in of_job), "silent_since"]
         with self.reading() as session:
             found = session.connection().execute(query).all()
         copies = []

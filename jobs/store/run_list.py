@@ -41,7 +41,7 @@ PAGE = 50  # runs
 LONGEST_TAG = 40  # characters
 MOST_TAGS = 12  # of one run
 CONFIG, SUMMARY = RunRow.config, RunRow.summary
-RANK = func.coalesce(CONFIG[("adapter", "r")].as_integer(), CONFIG[("adapter", "rank")].as_integer())
+RANK = func.coalesce(CONFIG[("adapter", "r")].as_float(), CONFIG[("adapter", "rank")].as_float())
 # What the list can be sorted by; settings that an earlier version called otherwise have their former name second.
 SORTS: dict[str, Any] = {
     "created": RunRow.id,
@@ -49,8 +49,8 @@ SORTS: dict[str, Any] = {
     "corpus": func.lower(CorpusRow.name),
     "base": func.lower(CONFIG["base"].as_string()),
     "method": CONFIG["method"].as_string(),
-    "seed": CONFIG[("train", "seed")].as_integer(),
-    "experts": func.coalesce(CONFIG[("adapter", "num_experts")].as_integer(), case((RANK.is_not(None), 1))),
+    "seed": CONFIG[("train", "seed")].as_float(),
+    "experts": func.coalesce(CONFIG[("adapter", "num_experts")].as_float(), case((RANK.is_not(None), 1))),
     "rank": RANK,
     "exact": ScoreRow.exact * 1.0 / ScoreRow.questions,
     "loss": SUMMARY["held_out_loss"].as_float(),
@@ -60,7 +60,7 @@ RUN = (
     *(RunRow.id, RunRow.name, RunRow.corpus_id, RunRow.clustering_id, RunRow.config, RunRow.summary),
     *(RunRow.archived_at, RunRow.created_at),
 )
-JOB = (JobRow.status, JobRow.progress, JobRow.error_kind, JobRow.kind)
+JOB = (JobRow.status, JobRow.progress, JobRow.error_kind, JobRow.kind, JobRow.silent_since)
 SCORE = tuple(getattr(ScoreRow, name) for name in Score.__dataclass_fields__)
 
 
@@ -101,6 +101,7 @@ class RunLine(Configured):
     status: str
     progress: float
     error_kind: str | None
+    silent_since: float | None
     is_imported: bool
     score: Score | None
     tags: tuple[str, ...]
@@ -276,7 +277,7 @@ def _read(session: Session, query: Select[Any]) -> list[RunLine]:
 def _line(row: Any, tags: dict[int, list[str]]) -> RunLine:
     run, job, corpus = row[: len(RUN)], row[len(RUN) : len(RUN) + len(JOB)], row[len(RUN) + len(JOB)]
     run_id, name, corpus_id, clustering_id, config, summary, archived_at, created_at = run
-    status, progress, error_kind, kind = job
+    status, progress, error_kind, kind, silent_since = job
     score = row[len(RUN) + len(JOB) + 1 :]
     return RunLine(
         id=run_id,
@@ -291,6 +292,7 @@ def _line(row: Any, tags: dict[int, list[str]]) -> RunLine:
         status=status or JobStatus.QUEUED,
         progress=progress or 0.0,
         error_kind=error_kind,
+        silent_since=silent_since,
         is_imported=kind == "import",
         score=None if score[0] is None else Score(*score),
         tags=tuple(tags[run_id]),

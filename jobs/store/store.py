@@ -10,6 +10,8 @@ Promises:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 
 from sqlalchemy import Engine, text
@@ -32,6 +34,7 @@ from jobs.store.exclusions import Exclusions
 from jobs.store.keys import Keys
 from jobs.store.layouts import Layouts
 from jobs.store.order import Order
+from jobs.store.postgresql import leading
 from jobs.store.queue import Queue
 from jobs.store.rows import Rows
 from jobs.store.run_list import RunList
@@ -93,6 +96,15 @@ class Store:
         with self.engine.connect() as connection:
             found = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
         return not set(found) <= known_revisions()
+
+    @contextmanager
+    def leading(self) -> Iterator[bool]:
+        """Whether this worker does what one does for all, until the block ends; a home in one file has one worker."""
+        if self.engine.dialect.name != "postgresql":
+            yield True
+            return
+        with leading(self.engine) as leads:
+            yield leads
 
     def totals(self) -> Totals:
         """How much there is of everything."""

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, MetaData, String, Text, false, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    and_,
+    case,
+    false,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from hydralora.bounds import LARGEST_ID
 from hydralora.plain import storable
-from jobs.store.status import JobStatus
+from jobs.store.clock import LEASE_SECONDS, SILENT_SECONDS, database_now
+from jobs.store.status import ACTIVE, NEXT, JobStatus
 from jobs.visitor import NOBODY
 
 KEYS = {"sqlite_autoincrement": True}
@@ -24,6 +40,17 @@ NAMES = {
 
 
 OPEN = "status IN ('queued', 'running', 'stopping')"
+BYTES = BigInteger().with_variant(Integer(), "sqlite")  # where an integer has any size
+
+
+def _one_of(column: str, statuses: Iterable[JobStatus]) -> str:
+    return f"{column} IN ({', '.join(repr(str(status)) for status in JobStatus if status in set(statuses))})"
+
+
+def _is_move() -> str:
+    """The moves of ``jobs.store.status.NEXT`` as a condition on a row that says what became of a job."""
+    moves = [f"(before = '{before}' AND {_one_of('after', after)})" for before, after in NEXT.items() if after]
+    return " OR ".join([f"(before IS NULL AND after = '{JobStatus.QUEUED}')", *moves])
 
 
 class StoredName(TypeDecorator[str]):
@@ -76,7 +103,7 @@ class JobRow(Base):
     token: Mapped[str | None]  # of the lease, which the attempt's own process renews
     lease_until: Mapped[float] = mapped_column(default=0.0)  # on the database's clock
     stop_requested_at: Mapped[float | None]
-    metrics_offset: Mapped[int] = mapped_column(default=0)
+    metrics_offset: Mapped[int] = mapped_column(BYTES, default=0)
     progress: Mapped[float] = mapped_column(default=0.0)
     progress_text: Mapped[str] = mapped_column(StoredText, default="")
     result: Mapped[dict[str, Any] | None]
@@ -86,13 +113,25 @@ class JobRow(Base):
     created_at: Mapped[float] = mapped_column(default=time.time)
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
+    # When it was last heard of, where that is longer ago than its own process takes between two signs of life.
+    silent_since: Mapped[float | None] = column_property(
+        case(
+            (
+                and_(
+                    status.in_([str(active) for active in ACTIVE]),
+                    lease_until < database_now() + LEASE_SECONDS - SILENT_SECONDS,
+                ),
+                lease_until - LEASE_SECONDS,
+            )
+        )
+    )
     __table_args__ = (
         Index("ix_jobs_claim", "status", "lane", "priority", "id"),
         Index("ix_jobs_turns", "lane", "visitor", "started_at"),
         Index("ix_jobs_run_id", "run_id"),
         Index("ix_jobs_kind", "kind"),
         Index("ux_jobs_single", "single", unique=True, sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
-        CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in JobStatus)})", name="status"),
+        CheckConstraint(_one_of("status", JobStatus), name="status"),
         KEYS,
     )
 
@@ -117,7 +156,7 @@ class EventRow(Base):
     after: Mapped[str]
     who: Mapped[str]
     why: Mapped[str] = mapped_column(StoredText, default="")
-    __table_args__ = (KEYS,)
+    __table_args__ = (CheckConstraint(_is_move(), name="move"), KEYS)
 
 
 class CorpusRow(Base):

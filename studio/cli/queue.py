@@ -14,6 +14,7 @@ from jobs.store.records import Job
 from jobs.store.status import ACTIVE
 from jobs.store.store import Store
 from studio.cli.terminal import AsJson, Studio, out, print_table, show
+from studio.silence import words_of
 
 queue_app = typer.Typer(no_args_is_help=True, help="The queue: list, move, hold, release, after, cancel.")
 JobId = Annotated[int, typer.Argument(min=0, max=LARGEST_ID, show_default=False, help="Id of the job")]
@@ -93,7 +94,7 @@ def _view(job: Job, after: list[int]) -> dict[str, Any]:
         "run_id": job.run_id,
         "corpus_id": job.corpus_id,
         "progress": job.progress,
-        "text": job.progress_text,
+        "text": words_of(job),
         "priority": job.priority,
         "held": job.held,
         "after": after,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +38,7 @@ from studio.cli.terminal import (
 )
 from studio.estimate import Place, settings_of
 from studio.exports import EXPORT_HEAD, export_row, trainable
+from studio.silence import words_of
 from studio.web.packing import copy
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, show, stop, resume, export, push ...")
@@ -47,13 +47,10 @@ runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, sh
 def told_of(store: Store, run: Run) -> Run:
     """The run; where its job has not been heard of lately, its words say since when."""
     job = run.job
-    since = store.queue.silent_since(job) if job is not None and job.is_active else None
-    if job is None or since is None:
+    if job is None or job.silent_since is None:
         return run
-    words = f"Not heard of since {time.strftime('%H:%M:%S', time.localtime(since))}"
-    if is_full(store.home.root):
-        words = f"{words}; {FULL}"
-    return replace(run, job=replace(job, progress_text=f"{words}. Before: {job.progress_text}"))
+    full = f" {FULL.capitalize()}." if is_full(store.home.root) else ""
+    return replace(run, job=replace(job, progress_text=f"{words_of(job)}{full}"))
 
 
 def run_view(run: Run) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from jobs.store.store import Store
 from jobs.visitor import current_visitor, on_behalf_of
 from studio import cards
 from studio.cards import Markup
+from studio.silence import words_of
 from studio.tray import seconds_left
 from studio.widgets import module
 
@@ -159,7 +160,7 @@ def job_state(job: Job | None) -> Markup:
     if job.is_active:
         return cards.join(
             cards.status(job.status),
-            cards.progress(job.progress, ". ".join(filter(None, (job.progress_text, eta(job).capitalize())))),
+            cards.progress(job.progress, ". ".join(filter(None, (words_of(job), eta(job).capitalize())))),
         )
     if job.status == JobStatus.FAILED:
         return cards.note("bad", "It failed.", without_paths(job.error or ""))

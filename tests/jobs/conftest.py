@@ -60,7 +60,7 @@ def end_home(home: Home) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, database: str) -> Home:
     return Home(tmp_path / "home")
 
 

@@ -20,12 +20,14 @@ from jobs.store.store import Store
 from jobs.store.tables import Base
 
 
+@pytest.mark.databases
 def test_migrations_lead_to_exactly_the_declared_tables(home: Home) -> None:
     migrate(home.database_url)
     with open_engine(home.database_url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
+@pytest.mark.databases
 def test_migrating_twice_changes_nothing(home: Home) -> None:
     migrate(home.database_url)
     before = sorted(inspect(open_engine(home.database_url)).get_table_names())

@@ -17,11 +17,14 @@ from jobs.store.records import Job
 from jobs.store.retrying import MOST_INTERRUPTIONS
 from jobs.store.status import FINISHED, NEXT, JobStatus
 from jobs.store.store import Store
-from jobs.store.tables import JobRow
+from jobs.store.tables import EventRow, JobRow
 from tests.jobs.test_damaged_files import line
 from tests.jobs.test_executors import EXIT, Puppets
 from tests.jobs.test_old_home import unpack
 from tests.jobs.test_worker import make_run
+from tests.postgresql import on_sqlite
+
+pytestmark = pytest.mark.databases
 
 
 @pytest.fixture
@@ -77,6 +80,13 @@ def test_the_database_takes_no_status_that_is_none(store: Store) -> None:
     job = store.queue.submit("map")
     with pytest.raises(IntegrityError), Session(store.engine) as session, session.begin():
         session.get_one(JobRow, job.id).status = "asleep"
+
+
+@pytest.mark.parametrize(("before", "after"), [("succeeded", "running"), ("queued", "succeeded"), (None, "running")])
+def test_the_database_takes_no_move_that_is_none(store: Store, before: str | None, after: str) -> None:
+    job = store.queue.submit("map")
+    with pytest.raises(IntegrityError, match="ck_events_move"), Session(store.engine) as session, session.begin():
+        session.add(EventRow(job_id=job.id, attempt=0, before=before, after=after, who="me"))
 
 
 # What is written down
@@ -151,6 +161,7 @@ def test_a_task_that_ended_before_it_could_listen_was_interrupted(
     assert (store.queue.get(job.id).status, store.queue.get(job.id).attempt) == (JobStatus.RUNNING, 2)
 
 
+@on_sqlite
 def test_after_a_restart_of_the_machine_a_job_goes_on_without_waiting(
     store: Store, worker: Worker, puppets: Puppets
 ) -> None:
@@ -162,6 +173,7 @@ def test_after_a_restart_of_the_machine_a_job_goes_on_without_waiting(
     assert [event.why for event in store.queue.events(job.id)][2:] == ["The machine was restarted.", "Attempt 2."]
 
 
+@on_sqlite
 def test_what_had_ended_before_the_machine_was_restarted_is_not_done_again(
     store: Store, worker: Worker, puppets: Puppets
 ) -> None:

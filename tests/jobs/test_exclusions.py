@@ -16,6 +16,8 @@ from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.hydralora.conftest import easy_rows, write_lines
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def corpus(store: Store, tmp_path: Path) -> CorpusRecord:

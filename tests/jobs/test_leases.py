@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from jobs.home import Home
+from jobs.home import DATABASE_VARIABLE, Home
 from jobs.runner import lease as leases
 from jobs.runner.lease import Held, Keeper, Lease
 from jobs.runner.ownership import give_up, started_in
@@ -26,6 +26,9 @@ from jobs.store.tables import JobRow
 from tests.jobs.conftest import PROJECT, Workshop, kill, wait_for
 from tests.jobs.test_ownership import tasks_of
 from tests.jobs.test_worker import alive, make_run
+from tests.postgresql import on_sqlite
+
+pytestmark = pytest.mark.databases
 
 
 @pytest.fixture
@@ -47,44 +50,51 @@ def set_lease(store: Store, job: Job, until: float) -> None:
         session.get_one(JobRow, job.id).lease_until = until
 
 
+def lease_of(folder: Path) -> Lease:
+    """The lease of an attempt, as what looks after it is told where its database is."""
+    return Lease(folder, os.environ.get(DATABASE_VARIABLE, ""))
+
+
 # The lease
 
 
 def test_a_renewed_lease_is_counted_from_now_on(store: Store, job: Job, folder: Path) -> None:
     set_lease(store, job, 0.0)
-    assert Lease(folder).renew() == Held.OURS
+    assert lease_of(folder).renew() == Held.OURS
     assert abs(store.queue.get(job.id).lease_until - LEASE_SECONDS - time.time()) < 5
 
 
 def test_a_lease_that_another_worker_has_taken_is_lost(store: Store, job: Job, folder: Path) -> None:
     store.queue.adopt(job, "another", takes_lease=True)
-    assert Lease(folder).renew() == Held.LOST
+    assert lease_of(folder).renew() == Held.LOST
 
 
 def test_a_later_worker_that_adopts_a_living_attempt_leaves_its_lease(store: Store, job: Job, folder: Path) -> None:
     store.queue.adopt(job, "another")
-    assert Lease(folder).renew() == Held.OURS
+    assert lease_of(folder).renew() == Held.OURS
 
 
 def test_the_lease_of_a_job_that_was_taken_up_again_is_lost(store: Store, job: Job, folder: Path) -> None:
     store.queue.give_back(job, "Its worker has not been heard of.", interrupted=True)
-    assert Lease(folder).renew() == Held.LOST
+    assert lease_of(folder).renew() == Held.LOST
     again = store.queue.claim("another", "elsewhere", "light")
     assert again is not None and again.token != job.token
-    assert Lease(folder).renew() == Held.LOST
+    assert lease_of(folder).renew() == Held.LOST
 
 
 def test_an_attempt_that_was_given_up_has_lost_its_lease_whatever_the_database_says(job: Job, folder: Path) -> None:
     give_up(folder)
-    assert Lease(folder).renew() == Held.LOST
+    assert lease_of(folder).renew() == Held.LOST
 
 
+@on_sqlite
 def test_a_database_that_cannot_be_asked_says_nothing_of_a_lease(home: Home, job: Job, folder: Path) -> None:
     (home.root / "studio.db").rename(home.root / "away.db")
-    assert Lease(folder).renew() == Held.UNKNOWN
+    assert lease_of(folder).renew() == Held.UNKNOWN
     assert not (home.root / "studio.db").exists()
 
 
+@on_sqlite
 def test_a_database_of_a_url_holds_the_same_lease(home: Home, store: Store, job: Job, folder: Path) -> None:
     other = Lease(folder, f"sqlite:///{home.root / 'studio.db'}")
     assert other.renew() == Held.OURS
@@ -92,6 +102,7 @@ def test_a_database_of_a_url_holds_the_same_lease(home: Home, store: Store, job:
     assert other.renew() == Held.LOST
 
 
+@on_sqlite
 def test_a_lease_of_a_shared_database_ends_its_attempt_before_another_can_take_it(
     job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +117,7 @@ def test_a_lease_of_a_shared_database_ends_its_attempt_before_another_can_take_i
     assert told == ["interrupt", "end"] and 0.5 <= time.monotonic() - began
 
 
+@on_sqlite
 def test_an_attempt_of_a_home_in_one_file_goes_on_while_the_database_cannot_be_asked(
     home: Home, job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +144,8 @@ def test_an_attempt_whose_lease_is_lost_does_not_begin(store: Store, job: Job, f
     store.queue.adopt(job, "another", takes_lease=True)
     began = [sys.executable, "-c", f"open({str(folder / 'began')!r}, 'w')"]
     command = [sys.executable, "-m", "jobs.runner.reaper", str(folder), *began]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, input="")
+    told = os.environ.get(DATABASE_VARIABLE, "")
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, input=told)
     assert done.returncode == 1 and "does not begin" in done.stdout
     assert not (folder / "began").exists() and not (folder / "exit.json").exists()
 

@@ -17,6 +17,8 @@ from tests.jobs.conftest import end_home
 from tests.jobs.test_executors import EXIT, Puppets
 from tests.studio.commands import Commands
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def jobs(queue: Queue) -> list[int]:

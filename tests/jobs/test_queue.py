@@ -16,6 +16,8 @@ from jobs.store.queue import Queue
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 
+pytestmark = pytest.mark.databases
+
 
 def claim_all(root: Path, name: str, found: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
     """In a process of its own: claim until nothing is left."""
@@ -136,6 +138,19 @@ def test_the_database_takes_no_second_open_job_of_which_there_is_one(queue: Queu
         queue.add(session, "serve").single = "serve"
     queue.stop(first.id)
     assert queue.only("serve").id != first.id
+
+
+def test_each_machine_carries_out_the_model_server_that_was_asked_for_there(queue: Queue) -> None:
+    mine, theirs = (queue.only("serve", machine=name) for name in ("mine", "theirs"))
+    assert mine.id != theirs.id and queue.only("serve", machine="mine").id == mine.id
+    for host, job in (("theirs/boot", theirs), ("mine/boot", mine)):
+        claimed = queue.claim("w", host, "server")
+        assert claimed is not None and (claimed.id, claimed.host) == (job.id, host)
+        assert queue.claim("w", host, "server") is None
+    queue.stop(mine.id)
+    anybody = queue.only("serve")
+    claimed = queue.claim("w", "any/boot", "server")
+    assert claimed is not None and claimed.id == anybody.id
 
 
 def test_an_unknown_job_is_named(queue: Queue) -> None:

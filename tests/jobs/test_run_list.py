@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from sqlalchemy import insert
@@ -9,13 +11,16 @@ from sqlalchemy.orm import Session
 
 from hydralora.errors import UserError
 from hydralora.results import AnswerRow, Answers, Score
-from jobs.home import Home
+from jobs.home import DATABASE_VARIABLE, Home
 from jobs.store.positions import packed
 from jobs.store.run_list import MOST_TAGS, PAGE, RunQuery
 from jobs.store.store import Store
 from jobs.store.tables import AnalysisRow, CorpusRow, JobRow, RunRow, ScoreRow, StepRow
 from tests.jobs.conftest import counting
+from tests.postgresql import kept_in
 from tests.studio.stored import Stored
+
+pytestmark = pytest.mark.databases
 
 MANY, STEPS = 1_000, 60
 ANSWERS = Answers(
@@ -29,10 +34,18 @@ ANSWERS = Answers(
 )
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A thousand finished runs of two methods and two bases, with scores."""
-    store = Store(Home(tmp_path_factory.mktemp("many") / "home"))
+    with kept_in(request.param, request) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DATABASE_VARIABLE, url)
+        store = Store(Home(tmp_path_factory.mktemp("many") / "home"))
+        _fill(store)
+        patch.delenv(DATABASE_VARIABLE)
+        yield store
+
+
+def _fill(store: Store) -> None:
     with Session(store.engine) as session, session.begin():
         session.add(CorpusRow(name="trades", is_sample=False))
         session.flush()
@@ -54,7 +67,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
             score = {"questions": 100, "exact": number % 100, "base_exact": 0, "by_label": {}}
             score |= {"positions": packed(np.arange(100)), "hits": np.packbits(hits).tobytes()}
             session.add(ScoreRow(run_id=number, analysis_id=analysis.id, **score))
-    return store
 
 
 @pytest.mark.parametrize("sort", ["created", "exact", "method", "rank", "corpus"])

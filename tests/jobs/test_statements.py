@@ -20,6 +20,9 @@ from jobs.store.totals import Totals
 from studio.pages.home.page import HomePage
 from tests.jobs.conftest import counting
 from tests.jobs.test_old_home import unpack
+from tests.postgresql import on_sqlite
+
+pytestmark = pytest.mark.databases
 
 ROWS = 50
 
@@ -88,6 +91,7 @@ def test_counting_jobs_takes_few_statements(full: Store) -> None:
     assert len(said) <= 4, said
 
 
+@on_sqlite
 @pytest.mark.parametrize("column", ["run_id", "kind"])
 def test_jobs_are_found_by_an_index(full: Store, column: str) -> None:
     with full.engine.connect() as connection:
@@ -114,7 +118,7 @@ def test_the_same_question_is_one_row_whoever_asks(full: Store) -> None:
         one.join()
     assert len(found) == 4 and len(set(found)) == 1
     row = full.analyses.get(found[0])
-    with pytest.raises(IntegrityError, match="UNIQUE"), Session(full.engine) as session, session.begin():
+    with pytest.raises(IntegrityError, match=r"UNIQUE|unique"), Session(full.engine) as session, session.begin():
         first = session.get(AnalysisRow, row.id)
         assert first is not None
         session.add(AnalysisRow(run_id=1, kind="weights", params={}, question=first.question))

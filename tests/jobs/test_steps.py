@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from hydralora.errors import UserError
@@ -22,6 +22,9 @@ from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.store.tables import JobRow, RunRow, StepRow
+from tests.postgresql import on_sqlite
+
+pytestmark = pytest.mark.databases
 
 GATES = {"model.layers.0.q_proj": [0.7, 0.2, 0.1], "model.layers.1.q_proj": [1 / 3, 1 / 3, 1 / 3]}
 
@@ -30,8 +33,8 @@ GATES = {"model.layers.0.q_proj": [0.7, 0.2, 0.1], "model.layers.1.q_proj": [1 /
 def job(store: Store) -> Job:
     """A training job of run 1, held by a worker."""
     with Session(store.engine) as session, session.begin():
-        session.add(RunRow(id=1, name="run", config={}))
-        session.add(JobRow(id=1, kind="train", lane="heavy", status="running", run_id=1, worker="w", attempt=1))
+        session.add(RunRow(name="run", config={}))
+        session.add(JobRow(kind="train", lane="heavy", status="running", run_id=1, worker="w", attempt=1))
     return store.queue.get(1)
 
 
@@ -187,6 +190,7 @@ def instructions(store: Store, read: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("name", ["newest", "thinned", "routed"])
+@on_sqlite
 def test_a_look_at_a_run_takes_no_longer_when_it_is_ten_times_as_long(store: Store, job: Job, name: str) -> None:
     reads: dict[str, Callable[[], object]] = {
         "newest": lambda: store.runs.newest(1),
@@ -212,9 +216,9 @@ def test_a_run_that_is_deleted_leaves_no_step_and_no_folder_of_its_jobs(store: S
     store.queue.give_back(store.queue.get(job.id), "gone")
     store.queue.stop(job.id)
     store.runs.delete(1)
-    with sqlite3.connect(store.home.root / "studio.db") as connection:
+    with store.engine.connect() as connection:
         for table in ("steps", "gates", "gate_layers"):
-            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+            assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
     assert not folder.parent.exists()
 
 
@@ -242,6 +246,7 @@ def test_numbers_of_a_job_that_has_ended_are_not_kept_twice(store: Store, job: J
     assert (folder / "metrics.jsonl").exists() == (not stored) and (folder / "log.txt").exists()
 
 
+@on_sqlite
 def test_every_number_of_an_earlier_version_is_there_after_the_upgrade_and_back(home: Home) -> None:
     config = Config()
     config.set_main_option("script_location", str(VERSIONS.parent))

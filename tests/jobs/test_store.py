@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from hydralora.bases.folder import STARTER
 from hydralora.config import parse_config
@@ -25,6 +26,9 @@ from jobs.store.records import Run
 from jobs.store.rows import clean_name
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
+from jobs.store.tables import JobRow
+
+pytestmark = pytest.mark.databases
 
 
 def write_csv(folder: Path, rows: int = 20) -> Path:
@@ -52,6 +56,16 @@ def finished_run(store: Store, folder: Path) -> int:
     run = store.runs.start(ready_corpus(store, folder), {"train": {"max_steps": 3}})
     finish(store, "train", {"steps": 3, "held_out_loss": 1.0})
     return run.id
+
+
+def test_a_reader_sees_one_moment_whatever_is_written_meanwhile(store: Store) -> None:
+    count = select(func.count()).select_from(JobRow)
+    with store.queue._rows.reading() as session:
+        assert session.scalar(count) == 0
+        store.queue.submit("map")
+        assert session.scalar(count) == 0
+    with store.queue._rows.reading() as session:
+        assert session.scalar(count) == 1
 
 
 def test_a_corpus_and_its_import_appear_together(store: Store, tmp_path: Path) -> None:

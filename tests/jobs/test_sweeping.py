@@ -6,10 +6,14 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from jobs.store.store import Store
 from jobs.sweeping import find_leftovers, half_written, largest, sweep, tidy_attempts
 from studio.doctor import _leftovers
 from tests.jobs.test_worker import make_run
+
+pytestmark = pytest.mark.databases
 
 
 def put(path: Path, age: float = 7200.0, size: int = 10) -> Path:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -22,6 +23,9 @@ from hydralora.errors import UserError
 from hydralora.plain import UNSHOWN, one_line, plain
 from jobs.home import DATABASE_VARIABLE, Home
 from jobs.runner.child import Job
+from jobs.runner.lease import Held, Lease
+from jobs.runner.running import RunningJob, write_spec
+from jobs.runner.worker import Worker
 from jobs.store.database import migrate, open_engine, shown_url, without_secrets
 from jobs.store.rows import clean_name
 from jobs.store.store import Store
@@ -29,6 +33,7 @@ from studio.cli import main as cli
 from studio.cli import terminal
 from studio.doctor import examine
 from tests.javascript.node import from_module
+from tests.postgresql import PASSWORD, Server, binaries
 
 STUDIO = Path(cli.__file__).parents[1]
 SECRET = "s3cr3t"
@@ -90,6 +95,64 @@ def test_the_doctors_findings_say_no_password(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv(DATABASE_VARIABLE, ADDRESSES[0])
     findings = examine(tmp_path, 7860)
     assert any(f.name == "database" and not f.ok for f in findings) and SECRET not in repr(findings)
+
+
+WRONG = {
+    "password": ({"password": SECRET}, "password authentication failed"),
+    "user": ({"username": "nobody", "password": SECRET}, "password authentication failed"),
+    "database": ({"database": "not_there"}, 'database "not_there" does not exist'),
+    "port": ({"port": 1}, "[Cc]onnection refused"),
+    "options": ({"query": {"sslmode": "verify-full", "sslpassword": SECRET}}, "ssl|SSL|certificate"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_a_server_says_is_told_without_the_password(
+    postgresql: Server,
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wrong, words = WRONG[what]
+    monkeypatch.setenv(DATABASE_VARIABLE, postgresql.url(**wrong))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--home", str(tmp_path), "runs", "list"])
+    told = capfd.readouterr()
+    assert ended.value.code == 2 and re.search(words, told.err) and len(told.err.strip().splitlines()) == 1
+    assert "studio:***@" in told.err or "nobody:***@" in told.err
+    hides_all(told.out + told.err + caplog.text)
+
+
+def hides_all(said: str) -> None:
+    for secret in (SECRET, PASSWORD, quote(PASSWORD), quote(PASSWORD, safe=""), quote_plus(PASSWORD)):
+        assert secret not in said
+
+
+def test_what_is_said_when_the_server_has_gone_has_no_password(
+    postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    programs = binaries()
+    assert programs is not None
+    server = Server(programs)
+    monkeypatch.setenv(DATABASE_VARIABLE, server.url(server.new()))
+    store = Store(Home(tmp_path / "home"))
+    worker = Worker(store.home, store=store)
+    job = store.queue.submit("map")
+    held = store.queue.claim(worker.name, worker.host, "light")
+    assert held is not None
+    lease = Lease(write_spec(store.home, held, None), store.home.database_url)
+    server.stop()
+    for use in (worker.do_round, lambda: store.queue.stop(job.id), lambda: store.runs.all()):
+        with pytest.raises(UserError, match=r"cannot be opened or written: .*Check that it can be reached") as error:
+            use()
+        hides_all(str(error.value))
+    assert lease.renew() == Held.UNKNOWN
+    with caplog.at_level(logging.DEBUG):
+        worker._take_care(RunningJob(held, tmp_path, {}), worker._watch)
+    assert caplog.text
+    hides_all(caplog.text)
 
 
 def test_a_drivers_own_words_lose_the_password() -> None:

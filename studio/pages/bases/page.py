@@ -20,6 +20,7 @@ from studio.pages.bases.views import Known, base_cards, bases_list, bases_table,
 from studio.pages.common import chosen_text, go_to, job_state
 from studio.pages.new_run.offer import BaseOffer
 from studio.pages.page import Changes, Page, refuse_unsure
+from studio.silence import words_of
 from studio.widgets import LiveChanges
 
 LEAD = "A base is the language model that an adapter is trained into. It stays as it is; every run on it shares it."
@@ -125,7 +126,7 @@ class BasesPage(Page):
         one = next((base for base in every if base.name == name), None)
         jobs = self.store.queue.jobs(kind=KIND, limit=20)
         check = self.store.base_checks.job(name) if name else None
-        states = [(job.id, job.status, round(job.progress, 2), job.progress_text) for job in [*jobs, check] if job]
+        states = [(job.id, job.status, round(job.progress, 2), words_of(job)) for job in [*jobs, check] if job]
         now = repr((name, every, states))
         if now == known:
             return {self.list: bases_list(every, machine, name)}

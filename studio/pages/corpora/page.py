@@ -29,6 +29,7 @@ from studio.pages.corpora.views import (
     rejected_table,
 )
 from studio.pages.page import Changes, Page, refuse_unsure, rename_or_delete
+from studio.silence import words_of
 from studio.widgets import FigurePanel, LiveChanges, figure
 
 FILE_TYPES = list(ENDINGS)
@@ -187,7 +188,7 @@ class CorporaPage(Page):
         jobs = [corpus.job]
         clustering = self.store.clusterings.latest(corpus.id)
         jobs += [clustering.job] if clustering else []
-        states = [job and (job.id, job.status, round(job.progress, 2), job.progress_text) for job in jobs]
+        states = [job and (job.id, job.status, round(job.progress, 2), words_of(job)) for job in jobs]
         parts = [part.state_of(corpus.id) for part in (self.problems, self.clusters, self.selection, self.edits)]
         return repr((corpus.id, corpus.name, states, stamp_of(reading), parts))
 

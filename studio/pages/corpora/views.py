@@ -11,6 +11,7 @@ from studio import cards
 from studio.cards import Markup
 from studio.clusterings import experts_reason, experts_title
 from studio.pages.common import job_state
+from studio.silence import silence
 
 PAGE_ROWS = 10
 
@@ -31,7 +32,7 @@ def _state(corpus: Corpus) -> object:
     if corpus.is_draft:
         return "not imported yet"
     if corpus.examples is None:
-        return cards.status(corpus.job.status) if corpus.job else "–"
+        return cards.status(corpus.job.status, silence(corpus.job.silent_since)) if corpus.job else "–"
     rejected = f", {corpus.rejected:,} rejected" if corpus.rejected else ""
     return f"{corpus.examples:,} examples{rejected}" + (", sample" if corpus.is_sample else "")
 

@@ -16,10 +16,15 @@ from studio.cards import Markup
 from studio.pages.common import eta, job_state
 from studio.pages.run.verdict import find_verdict, waits_for_verdict
 from studio.pages.run.views import planned, training_seconds
+from studio.silence import silence, words_of
 from studio.tray import place_of, seconds_left
 
 MOST_LISTED = 60  # runs at the left; all of them have a page
 SHARE = re.compile(r"\b\d+%")
+SILENT = (
+    "What it works with, and who looked after it, are gone or cut off. What it had stored is kept, and it goes on by "
+    "itself once a worker runs: `python -m studio worker start`."
+)
 ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
 
 
@@ -36,6 +41,8 @@ def runs_list(store: Store, chosen: Run | None) -> Markup:
 
 def list_words(run: Run) -> str:
     """One line on a run: how far it is, or how well it does."""
+    if run.job and run.job.silent_since is not None:
+        return silence(run.job.silent_since)
     if run.job and run.job.is_active:
         return f"{run.job.progress:.0%}{', ' * bool(eta(run.job))}{eta(run.job)}"
     if run.summary is None:
@@ -94,6 +101,8 @@ def _under_way(store: Store, run: Run, job: Job, newest: Step | None) -> tuple[s
         words = "Next in the queue" if place <= 1 else f"{ORDINALS.get(place, f'{place}th')} in the queue"
         again = f" {job.progress_text}" if job.attempt else ""
         return "open", f"{words}: it has not begun.{again}", "", ""
+    if job.silent_since is not None:
+        return "warn", f"{silence(job.silent_since)}.", SILENT, ""
     if run.is_imported or job.kind == "import":
         return "open", "Its files are being read.", "", ""
     if job.status == JobStatus.STOPPING:
@@ -144,7 +153,7 @@ def progress_sheet(store: Store, run: Run, newest: Step | None, training_set: Tr
     if job.kind == "import":
         return job_state(job)
     left, spent = seconds_left(job), training_seconds([*store.runs.events(run.id)])
-    at = f"Step {newest.step:,} of {planned(run, training_set):,}" if newest else job.progress_text
+    at = f"Step {newest.step:,} of {planned(run, training_set):,}" if newest else words_of(job)
     so_far = f"{cards.duration(spent)} before the pause" if spent else ""
     remains = f"about {cards.about_span(left)} left" if left is not None else ""
     return Markup(

@@ -20,6 +20,7 @@ from studio.pages.run.headline import headline, no_run, progress_sheet, runs_lis
 from studio.pages.run.tab import ALL_LAYERS, Choosers, Found, Look, Tab, ask, layer_names
 from studio.pages.run.verdict import asked_answers
 from studio.pages.run.views import can_resume, misses_base, run_state, smaller_words
+from studio.silence import words_of
 from studio.tray import place_of
 from studio.widgets import Choice, LiveChanges, TabBar
 
@@ -196,7 +197,7 @@ class RunPage(Page):
     def _state_of(self, run: Run, newest: Step | None, answers: Analysis | None) -> str:
         """All that stands above the tabs, in short."""
         jobs = [job for job in (run.job, answers and answers.job) if job]
-        work = [(job.id, job.status, job.progress, job.progress_text, job.attempt) for job in jobs]
+        work = [(job.id, job.status, job.progress, words_of(job), job.attempt) for job in jobs]
         ahead = place_of(self.store, run.job) if run.job and run.status == JobStatus.QUEUED else 0
         return repr((run.id, run.name, run.corpus_id, work, newest and (newest.step, newest.numbers), ahead))
 

@@ -12,6 +12,7 @@ from jobs.store.status import ACTIVE, JobStatus
 from studio import cards
 from studio.cards import Markup
 from studio.comparison.statistics import wilson
+from studio.silence import silence
 
 # Title, sort and whether numbers stand in it, of each column.
 COLUMNS = (
@@ -174,6 +175,8 @@ def score(line: RunLine) -> Markup:
             f"<span class='hy-interval' style='{style}' title='{words}'><i aria-hidden='true'></i>"
             f"<b>{100 * share:.0f} %</b><span class='visually-hidden'> ({words})</span></span>"
         )
+    if line.silent_since is not None:
+        return cards.status(line.status, silence(line.silent_since))
     if line.status in ACTIVE:
         percent = f"{100 * line.progress:.0f} %"
         return Markup(

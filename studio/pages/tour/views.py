@@ -17,6 +17,7 @@ from studio import cards
 from studio.cards import Markup
 from studio.pages.run.tab import ask
 from studio.pages.run.verdict import find_verdict
+from studio.silence import words_of
 from studio.tray import seconds_left
 
 MOST_LOSSES = 50  # held-out losses that are read to say how it fell
@@ -171,7 +172,7 @@ def _step(store: Store, tour: Tour, stage: Stage, number: int, *, is_current: bo
         sign, about = "×", without_paths(job.error or job.progress_text)
     elif is_current and tour.is_on:
         sign, share = "▸", job.progress if job and job is stage.job else 0.0
-        about = (job.progress_text if job else "") or "it begins now"
+        about = (words_of(job) if job else "") or "it begins now"
         spent = f"about {cards.about_span(stage_seconds(tour, stage))} left"
         if stage.job is None and job is not None:
             about = "a few steps are timed, so that it takes the time it should"
