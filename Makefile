@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-endpoint bench-engines bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -38,6 +38,10 @@ bench-clusters: $(VENV)/.test-ready
 bench-data: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_data --json build/data.json $(ARGS)
+
+bench-engines: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_engines --json build/engines.json
 
 bench-endpoint: $(VENV)/.test-ready
 	mkdir -p build

@@ -1,11 +1,13 @@
-"""The contract of executors, over all that are installed: processes of this machine, Slurm as submitit's local executor
-stands for it, and a Ray that is started for the home."""
+"""The contract of executors, over all that are installed: processes of this machine, submitit's local executor in
+place of Slurm, a Slurm cluster where one answers, and a Ray that is started for the home."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +27,13 @@ from tests.jobs.conftest import LITTLE, end_home, wait_for
 SECRET = "postgresql://studio:open-sesame@127.0.0.1:1/studio"
 
 
+def has_slurm() -> bool:
+    """Whether a Slurm cluster can be asked from here, and submitit is there to submit to it."""
+    if shutil.which("sinfo") is None or find_spec("submitit") is None:
+        return False
+    return subprocess.run(["sinfo"], capture_output=True, timeout=60).returncode == 0
+
+
 def _engine(name: str, choice: Choice, package: str = "", *, is_long: bool = False) -> Any:
     missing = bool(package) and find_spec(package) is None
     marks = [pytest.mark.skipif(missing, reason=f"{package} is not installed: pip install '.[{name}]'")]
@@ -35,6 +44,11 @@ ENGINES = [
     _engine("spawn", Choice("spawn")),
     _engine("local", Choice("local"), is_long=True),
     _engine("slurm", Choice("slurm", "local", cpus=1), "submitit"),
+    pytest.param(
+        Choice("slurm", cpus=1),
+        id="cluster",
+        marks=[pytest.mark.long, pytest.mark.skipif(not has_slurm(), reason="no Slurm cluster answers here")],
+    ),
     _engine("ray", Choice("ray", cpus=1, gpus=0), "ray", is_long=True),
 ]
 

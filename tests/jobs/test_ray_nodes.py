@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from tests.chaos.verdict import Ending, Watch, check_tidy, wait_for_end
 from tests.chaos.world import World, until
 from tests.jobs.ray_nodes import RayNodes
 
-pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
 RUNS, STEPS = 6, 200
 WORDS = ("--tasks", "tests.chaos.arithmetic")
 
@@ -59,6 +59,7 @@ def began_on(nodes: RayNodes, number: int, jobs: list[Job], world: World) -> lis
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install '.[ray]'")
 def test_no_job_is_lost_with_a_node(nodes: RayNodes, world: World, expected: dict[int, Ending]) -> None:
     jobs = [world.begin(seed, steps=STEPS) for seed in range(RUNS)]
     world.open()

@@ -1,16 +1,17 @@
 """Attempts as jobs of Slurm, submitted by submitit: https://github.com/facebookincubator/submitit
 
-submitit writes the batch script, submits it and reads Slurm's states; without a cluster its local executor stands for
-Slurm (``Choice.address`` is ``local``). A handle is the job's number. Where Slurm keeps no accounts (`sacct`), it tells
-no state: then the attempt's own files and its lease do.
+submitit writes the batch script, submits it and knows its logs; without a cluster its local executor stands for Slurm
+(``Choice.address`` is ``local``). What works or waits is asked of `squeue`, which every Slurm has: `sacct`, which
+submitit asks, needs accounts to be kept. A handle is the job's number.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from jobs.runner.choice import HANDLE, Choice, Handle, UnreachableError, need
 from jobs.runner.ownership import ENDED, STARTED, give_up
 from jobs.runner.processes import family, identity, is_alive, kill
 
-log = logging.getLogger(__name__)
 FOLDER = "slurm"  # in the attempt's folder: script, logs and states of submitit
 MOST_AT_ONCE = 16  # attempts that Slurm is handed; what comes after waits in our own queue
 HERE = "local"  # in place of a cluster
 MINUTES = 24 * 60  # for an attempt, where `--slurm time=` says nothing; a run that meets it goes on in the next one
-LOOK_SECONDS = 15  # between two looks at Slurm's states
+LOOK_SECONDS = 5.0  # between two looks at Slurm's queue
+ANSWER_SECONDS = 30.0
 # An attempt is told in time that its time is over, is begun again by our queue alone, and is given no secret of ours.
 OPTIONS = {"signal": "TERM@120", "no-requeue": True, "export": "PATH,HOME,USER,LANG,PYTHONPATH"}
 
@@ -37,7 +38,7 @@ class SlurmExecutor:
     def __init__(self, choice: Choice, home: Path) -> None:
         self.choice = choice
         self._jobs: dict[str, Any] = {}  # by number, those that were submitted or looked at here
-        self._watcher: Any = None
+        self._queue, self._looked = dict[str, str](), -math.inf  # states by number, and when they were asked for
 
     def check(self) -> None:
         """See whether submitit and Slurm's commands are here.
@@ -73,7 +74,7 @@ class SlurmExecutor:
         except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
             raise UserError(f"Slurm did not take the job: {last} Check --job-cpus, --job-gpus and --slurm.") from error
-        self._jobs[job.job_id] = job
+        self._jobs[job.job_id], self._looked = job, -math.inf
         who = identity(int(job.job_id)) if self.choice.address == HERE else {}
         handle = {"engine": "slurm", "id": job.job_id, "cluster": self._cluster(), "folder": str(folder), **who}
         write_json(folder / HANDLE, handle)
@@ -83,7 +84,7 @@ class SlurmExecutor:
         """Whether Slurm works on it or will; what waits there and was given up never begins.
 
         Raises:
-            UnreachableError: When Slurm tells no state.
+            UnreachableError: When Slurm does not answer.
         """
         folder = Path(handle["folder"])
         if (folder / "exit.json").exists() or ((folder / ENDED).exists() and not (folder / STARTED).exists()):
@@ -91,10 +92,7 @@ class SlurmExecutor:
         if handle["cluster"] == HERE:
             self._job(handle).done()  # waits for a process of ours that has ended, so that no zombie stays
             return is_alive(handle)
-        watcher = self._watch()
-        if str(watcher.get_state(handle["id"])).upper() == "UNKNOWN":
-            raise UnreachableError(f"Slurm tells no state of its job {handle['id']}.")
-        return not watcher.is_done(handle["id"])
+        return handle["id"] in self._open()
 
     def stop(self, handle: Handle, *, at_once: bool = False) -> None:
         """An attempt that has begun sees the file ``stop`` by itself; one that waits is given up."""
@@ -134,12 +132,18 @@ class SlurmExecutor:
         executor.update_parameters(**asked)
         return executor
 
-    def _watch(self) -> Any:
-        if self._watcher is None:
-            from submitit.slurm.slurm import SlurmInfoWatcher
-
-            self._watcher = SlurmInfoWatcher(delay_s=LOOK_SECONDS)
-        return self._watcher
+    def _open(self) -> dict[str, str]:
+        """The states of our jobs that work or wait, by number."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            words = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i %T"]
+            try:
+                asked = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
+            except (OSError, subprocess.SubprocessError) as error:
+                said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+                raise UnreachableError(f"Slurm does not answer: {said[-1] if said else 'nothing'}") from error
+            self._queue = dict(line.split(maxsplit=1) for line in asked.stdout.splitlines() if line.strip())
+            self._looked = time.monotonic()
+        return self._queue
 
     def _job(self, handle: Handle) -> Any:
         """Submitit's object; made anew where an earlier worker has submitted it."""
