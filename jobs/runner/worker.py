@@ -25,12 +25,13 @@ from hydralora.errors import DamagedError, UserError
 from hydralora.plain import one_line, plain
 from jobs.home import Home
 from jobs.kinds import KINDS, grace_seconds, kind_of
-from jobs.machine import choose_gpu, look_at_gpus, look_at_machine, own_address
+from jobs.machine import choose_gpu, look_at_gpus, own_address
 from jobs.runner.begin import REFUSED
 from jobs.runner.choice import KEY, NODE_LOST, Choice, Handle, UnreachableError
 from jobs.runner.executors import EXECUTORS, Executor
 from jobs.runner.executors.by_lane import ByLane
 from jobs.runner.leftovers import remove_leftovers
+from jobs.runner.limits import machine_memory
 from jobs.runner.logs import begin_log
 from jobs.runner.outcome import NO_ROOM_YET, ROOM_SECONDS, Outcome, Retry, outcome_of
 from jobs.runner.ownership import STARTED, give_up, started_in
@@ -104,7 +105,7 @@ class Worker:
             tidy_attempts(self.store)
             self.store.run_list.fill_scores()  # of answers that an earlier version measured
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
-            self.store.queue.sign_in(self.name, self.host, self.process, own_version(), self._place())
+            self.store.queue.sign_in(self.name, self.host, self.process, own_version(), self._place)
             self.signed_at = now
             if self.store.is_newer:
                 log.warning("The database is of a newer version of the studio now: this worker ends, its jobs go on.")
@@ -123,11 +124,11 @@ class Worker:
             self._claim(lane, waiting.get(lane, set()))
         self._share_gpu()
 
+    @cached_property
     def _place(self) -> dict[str, Any]:
         """What this machine has, and where others reach it, for its row."""
-        machine = look_at_machine()
-        devices = [{"name": gpu.name, "total": gpu.total, "uuid": gpu.uuid} for gpu in machine.gpus]
-        return {"devices": devices, "memory": machine.total, "address": own_address(self.home.database_url)}
+        devices = [{"name": gpu.name, "total": gpu.total, "uuid": gpu.uuid} for gpu in look_at_gpus()]
+        return {"devices": devices, "memory": machine_memory(), "address": own_address(self.home.database_url)}
 
     def _share_gpu(self) -> None:
         """Training goes before chat: while a heavy job has the model server's GPU, or waits for the only one, the
