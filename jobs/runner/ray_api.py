@@ -10,7 +10,7 @@ import httpx
 
 from hydralora.errors import UserError
 from jobs.runner.choice import UnreachableError
-from jobs.runner.ray_head import TOKEN, head_of
+from jobs.runner.ray_head import TOKEN, head_of, place_of
 
 ANSWER_SECONDS = 10.0
 FAR_OPTION = "Start it, or name another with --ray-address."
@@ -65,7 +65,7 @@ class RayApi:
     def _token(self) -> str:
         """The token of the home's own Ray, of any other what Ray's own variables name."""
         if head_of(self.home).get("address") == self.address:
-            return (self.home / TOKEN).read_text("ascii").strip()
+            return (place_of(self.home) / TOKEN).read_text("ascii").strip()
         file = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
         if not os.environ.get("RAY_AUTH_TOKEN") and file and Path(file).is_file():
             return Path(file).read_text("ascii").strip()

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +25,7 @@ import httpx
 import psutil
 
 from hydralora.files import write_json
+from jobs.home import private_files
 from jobs.runner.choice import UnreachableError, need
 from jobs.runner.environment import PROJECT, job_environment
 from jobs.runner.logs import begin_log
@@ -37,8 +40,7 @@ from jobs.runner.processes import (
 )
 
 log = logging.getLogger("jobs.runner.ray_head")  # under its own name also where it runs as a program
-FOLDER, TOKEN = "ray", "ray/token"  # below the home
-HEAD, WANTED, LOG = "ray/head.json", "ray/wanted", "ray/log.txt"
+TOKEN, HEAD, WANTED, LOG = "token", "head.json", "wanted", "log.txt"
 START_SECONDS = 90.0
 IDLE_SECONDS = 120.0
 STORE_BYTES = 100_000_000  # of Ray's object store, in which nothing of ours lies
@@ -46,10 +48,15 @@ _begun: dict[Path, subprocess.Popen[bytes]] = {}  # the last one started here fo
 PENDING_SECONDS = 30 * 24 * 3600  # that a submitted job may wait for room
 
 
+def place_of(home: Path) -> Path:
+    """Where the Ray of this machine says how it is reached; several machines may share a home."""
+    return home / "ray" / (re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip(".") or "here")
+
+
 def head_of(home: Path) -> dict[str, Any]:
     """Address and identity of the home's own Ray, where it is written down and lives."""
     with suppress(OSError, ValueError):
-        found = json.loads((home / HEAD).read_bytes())
+        found = json.loads((place_of(home) / HEAD).read_bytes())
         if isinstance(found, dict) and is_alive(found):
             return found
     return {}
@@ -62,37 +69,39 @@ def find_head(home: Path) -> str:
         UnreachableError: While it comes up, and when it does not.
         UserError: When Ray is not installed.
     """
-    (home / FOLDER).mkdir(mode=0o700, exist_ok=True)
-    (home / WANTED).touch()
+    place_of(home).mkdir(mode=0o700, parents=True, exist_ok=True)
+    (place_of(home) / WANTED).touch()
     if found := head_of(home):
         return str(found["address"])
     need("ray", "ray")
     child = _begun.get(home)
     if child is None or child.poll() is not None:
         if child is not None:
-            log.warning("Ray of this machine has ended. Look into %s.", LOG)
+            log.warning("Ray of this machine has ended. Look into %s.", place_of(home) / LOG)
         path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
         words = [sys.executable, "-m", "jobs.runner.ray_head", str(home)]
-        _begun[home] = start_detached(words, home / LOG, home, {**os.environ, "PYTHONPATH": path})
-    raise UnreachableError(f"Ray of this machine is not up yet; {LOG} of the home says how it comes.")
+        _begun[home] = start_detached(words, place_of(home) / LOG, home, {**os.environ, "PYTHONPATH": path})
+    raise UnreachableError("Ray of this machine is not up yet; its log lies in the folder `ray` of the home.")
 
 
 def main(home: Path, cpus: int | None = None) -> int:
     """Start Ray, say where it is, and end it once nobody needs it; 1 where it did not start."""
     adopt_orphans_of_ours()
-    (home / TOKEN).write_text(secrets.token_urlsafe(32), "ascii")
-    (home / TOKEN).chmod(0o600)
+    private_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    (place_of(home) / TOKEN).write_text(secrets.token_urlsafe(32), "ascii")
+    (place_of(home) / TOKEN).chmod(0o600)
     ports = _free_ports(5)
     address = f"http://127.0.0.1:{ports[1]}"
     ray = subprocess.Popen(_command(ports, cpus), env=_environment(home), preexec_fn=die_with_parent)
     try:
         if not _comes_up(ray, home, address):
             return 1
-        write_json(home / HEAD, {**identity(), "address": address})
+        write_json(place_of(home) / HEAD, {**identity(), "address": address})
         while ray.poll() is None and not _is_idle(home, address):
             time.sleep(5.0)
     finally:
-        (home / HEAD).unlink(missing_ok=True)
+        (place_of(home) / HEAD).unlink(missing_ok=True)
         _end_all()
     return 0
 
@@ -110,7 +119,7 @@ def _command(ports: list[int], cpus: int | None) -> list[str]:
 def _environment(home: Path) -> dict[str, str]:
     """What a job without secrets is given, and what makes Ray ask for a token."""
     waits = str(PENDING_SECONDS)
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home / TOKEN)}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(place_of(home) / TOKEN)}
     return {**job_environment("map"), **token, "RAY_JOB_START_TIMEOUT_SECONDS": waits, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -137,7 +146,7 @@ def _comes_up(ray: subprocess.Popen[bytes], home: Path, address: str) -> bool:
 
 def _jobs(home: Path, address: str) -> list[dict[str, Any]] | None:
     """The jobs of our Ray; None where it does not answer."""
-    headers = {"Authorization": f"Bearer {(home / TOKEN).read_text('ascii')}"}
+    headers = {"Authorization": f"Bearer {(place_of(home) / TOKEN).read_text('ascii')}"}
     try:
         reply = httpx.get(f"{address}/api/jobs/", headers=headers, timeout=10.0, trust_env=False)
         return list(reply.raise_for_status().json())
@@ -147,7 +156,7 @@ def _jobs(home: Path, address: str) -> list[dict[str, Any]] | None:
 
 def _is_idle(home: Path, address: str) -> bool:
     """Whether nothing has asked for our Ray lately, and no job works there."""
-    if time.time() - (home / WANTED).stat().st_mtime < IDLE_SECONDS:
+    if time.time() - (place_of(home) / WANTED).stat().st_mtime < IDLE_SECONDS:
         return False
     return not any(job.get("status") in ("PENDING", "RUNNING") for job in _jobs(home, address) or ())
 

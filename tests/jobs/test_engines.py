@@ -20,6 +20,7 @@ from jobs.runner.choice import Choice
 from jobs.runner.executors import Executor, find_executor
 from jobs.runner.ownership import started_in
 from jobs.runner.processes import family, is_alive
+from jobs.runner.ray_head import WANTED, head_of, place_of
 from jobs.runner.running import RunningJob, write_spec
 from jobs.store.store import Store
 from tests.jobs.conftest import LITTLE, end_home, wait_for
@@ -169,3 +170,23 @@ def test_a_node_that_does_not_see_the_folder_says_so_in_a_sentence(
     said = executor.logs(handle)
     assert f"{REFUSED} " in said and "cannot use the folder of this attempt" in said
     assert not (folder / "started.json").exists()
+
+
+def test_a_ray_that_nobody_needs_ends_with_all_its_processes(home: Home, executor: Executor, choice: Choice) -> None:
+    if choice.executor != "ray":
+        pytest.skip("it is about Ray")
+    wait_for(lambda: executor.is_ready("map", home.root))
+    members = family(head_of(home.root))
+    assert len(members) > 5
+    os.utime(place_of(home.root) / WANTED, (0, 0))
+    wait_for(lambda: not any(is_alive(member) for member in members))
+    assert head_of(home.root) == {}
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not has_slurm(), reason="no Slurm cluster answers here")
+def test_slurm_tells_an_attempt_in_time_that_its_time_is_over(home: Home) -> None:
+    soon = {"time": "3", "signal": "TERM@150"}  # minutes; seconds before the end
+    one = Attempt(home, find_executor(Choice("slurm", cpus=1, options=soon), home.root), "wait").under_way()
+    wait_for(lambda: not one.executor.is_alive(one.handle), 150)
+    assert (one.running.result() or {})["status"] == "interrupted" and one.ended()["code"] == 0

@@ -29,7 +29,7 @@ MINUTES = 24 * 60  # for an attempt, where `--slurm time=` says nothing; a run t
 LOOK_SECONDS = 5.0  # between two looks at Slurm's queue
 ANSWER_SECONDS = 30.0
 # An attempt is told in time that its time is over, is begun again by our queue alone, and is given no secret of ours.
-OPTIONS = {"signal": "TERM@120", "no-requeue": True, "export": "PATH,HOME,USER,LANG,PYTHONPATH"}
+OPTIONS = {"signal": "TERM@120", "no-requeue": True, "export": "PATH,HOME,USER,LANG,PYTHONPATH,SUBMITIT_EXECUTOR"}
 
 
 class SlurmExecutor:
