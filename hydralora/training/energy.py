@@ -20,6 +20,7 @@ from hydralora.results.energy import Energy, How, add_up
 log = logging.getLogger(__name__)
 FOLDER = "energy"  # in the folder of a run: a file for each attempt
 SECONDS = 10.0  # between two measurements
+LOOK_SECONDS = 5.0  # between two looks at how busy our processes are
 START_SECONDS = 30.0  # that the end of a training waits for the beginning of the count
 
 
@@ -45,6 +46,7 @@ class Meter:
             from codecarbon.input import DataSource
 
             source = DataSource()
+            logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it talks of every measurement
             mean = source.get_carbon_intensity_per_source_data()["world_average"]
             if self._country not in (None, *source.get_global_energy_mix_data()):
                 log.warning("%s is no country whose electricity is known; the world's mean is taken.", self._country)
@@ -65,6 +67,7 @@ class Meter:
                 log_level="critical",
             )
             self._how = {"cpu": "measured" if is_rapl_available() else "estimated", "ram": "estimated"}
+            tracker._scheduler_monitor_power.interval = LOOK_SECONDS  # it walks through all processes each time
             tracker.start()
             self._tracker = tracker
         except Exception as error:  # a count that is not possible ends no training

@@ -59,7 +59,9 @@ class Choice:
 
     def shown(self) -> str:
         """As one line for people."""
-        given = {name: value for name, value in asdict(self).items() if name != "executor" and value not in (None, "")}
+        given = {
+            name: value for name, value in asdict(self).items() if name != "executor" and value not in (None, "", {})
+        }
         return self.executor if self.executor in ("local", "spawn") else f"{self.executor} {json.dumps(given)}"
 
 
