@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-database bench-endpoint bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-database bench-endpoint bench-engines bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -42,6 +42,10 @@ bench-data: $(VENV)/.test-ready
 bench-database: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_database --json build/scaling.json
+
+bench-engines: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_engines --json build/engines.json
 
 bench-endpoint: $(VENV)/.test-ready
 	mkdir -p build

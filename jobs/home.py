@@ -18,7 +18,7 @@ from jobs.database_file import COPY, NAME, check_database
 HOME_VARIABLE = "HYDRA_STUDIO_HOME"
 DATABASE_VARIABLE = "HYDRA_STUDIO_DATABASE"
 # Everything the studio puts into its folder; what is not named here is somebody else's and is left as it is.
-FOLDERS = ("corpora", "clusterings", "runs", "analyses", "jobs", "uploads", "server", "browser-uploads", "bases")
+FOLDERS = ("corpora", "clusterings", "runs", "analyses", "jobs", "uploads", "server", "browser-uploads", "bases", "ray")
 FILES = (
     NAME,
     "bases.json",

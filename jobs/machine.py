@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -18,6 +20,7 @@ MIB = 2**20
 LATELY = 5.0  # seconds
 SECONDS = 5.0  # for the driver's own program
 ASK = ("--query-gpu=uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
+ADDRESS_VARIABLE = "HYDRA_STUDIO_ADDRESS"  # by which other machines reach this one
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # of a process: the GPUs that it sees, by number or by the beginning of their uuid
 
 
@@ -113,3 +116,19 @@ def read_gpus(text: str) -> tuple[Gpu, ...]:
         if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
             found.append(Gpu(parts[0], int(parts[1]) * MIB, int(parts[2]) * MIB, uuid.strip()))
     return tuple(found)
+
+
+def own_address(database: str) -> str:
+    """The address of this machine for those that share its database: the one it reaches that by, unless the environment
+    says another. A database in a file belongs to this machine alone."""
+    if named := os.environ.get(ADDRESS_VARIABLE):
+        return named
+    host = urlsplit(database).hostname
+    if database.startswith("sqlite") or not host:
+        return "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))  # a datagram socket: nothing is sent
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -5,6 +5,7 @@ Heavy modules are imported inside the functions, so in the job's own process onl
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from jobs.runner.environment import forget_hub_token
 
 if TYPE_CHECKING:
     from hydralora import results
+
+COUNTRY_VARIABLE = "HYDRA_STUDIO_COUNTRY"  # whose electricity it is, by ISO 3166 alpha-3
 
 
 def ingest(job: Job) -> results.CorpusManifest:
@@ -162,12 +165,14 @@ def train(job: Job) -> results.RunSummary:
     from hydralora.config import parse_config
     from hydralora.files import last_checkpoint
     from hydralora.options import sources_of
+    from hydralora.training.energy import counting
     from hydralora.training.train import train_adapter
     from jobs.runner.ownership import alone_in
 
     run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
     fit_threads(known_base(job, config.base))
-    with alone_in(run, job.progress):
+    country = os.environ.get(COUNTRY_VARIABLE, "").upper() or None
+    with alone_in(run, job.progress), counting(run, country) as meter:
         return train_adapter(
             config,
             _corpus(job),
@@ -178,6 +183,7 @@ def train(job: Job) -> results.RunSummary:
             progress=job.progress,
             resume=last_checkpoint(run) is not None,
             adapter_folder=job.place(run / "adapter"),
+            meter=meter,
         )
 
 

@@ -18,6 +18,8 @@ from sqlalchemy import text
 from hydralora.bases.folder import STARTER
 from hydralora.errors import UserError
 from jobs.home import Home
+from jobs.runner.choice import KEY, Choice
+from jobs.runner.executors import find_executor
 from jobs.runner.reconcile import reconcile
 from jobs.store.store import Store
 from jobs.sweeping import find_leftovers, largest
@@ -171,7 +173,17 @@ def _database(home: Home) -> list[Finding]:
     reconcile(store)
     workers = store.queue.workers()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
-    return [*findings, Finding("worker", True, words), _leftovers(store), *_largest(store)]
+    return [*findings, Finding("worker", True, words), _executor(store), _leftovers(store), *_largest(store)]
+
+
+def _executor(store: Store) -> Finding:
+    """What carries training out, and whether it can be asked."""
+    choice = Choice.load(store.settings.get(KEY))
+    try:
+        find_executor(choice, store.home.root).check()
+    except UserError as error:
+        return Finding("executor", False, choice.shown(), str(error))
+    return Finding("executor", True, choice.shown())
 
 
 def _leftovers(store: Store) -> Finding:

@@ -9,6 +9,7 @@ from pydantic import Field, field_serializer
 
 from hydralora.config import RunConfig
 from hydralora.results.base import Part, Result
+from hydralora.results.energy import Energy
 
 LOWER = 0.99  # of the last held-out loss: a step below that was better
 
@@ -49,6 +50,7 @@ class RunSummary(Part):
     imported: bool = Field(False, description="Whether the adapter was trained elsewhere")
     base_problem: str | None = Field(None, description="Why the base of an imported adapter is not there")
     peak_bytes: int | None = Field(None, description="Most memory of the job's processes, in bytes")
+    energy: Energy | None = Field(None, description="Electricity, over all attempts; null where it was not counted")
 
     @property
     def seconds_per_step(self) -> float | None:

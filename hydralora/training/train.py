@@ -33,6 +33,7 @@ from hydralora.progress import SILENT, Progress
 from hydralora.results import AdapterFacts, RunSummary
 from hydralora.training.arguments import early_end, refuse_unused, training_arguments
 from hydralora.training.data import Data, fit_length, fit_steps, read_data, settle_training_set
+from hydralora.training.energy import Meter
 from hydralora.training.feed import collator_of, given_to_method, held_out_rows, training_rows
 from hydralora.training.journal import Journal
 from hydralora.training.loggers import logger_of
@@ -74,12 +75,14 @@ def train_adapter(
     progress: Progress = SILENT,
     resume: bool = False,
     adapter_folder: Path | None = None,
+    meter: Meter | None = None,
 ) -> RunSummary:
     """Train the adapter that ``config`` describes and keep it in ``run_folder/adapter``.
 
     Args:
         adapter_folder: Where the finished adapter is kept instead; checkpoints stay in ``run_folder``.
         sources: Folders of the finished adapters that LoRAHub mixes.
+        meter: Counts the electricity (``hydralora.training.energy.counting``).
 
     Returns:
         Summary: steps, losses before and after on the held-out part, parameter counts, seconds.
@@ -150,6 +153,7 @@ def train_adapter(
         seconds=journal.seconds,
         resumed_from=step_of(checkpoint) if checkpoint else None,
         timed_from=journal.timed_from,
+        **({"energy": found} if meter and (found := meter.total()) else {}),
     )
     facts = AdapterFacts(
         config=config,

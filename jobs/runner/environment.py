@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from jobs.home import DATABASE_VARIABLE
 from jobs.kinds import has_gpu, kind_of
 from jobs.machine import VISIBLE
 
@@ -93,6 +94,11 @@ def job_environment(kind: str, environment: Mapping[str, str] = os.environ, gpu:
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+
+
+def other_database() -> str:
+    """URL of the database where it is not the home's own file; it may hold a password, so no environment names it."""
+    return os.environ.get(DATABASE_VARIABLE, "")
 
 
 def forget_hub_token() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.kinds import KINDS
+from jobs.runner.choice import NODE_LOST
 from jobs.runner.limits import OUT_OF_MEMORY, crash_sentence, machine_memory, sentence
 from jobs.runner.running import RESTARTED, RunningJob
 from jobs.store.status import JobStatus
@@ -63,7 +64,10 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
         return _failed("memory", OUT_OF_MEMORY)
     if killed:
         return Retry("Its process was killed (often for lack of memory).")
-    return Retry(running.gone, interrupted=running.gone == RESTARTED and _comes_to_an_end(running.job.kind))
+    if running.refused:
+        return _failed("user", running.refused)
+    is_blameless = running.gone in (RESTARTED, NODE_LOST) and _comes_to_an_end(running.job.kind)
+    return Retry(running.gone, interrupted=is_blameless)
 
 
 def _comes_to_an_end(kind: str) -> bool:

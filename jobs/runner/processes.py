@@ -103,6 +103,11 @@ def end_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()  # for other systems
 
 
+def die_with_parent() -> None:
+    """Have this process, whatever it becomes, killed as soon as the thread that started it ends: Linux alone can."""
+    _control(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _watch_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)

@@ -11,7 +11,7 @@ from typing import Any
 from hydralora.errors import DamagedError
 from hydralora.files import write_json
 from jobs.home import Home
-from jobs.runner.executors import Handle
+from jobs.runner.choice import HANDLE, Handle
 from jobs.runner.limits import Limits, limits_of
 from jobs.store.metrics import Metrics, read_metrics
 from jobs.store.queue import LEASE_SECONDS
@@ -28,9 +28,10 @@ class RunningJob:
     Args:
         handle: How its executor finds it.
         progress: What ``progress.json`` said when it was last passed on.
-        members: All that belonged to it when it was asked to end; nothing of it may stay behind.
         stop_sent_at: When it was asked to end, in seconds of ``time.monotonic``.
         gone: What is told where its process is not there and has left no word.
+        refused: Why the node that it was begun on cannot work on it.
+        is_silent: Whether its lease is over, so that whatever worked on it has ended or will.
         rests_until: When it is looked after again, after trouble that may pass; in seconds of ``time.monotonic``.
     """
 
@@ -38,10 +39,16 @@ class RunningJob:
     folder: Path
     handle: Handle
     progress: dict[str, Any] = field(default_factory=dict)
-    members: list[Handle] = field(default_factory=list)
     stop_sent_at: float | None = None
     rests_until: float = -math.inf
     gone: str = "Its process vanished."
+    refused: str = ""
+    is_silent: bool = False
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether an engine has begun it, perhaps on another machine."""
+        return "engine" in self.handle
 
     @property
     def gpu(self) -> str | None:
@@ -114,6 +121,14 @@ def gpu_of(folder: Path) -> str | None:
     except DamagedError:
         return None
     return found if isinstance(found, str) else None
+
+
+def read_handle(folder: Path) -> Handle:
+    """The handle of an attempt that an engine was asked to begin, by its folder; empty for one of this machine."""
+    try:
+        return _read_json(folder / HANDLE, "engine") or {}
+    except DamagedError:
+        return {}
 
 
 def _read_json(path: Path, *wanted: str) -> dict[str, Any] | None:

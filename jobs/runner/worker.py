@@ -19,20 +19,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hydralora.errors import DamagedError, UserError
 from hydralora.plain import one_line, plain
 from jobs.home import Home, is_shared
 from jobs.kinds import KINDS, grace_seconds, kind_of
-from jobs.machine import choose_gpu, look_at_gpus
-from jobs.runner.executors import EXECUTORS, Executor, Handle, find_executor
+from jobs.machine import choose_gpu, look_at_gpus, own_address
+from jobs.runner.begin import REFUSED
+from jobs.runner.choice import KEY, NODE_LOST, Choice, Handle, UnreachableError
+from jobs.runner.executors import EXECUTORS, Executor
+from jobs.runner.executors.by_lane import ByLane
 from jobs.runner.leftovers import remove_leftovers
+from jobs.runner.limits import machine_memory
 from jobs.runner.logs import begin_log
 from jobs.runner.outcome import NO_ROOM_YET, ROOM_SECONDS, Outcome, Retry, outcome_of
-from jobs.runner.ownership import give_up, started_in
+from jobs.runner.ownership import STARTED, give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
 from jobs.runner.room import is_full, lacks_room
-from jobs.runner.running import RESTARTED, RunningJob, gpu_of, write_spec
+from jobs.runner.running import RESTARTED, RunningJob, gpu_of, read_handle, write_spec
 from jobs.runner.service import own_version, sign_lock, wait_for_lock
 from jobs.store.database import without_secrets
 from jobs.store.queue import DAMAGED
@@ -46,7 +51,7 @@ log = logging.getLogger("jobs.runner.worker")  # under its own name also where i
 POLL_SECONDS = 0.4
 SIGN_OF_LIFE_SECONDS = 4.0
 TOUR_SECONDS = 1.0
-ROUNDS_OF_KILLING = 5
+MOST_SAID = 4_000  # characters of an engine's own words that are kept
 TROUBLE_SECONDS = 2.0  # before a job that could not be looked after is tried again
 GO_ON = "Check the disk; then resume it, or start it again: what it had finished is still there."
 SLOTS = {"light": 1, "heavy": 1, "server": 1, "network": 1}
@@ -72,7 +77,7 @@ class Worker:
         if tasks is not None:
             importlib.import_module(tasks)
         self.store = store or Store(home)
-        self.executor = executor or find_executor("local")
+        self.executor = executor or ByLane(Choice(), home.root)
         self.host = host_name()
         self.process = identity()
         self.name = f"{self.host}:{self.process['pid']}:{self.process['created']:.2f}"
@@ -100,12 +105,13 @@ class Worker:
             tidy_attempts(self.store)
             self.store.run_list.fill_scores()  # of answers that an earlier version measured
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
-            self.store.queue.sign_in(self.name, self.host, self.process, own_version())
+            self.store.queue.sign_in(self.name, self.host, self.process, own_version(), self._place)
             self.signed_at = now
             if self.store.is_newer:
                 log.warning("The database is of a newer version of the studio now: this worker ends, its jobs go on.")
                 return self.end()
             self._adopt_orphans()
+            self._renew_waiting()
         for running in list(self.running.values()):
             if running.rests_until < now:
                 self._take_care(running, self._watch)
@@ -120,22 +126,32 @@ class Worker:
             self._claim(lane, waiting.get(lane, set()))
         self._share_gpu()
 
+    @cached_property
+    def _place(self) -> dict[str, Any]:
+        """What this machine has, and where others reach it, for its row."""
+        devices = [{"name": gpu.name, "total": gpu.total, "uuid": gpu.uuid} for gpu in look_at_gpus()]
+        return {"devices": devices, "memory": machine_memory(), "address": own_address(self.home.database_url)}
+
     def _share_gpu(self) -> None:
         """Training goes before chat: while a heavy job has the model server's GPU, or waits for the only one, the
         server keeps off it."""
         chat = next((running.gpu for running in self.running.values() if running.job.lane == "server"), None)
-        if chat in self._trained_on() or (self.gpus <= 1 and self.store.queue.has_waiting("heavy")):
+        is_wanted = self.gpus <= 1 and self.store.queue.has_waiting("heavy") and self.executor.slots("train") is None
+        if chat in self._trained_on() or is_wanted:
             self.home.make_room.touch()
         else:
             self.home.make_room.unlink(missing_ok=True)
 
     def _trained_on(self) -> list[str | None]:
-        """The GPU of each heavy job that runs; None of one that has none."""
-        return [running.gpu for running in self.running.values() if running.job.lane == "heavy"]
+        """The GPU of this machine of each heavy job that runs here; None of one that has none."""
+        return [one.gpu for one in self.running.values() if one.job.lane == "heavy" and not one.is_elsewhere]
 
     def _slots(self, lane: str) -> int:
-        """How many jobs of a lane may run at once: of the heavy ones, one a GPU."""
-        return max(SLOTS[lane], self.gpus) if lane == "heavy" else SLOTS[lane]
+        """How many jobs of a lane may run at once: of the heavy ones, one a GPU, or what is room for elsewhere."""
+        if lane != "heavy":
+            return SLOTS[lane]
+        elsewhere = self.executor.slots("train")
+        return max(SLOTS[lane], self.gpus) if elsewhere is None else elsewhere
 
     # Claim and adopt
 
@@ -155,9 +171,12 @@ class Worker:
 
     def _start(self, job: Job) -> None:
         try:
-            gpu = choose_gpu(look_at_gpus(), self._trained_on()) if kind_of(job.kind).uses_gpu else None
+            is_near = kind_of(job.kind).uses_gpu and self.executor.slots(job.kind) is None
+            gpu = choose_gpu(look_at_gpus(), self._trained_on()) if is_near else None
             folder = write_spec(self.home, job, self.tasks, gpu.uuid if gpu else None)
             handle = self.executor.start(job.kind, folder, self.home.machine, gpu.uuid if gpu else None)
+        except UnreachableError as error:
+            self.store.queue.give_back(job, str(error), interrupted=True, pause=TROUBLE_SECONDS)
         except UserError as error:
             self._refuse(job, "user", str(error))
         except OSError as error:
@@ -173,19 +192,30 @@ class Worker:
         self.store.queue.finish(job, JobStatus.FAILED, time.time(), error_kind=kind, error=error)
 
     def _adopt_orphans(self) -> None:
-        for job in self.store.queue.orphans(self.name, lambda job: job.host == self.host or self._was_before(job)):
+        found = self.store.queue.orphans(self.name, self._is_left_to_us)
+        for running in self.running.values():
+            running.is_silent = any(job.id == running.job.id for job in found)
+        for job in found:
             if job.id in self.running:
                 continue
-            is_near = job.host == self.host
+            folder = self.home.job(job.id, job.attempt)
+            handle = read_handle(folder)
+            is_near = job.host == self.host or bool(handle)  # an engine knows of its attempt wherever it is asked
             mine = self.store.queue.adopt(job, self.name, takes_lease=not is_near)
             if mine is None:
                 continue
-            folder = self.home.job(job.id, job.attempt)
             if is_near:
-                self.running[job.id] = RunningJob(mine, folder, mine.process or self._find_owner(mine, folder))
+                handle = mine.process or handle or self._find_owner(mine, folder)
+                self.running[job.id] = RunningJob(mine, folder, handle)
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
                 why = RESTARTED if self._was_before(job) else "Its worker has not been heard of."
                 self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
+
+    def _renew_waiting(self) -> None:
+        """Renew the leases of attempts that wait for a node, in place of processes that have not begun."""
+        for running in self.running.values():
+            if running.is_elsewhere and not (running.folder / STARTED).exists():
+                self.store.queue.renew(running.job, progress_text="Waiting for a node")
 
     def _find_owner(self, job: Job, folder: Path) -> Handle:
         """What an earlier worker has started and died before it could store it; empty where nothing was."""
@@ -194,6 +224,14 @@ class Worker:
             handle = {**handle, "gpu": gpu} if gpu else handle
             self.store.queue.write(job, process=handle)
         return handle
+
+    def _is_left_to_us(self, job: Job) -> bool:
+        """Whether a job of another worker is ours to look after: it is of this machine, or its worker has gone and an
+        engine can be asked for it from anywhere."""
+        if job.host == self.host or self._was_before(job):
+            return True
+        is_elsewhere = "engine" in (job.process or {})
+        return is_elsewhere and all(worker["name"] != job.worker for worker in self.store.queue.workers())
 
     def _was_before(self, job: Job) -> bool:
         """Whether a job's machine has started anew since: a home in one file has one machine, which is this one."""
@@ -231,14 +269,22 @@ class Worker:
         self._end(running, outcome)
 
     def _watch(self, running: RunningJob) -> None:
-        alive = self.executor.is_alive(running.handle)
+        alive = self._is_alive(running)
         if not self._pass_news_on(running):  # another worker has taken the job: end our attempt
-            self.executor.kill(self.executor.members(running.handle))
+            self.executor.stop(running.handle, at_once=True)
             del self.running[running.job.id]
         elif not alive:
             self._ended(running)
         elif running.job.stop_requested_at is not None:
             self._escalate_stop(running)
+
+    def _is_alive(self, running: RunningJob) -> bool:
+        """Whether something works on an attempt; where its engine does not tell, its lease does."""
+        try:
+            return self.executor.is_alive(running.handle)
+        except UnreachableError as error:
+            log.warning("Job %d: %s", running.job.id, one_line(str(error)))
+            return running.result() is None and not running.is_silent
 
     def _pass_news_on(self, running: RunningJob) -> bool:
         """Store metrics and progress, see what is asked; False when the job is no longer ours."""
@@ -268,29 +314,37 @@ class Worker:
         now = time.monotonic()
         if running.stop_sent_at is None:
             running.stop_sent_at = now
-            running.members = self.executor.members(running.handle)
             running.ask_to_stop()
-            self.executor.ask_to_end(running.handle)
+            self.executor.stop(running.handle)
         elif now - running.stop_sent_at > grace_seconds(running.job.kind):
-            self.executor.kill([*running.members, *self.executor.members(running.handle)])
+            self.executor.stop(running.handle, at_once=True)
 
     def _ended(self, running: RunningJob) -> None:
         self._end_processes(running)
         self._pass_news_on(running)
         if running.result() is None:  # it was killed: it has not cleaned up itself
             remove_leftovers(self.home, running.job)
+            self._hear_engine(running)
         self._end(running, outcome_of(running))
+
+    def _hear_engine(self, running: RunningJob) -> None:
+        """Keep what an engine says of an attempt that has left no word: of a node that died nothing else is heard."""
+        if not running.is_elsewhere or running.exit() is not None:
+            return
+        running.gone = NODE_LOST
+        said = self.executor.logs(running.handle).strip()
+        if said:
+            with (running.folder / "log.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{said[-MOST_SAID:]}\n")
+        if REFUSED in said:
+            running.refused = said.partition(REFUSED)[2].strip().splitlines()[0]
 
     def _end_processes(self, running: RunningJob) -> None:
         """End what is left of an attempt whose first process has gone: nothing of it may work beside the next one."""
         give_up(running.folder)
         handle = running.handle or (started_in(running.folder) if running.job.host == self.host else {})
-        left = [*running.members, *self.executor.members(handle)]
-        for _ in range(ROUNDS_OF_KILLING):  # one may have started another meanwhile
-            if not left:
-                return
-            self.executor.kill(left)
-            left = self.executor.members(handle)
+        if handle:
+            self.executor.stop(handle, at_once=True)
 
     def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
         """Store the outcome, or queue the job again."""
@@ -335,30 +389,37 @@ def main() -> int:
     """Entry of `python -m jobs.runner.worker`."""
     parser = argparse.ArgumentParser(description="Run the studio's background jobs.")
     parser.add_argument("--home", type=Path, default=None, help="folder that keeps everything")
-    parser.add_argument("--executor", default="local", help=f"what carries the jobs out: {', '.join(EXECUTORS)}")
+    parser.add_argument("--executor", default=None, help=f"what carries heavy jobs out: {', '.join(EXECUTORS)}")
+    parser.add_argument("--ray-address", default="", help="of the dashboard of a Ray cluster, http://HOST:8265")
     parser.add_argument("--tasks", default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     begin_log()
     try:
-        return work(Home(options.home), options.tasks, options.executor)
+        choice = Choice(options.executor, options.ray_address) if options.executor else None
+        return work(Home(options.home), options.tasks, choice)
     except UserError as error:
         sys.stderr.write(f"{plain(str(error))}\n")  # the answer of a command, not a line of the log
         return 2
 
 
-def work(home: Home, tasks: str | None = None, executor: str = "local") -> int:
+def work(home: Home, tasks: str | None = None, choice: Choice | None = None) -> int:
     """Work until asked to end, unless another worker has this home already.
+
+    Args:
+        choice: What carries heavy jobs out; the one that the studio remembers where none is given.
 
     Raises:
         UserError: When the database cannot be used, or there is no such executor.
     """
-    carries_out = find_executor(executor)
+    carries_out = ByLane(choice, home.root) if choice else None
     lock = wait_for_lock(home)
     if lock is None:
         log.info("A worker is already running for %s.", home.root)
         return 0
     sign_lock(lock)
-    Worker(home, tasks=tasks, executor=carries_out).run()
+    store = Store(home)
+    carries_out = carries_out or ByLane(Choice.load(store.settings.get(KEY)), home.root)
+    Worker(home, store=store, tasks=tasks, executor=carries_out).run()
     return 0
 
 

@@ -326,10 +326,14 @@ class Queue:
             active = [(Job.of(row), bool(is_over)) for row, is_over in session.execute(query)]
         return [job for job, is_over in active if (job.worker != me and is_ours(job)) or is_over]
 
-    def sign_in(self, name: str, host: str, process: dict[str, Any], version: str = "") -> None:
-        """A worker's sign of life."""
+    def sign_in(
+        self, name: str, host: str, process: dict[str, Any], version: str = "", place: dict[str, Any] | None = None
+    ) -> None:
+        """A worker's sign of life; ``place`` says ``devices``, ``memory`` (bytes) and ``address`` of its machine."""
+        row = WorkerRow(name=name, host=host, process=process, version=version, **(place or {}))
+        row.seen_at = database_now()
         with self._rows.writing() as session:
-            session.merge(WorkerRow(name=name, host=host, process=process, seen_at=database_now(), version=version))
+            session.merge(row)
 
     def sign_out(self, name: str) -> None:
         """A worker ends orderly."""
@@ -340,7 +344,7 @@ class Queue:
 
     def workers(self) -> list[dict[str, Any]]:
         """Workers seen lately."""
-        columns = ("name", "host", "process", "seen_at", "version")
+        columns = ("name", "host", "process", "seen_at", "version", "devices", "memory", "address")
         with self._rows.reading() as session:
             rows = session.scalars(select(WorkerRow).where(lately(WorkerRow.seen_at, WORKER_GONE_SECONDS)))
             return [{column: getattr(row, column) for column in columns} for row in rows]

@@ -394,6 +394,9 @@ class WorkerRow(Base):
     process: Mapped[dict[str, Any]]
     seen_at: Mapped[float]  # on the database's clock
     version: Mapped[str | None]
+    devices: Mapped[list[Any] | None]  # its machine's GPUs: name, total memory in bytes, uuid
+    memory: Mapped[int | None] = mapped_column(BigInteger)  # of its machine, in bytes
+    address: Mapped[str | None]  # by which other machines reach it
 
 
 class SettingRow(Base):

@@ -83,6 +83,8 @@ def print_run(run: Run) -> None:
         out.print(f"  {found} {why}")
     if summary and summary.note:
         out.print(f"  {summary.note}")
+    if summary and summary.energy:
+        out.print(f"  {summary.energy.sentence}")
     if summary and summary.held_out_loss is not None:
         before = "not measured" if summary.held_out_loss_before is None else f"{summary.held_out_loss_before:.3f}"
         out.print(f"  held-out loss {summary.held_out_loss:.3f}, before training {before}; {trainable(summary)}")

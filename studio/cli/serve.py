@@ -12,7 +12,10 @@ import uvicorn
 
 from hydralora.errors import UserError
 from jobs.home import HOME_VARIABLE, Home
+from jobs.runner.executors import find_executor
+from jobs.runner.executors.by_lane import choose
 from jobs.store.bases import BASES_VARIABLE
+from studio.cli.executor import add_executor_options, chosen
 from studio.cli.terminal import err, out
 from studio.endpoint import count_keys
 from studio.web.address import Address
@@ -52,6 +55,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="switch the OpenAI-compatible endpoint on or off, for good (default: as it was; off at first); its keys "
         "are made with `python -m studio keys create NAME`",
     )
+    add_executor_options(parser)
     _add_door_options(parser)
     return parser.parse_args(arguments)
 
@@ -119,13 +123,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         secret, is_password = choose_secret(options)
+        choice = chosen(options)
         bound = bind(options.host, options.port)
         home = Home(options.home)
         if options.base:
             os.environ[BASES_VARIABLE] = os.pathsep.join(str(Path(folder).absolute()) for folder in options.base)
+        if choice is not None:
+            find_executor(choice, home.root).check()
         door = Door(secret, home.server / "cookie.key", is_password=is_password)
         hosts = allowed_hosts(options.host, options.host_name)
         app = create_app(home, hosts=hosts, keep_worker=not options.no_worker, door=door)
+        if choice is not None:
+            choose(app.state.store, choice)
         keys = app.state.store.keys  # a second store of one home would drop the first one's locks of the database
         if options.endpoint is not None:
             keys.switch(options.endpoint)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from jobs.runner.choice import KEY, Choice
+from jobs.runner.executors import EXECUTORS
+from jobs.runner.executors.by_lane import choose
 from jobs.runner.processes import is_alive
 from jobs.runner.reconcile import reconcile
 from jobs.runner.service import (
@@ -21,9 +24,12 @@ from jobs.runner.service import (
 from jobs.runner.worker import main as worker_main
 from jobs.store.store import Store
 from studio.cards import moment
+from studio.cli.executor import make_choice
 from studio.cli.terminal import AsJson, Studio, out, print_table, show
 
-worker_app = typer.Typer(invoke_without_command=True, help="The worker: run (without a word), start, stop, status.")
+worker_app = typer.Typer(
+    invoke_without_command=True, help="The worker: run (without a word), start, stop, status, use."
+)
 
 
 @worker_app.callback()
@@ -40,6 +46,23 @@ def start(as_json: AsJson = False) -> None:
     store = Studio.store()
     start_worker(store.home)
     wait_until(lambda: holder(store.home) and is_running(store.home), START_SECONDS, "The worker does not start.")
+    _tell(store, as_json)
+
+
+@worker_app.command("use")
+def use(
+    executor: Annotated[str, typer.Argument(help=", ".join(EXECUTORS))],
+    ray_address: Annotated[str, typer.Option(help="Dashboard of a Ray cluster, http://HOST:8265")] = "",
+    job_cpus: Annotated[int, typer.Option(help="Processors of a job elsewhere")] = Choice.cpus,
+    job_gpus: Annotated[int | None, typer.Option(help="GPUs of a job elsewhere; 1 where there are any")] = None,
+    job_memory_gib: Annotated[float | None, typer.Option(help="GiB of memory of a job elsewhere")] = None,
+    slurm: Annotated[list[str] | None, typer.Option(help="An option of sbatch: partition=gpu")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose what carries training out from now on; a worker that runs is replaced, and what works goes on."""
+    choice = make_choice(executor, ray_address, job_cpus, job_gpus, job_memory_gib, slurm or [])
+    store = Studio.store()
+    choose(store, choice)
     _tell(store, as_json)
 
 
@@ -69,6 +92,7 @@ def worker_view(store: Store) -> dict[str, Any]:
         "version": who.get("version") if runs else None,
         "own_version": own_version(),
         "starts_by_itself": not store.home.no_worker.exists(),
+        "executor": Choice.load(store.settings.get(KEY)).dump(),
         "workers": store.queue.workers(),
         "jobs_waiting": counts["queued"],
         "jobs_running": counts["running"],
@@ -88,9 +112,16 @@ def _tell(store: Store, as_json: bool) -> None:
                 "with the studio, or a command that needs one" if answer["starts_by_itself"] else "when asked for"
             )
             out.print(f"No worker runs here; one starts {by_itself}: `worker start`.")
+        out.print(f"Training is carried out by: {Choice(**answer['executor']).shown()}.")
         out.print(f"{answer['jobs_running']} jobs are worked on, {answer['jobs_waiting']} wait.")
-        rows = [[w["name"], w["version"] or "", moment(w["seen_at"])] for w in answer["workers"]]
+        rows = [[w["name"], w["version"] or "", moment(w["seen_at"]), *_place(w)] for w in answer["workers"]]
         if rows:
-            print_table(["worker", "version", "seen"], rows)
+            print_table(["worker", "version", "seen", "address", "memory", "GPUs"], rows)
 
     show(answer, as_json, lines)
+
+
+def _place(worker: dict[str, Any]) -> list[str]:
+    """Address, memory and GPUs of a worker's machine, as far as it has told them."""
+    memory = f"{worker['memory'] / 2**30:.0f} GiB" if worker["memory"] else ""
+    return [worker["address"] or "", memory, ", ".join(gpu["name"] for gpu in worker["devices"] or [])]

@@ -416,3 +416,72 @@ print(client.get("/about").status_code, ">1<" in opened(client, "about", "draw")
 """
     )
     assert said.split() == ["200", "True", "True"]
+
+
+@pytest.mark.long
+def test_an_executor(scratch: Scratch) -> None:
+    scratch.write(
+        "jobs/runner/executors/plain.py",
+        '''"""Attempts as bare processes, which are found again by what they write into their folder."""
+
+import subprocess
+from pathlib import Path
+
+from jobs.runner.begin import command, leave
+from jobs.runner.ownership import give_up, started_in
+from jobs.runner.processes import family, is_alive, kill
+
+
+class PlainExecutor:
+    def __init__(self, choice, home):
+        self.choice, self.children = choice, {}
+
+    def check(self):
+        """Nothing is needed."""
+
+    def slots(self, kind):
+        return 2
+
+    def is_ready(self, kind, cwd):
+        return True
+
+    def start(self, kind, folder, cwd, gpu=None):
+        leave(folder, kind, self.choice, 0)
+        said = (folder / "said.txt").open("w")
+        child = subprocess.Popen(command(folder), stdout=said, start_new_session=True)
+        self.children[str(folder)] = child
+        return {"engine": "plain", "folder": str(folder), "pid": child.pid}
+
+    def is_alive(self, handle):
+        child, folder = self.children.get(handle["folder"]), Path(handle["folder"])
+        return child.poll() is None if child else is_alive(started_in(folder))
+
+    def stop(self, handle, *, at_once=False):
+        if at_once:
+            give_up(Path(handle["folder"]))
+            kill(family(started_in(Path(handle["folder"]))))
+
+    def logs(self, handle):
+        return (Path(handle["folder"]) / "said.txt").read_text()
+
+    def collect(self, handle):
+        self.children.pop(handle["folder"], None)
+''',
+    )
+    scratch.put("jobs/runner/executors/__init__.py", '    "slurm": SlurmExecutor,\n', '    "plain": PlainExecutor,\n')
+    scratch.put(
+        "jobs/runner/executors/__init__.py",
+        "from jobs.runner.executors.local import LocalExecutor\n",
+        "from jobs.runner.executors.plain import PlainExecutor\n",
+    )
+    scratch.put("tests/jobs/test_engines.py", "ENGINES = [\n", '    _engine("plain", Choice("plain")),\n')
+    assert follows("an executor", scratch)
+    scratch.run(
+        """
+import pytest
+assert pytest.main(["tests/jobs/test_engines.py", "-q", "-k", "plain", "-p", "no:cacheprovider"]) == 0
+from studio.cli.serve import parse_options
+from studio.cli.executor import chosen
+assert chosen(parse_options(["--executor", "plain"])).executor == "plain"
+"""
+    )

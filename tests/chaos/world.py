@@ -34,10 +34,11 @@ class World:
 
     Args:
         environment: Variables of all its processes besides ours.
+        words: What its workers are started with.
     """
 
-    def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
-        self.home = Home(root)
+    def __init__(self, root: Path, environment: dict[str, str] | None = None, words: tuple[str, ...] = WORDS) -> None:
+        self.home, self.words = Home(root), words
         self.store = Store(self.home)
         self.environment = {**os.environ, "PYTHONPATH": str(PROJECT), **(environment or {})}
         self.step = 0.0  # of its clock, in seconds
@@ -52,7 +53,7 @@ class World:
         until(lambda: is_running(self.home), 90, "no worker came")
 
     def start_web(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.chaos.keeper", str(self.home.root), *WORDS]
+        command = [sys.executable, "-m", "tests.chaos.keeper", str(self.home.root), *self.words]
         log = (self.home.root / "web.log").open("ab")
         with log:
             return subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log)

@@ -37,6 +37,8 @@ from hydralora.results import (
     Weights,
 )
 from hydralora.results.describe import page, result_types
+from hydralora.results.energy import Energy
+from hydralora.training.energy import FOLDER
 from hydralora.training.train import train_adapter
 
 STEP = 3
@@ -62,6 +64,8 @@ def stored(base_folder: Path, easy_corpus: Path, tmp_path_factory: pytest.TempPa
     checkpoint = last_checkpoint(run)
     assert checkpoint is not None
     found[RunJournal] = checkpoint, RunJournal.read(checkpoint)
+    energy = Energy(cpu_kwh=0.01, cpu="estimated", co2e_kg=0.005, seconds=3.0)  # codecarbon need not be installed
+    found[Energy] = run / FOLDER, energy.write(run / FOLDER, step=STEP)
     checked = check_corpus(shutil.copytree(easy_corpus, root / "corpus"), parse_config(config).train)
     found[Quality] = root / "corpus" / QUALITY, checked
     found[CorpusManifest] = easy_corpus, CorpusManifest.read(easy_corpus)

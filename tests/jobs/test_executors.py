@@ -12,7 +12,10 @@ import pytest
 from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.kinds import grace_seconds
-from jobs.runner.executors import EXECUTORS, Handle, find_executor
+from jobs.runner.begin import REFUSED
+from jobs.runner.choice import KEY, NODE_LOST, Choice, Handle, UnreachableError
+from jobs.runner.executors import EXECUTORS, find_executor
+from jobs.runner.executors.by_lane import ByLane, choose
 from jobs.runner.worker import Worker, work
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
@@ -28,6 +31,15 @@ class Puppets:
         self.collected: list[str] = []
         self.refusal: Exception | None = None
         self.not_yet: set[str] = set()
+        self.said = ""
+        self.places: int | None = None
+        self.is_lost = False
+
+    def check(self) -> None:
+        """Nothing is needed."""
+
+    def slots(self, kind: str) -> int | None:
+        return self.places
 
     def is_ready(self, kind: str, cwd: Path) -> bool:
         return kind not in self.not_yet
@@ -37,20 +49,21 @@ class Puppets:
             raise self.refusal
         name = f"{kind} in {folder.name}"
         self.alive[name] = folder
-        return {"name": name}
+        return {"name": name, **({} if self.places is None else {"engine": "puppets"})}
 
     def is_alive(self, handle: Handle) -> bool:
+        if self.is_lost:
+            raise UnreachableError("Nobody answers.")
         return handle.get("name") in self.alive
 
-    def members(self, handle: Handle) -> list[Handle]:
-        return [handle] if self.is_alive(handle) else []
+    def stop(self, handle: Handle, *, at_once: bool = False) -> None:
+        if at_once:
+            self.alive.pop(handle.get("name", ""), None)
+        else:
+            self.asked.append(handle["name"])
 
-    def ask_to_end(self, handle: Handle) -> None:
-        self.asked.append(handle["name"])
-
-    def kill(self, members: list[Handle]) -> None:
-        for member in members:
-            self.alive.pop(member["name"], None)
+    def logs(self, handle: Handle) -> str:
+        return self.said
 
     def collect(self, handle: Handle) -> None:
         self.collected.append(handle["name"])
@@ -151,10 +164,90 @@ def test_what_cannot_be_started_has_failed_with_a_reason(
 
 
 def test_an_unknown_executor_is_refused_with_the_known_ones(home: Home) -> None:
-    with pytest.raises(UserError, match=r"no executor called 'moon'. Choose one of: local, spawn\."):
-        work(home, executor="moon")
+    with pytest.raises(UserError, match=r"no executor called 'moon'. Choose one of: local, spawn, ray, slurm\."):
+        work(home, choice=Choice("moon"))
 
 
-def test_an_added_executor_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXECUTORS, "puppets", Puppets)
-    assert isinstance(find_executor("puppets"), Puppets)
+def test_an_added_executor_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXECUTORS, "puppets", lambda choice, home: Puppets())
+    assert isinstance(find_executor(Choice("puppets"), tmp_path), Puppets)
+
+
+@pytest.fixture
+def far(puppets: Puppets) -> Puppets:
+    """An engine elsewhere with room for two attempts."""
+    puppets.places = 2
+    return puppets
+
+
+def test_heavy_jobs_go_to_the_chosen_executor_and_all_others_stay(
+    store: Store, far: Puppets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = Puppets()
+    monkeypatch.setitem(EXECUTORS, "far", lambda choice, home: far)
+    monkeypatch.setitem(EXECUTORS, "local", lambda choice, home: near)
+    for kind in ("train", "train", "train", "map"):
+        store.queue.submit(kind)
+    Worker(store.home, store=store, executor=ByLane(Choice("far"), store.home.root)).do_round()
+    assert len(far.alive) == 1 and list(near.alive) == ["map in 1"]  # their names are those of their folders
+
+
+def test_an_engine_is_given_as_many_heavy_jobs_as_it_has_room_for(store: Store, worker: Worker, far: Puppets) -> None:
+    jobs = [store.queue.submit("train") for _ in range(3)]
+    worker.do_round()
+    assert [store.queue.get(job.id).status for job in jobs] == ["running", "running", "queued"]
+
+
+def test_an_attempt_that_waits_for_a_node_keeps_its_lease(store: Store, worker: Worker, far: Puppets) -> None:
+    job = store.queue.submit("train")
+    worker.do_round()
+    before = store.queue.get(job.id).lease_until
+    worker.signed_at = -1e9
+    worker.do_round()
+    found = store.queue.get(job.id)
+    assert found.lease_until > before and found.progress_text == "Waiting for a node"
+
+
+def test_a_job_whose_node_is_lost_is_interrupted_and_not_to_blame(store: Store, worker: Worker, far: Puppets) -> None:
+    job = store.queue.submit("train", max_attempts=1)
+    worker.do_round()
+    far.alive.clear()
+    far.said, far.places = "Node 10.0.0.7 has died.", 0
+    worker.do_round()
+    found = store.queue.get(job.id)
+    assert (found.status, found.progress_text) == (JobStatus.QUEUED, NODE_LOST)
+    assert far.said in store.queue.log_tail(found)
+
+
+def test_while_an_engine_cannot_be_asked_the_lease_says_who_lives(store: Store, worker: Worker, far: Puppets) -> None:
+    job = store.queue.submit("train")
+    worker.do_round()
+    far.is_lost = True
+    worker.do_round()
+    running = store.queue.get(job.id)
+    assert running.status == JobStatus.RUNNING
+    far.places = 0
+    (store.home.job(job.id, 1) / "started.json").write_text("{}")
+    store.queue.write(running, lease_until=1.0)
+    worker.signed_at = -1e9
+    worker.do_round()
+    assert store.queue.get(job.id).status == JobStatus.QUEUED
+
+
+def test_a_node_that_cannot_use_the_folder_fails_the_job_with_its_sentence(
+    store: Store, worker: Worker, far: Puppets
+) -> None:
+    job = store.queue.submit("train")
+    worker.do_round()
+    far.alive.clear()
+    far.said = f"{REFUSED} node7 cannot use the folder of this attempt (Permission denied). Share it."
+    worker.do_round()
+    found = store.queue.get(job.id)
+    assert (found.status, found.error_kind) == (JobStatus.FAILED, "user")
+    assert found.error == "node7 cannot use the folder of this attempt (Permission denied). Share it."
+
+
+def test_an_engine_that_is_not_there_is_refused_and_nothing_is_changed(store: Store) -> None:
+    with pytest.raises(UserError, match=r"Ray cluster at http://127\.0\.0\.1:9 does not answer"):
+        choose(store, Choice("ray", "127.0.0.1:9"))
+    assert store.settings.get(KEY) is None

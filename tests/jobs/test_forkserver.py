@@ -15,7 +15,7 @@ import pytest
 from jobs.home import Home
 from jobs.runner.executors.local import LocalExecutor
 from jobs.runner.forkserver import STARTED, _announce, _read_identity
-from jobs.runner.processes import Identity, identity, is_alive
+from jobs.runner.processes import Identity, family, identity, is_alive
 from jobs.runner.running import RunningJob, write_spec
 from jobs.store.store import Store
 from tests.hydralora.conftest import easy_rows, make_llama, make_tokenizer, write_lines
@@ -98,16 +98,16 @@ def test_the_end_of_a_forked_process_is_told_as_it_was(home: Home, executor: Loc
 def test_term_reaches_the_whole_group(home: Home, executor: LocalExecutor) -> None:
     one = attempt(home, executor, "wait")
     one.under_way()
-    executor.ask_to_end(one.handle)
+    executor.stop(one.handle)
     assert one.ended()["code"] == 0 and (one.running.result() or {})["status"] == "interrupted"
 
 
 def test_a_deaf_one_is_killed_with_its_children_and_the_server_stays(home: Home, executor: LocalExecutor) -> None:
     one = attempt(home, executor, "parent")
     wait_for((one.folder / "grandchild").exists)
-    members = executor.members(one.handle)
+    members = family(one.handle)
     assert len(members) == 3
-    executor.kill(members)
+    executor.stop(one.handle, at_once=True)
     assert not any(is_alive(member) for member in members)
     assert attempt(home, executor, "nothing").ended()["code"] == 0
 

@@ -193,3 +193,10 @@ def test_a_number_names_none_of_unlike_gpus_whose_order_is_not_said(two: Path, m
 def test_a_driver_that_fails_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver(tmp_path / "driver", monkeypatch, "Failed to initialize NVML: Driver/library version mismatch")
     assert look_at_gpus() == ()
+
+
+def test_the_row_of_a_worker_says_what_its_machine_has(two: Path, store: Store, worker: Worker) -> None:
+    worker.do_round()
+    (row,) = store.queue.workers()
+    assert [gpu["uuid"] for gpu in row["devices"]] == ["GPU-aaaa", "GPU-bbbb"]
+    assert row["memory"] > 0 and row["address"] == "127.0.0.1"

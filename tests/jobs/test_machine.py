@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from jobs.machine import Gpu, Machine, look_at_machine, read_gpus, visible
+from jobs.machine import Gpu, Machine, look_at_machine, own_address, read_gpus, visible
 
 MIB = 2**20
 
@@ -38,3 +38,10 @@ def test_numbers_of_unlike_gpus_are_believed_in_the_order_of_their_slots_only(mo
     assert visible(unlike, "1,0") == (unlike[1], unlike[0])
     alike = (Gpu("a", 1, 1, "GPU-1"), Gpu("a", 1, 1, "GPU-2"))
     assert visible(alike, "0,0") == (alike[0],)
+
+
+def test_the_address_is_one_by_which_others_of_the_database_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_address("sqlite:////home/studio.db") == "127.0.0.1"
+    assert own_address("postgresql://127.0.0.1:5432/studio") == "127.0.0.1"
+    monkeypatch.setenv("HYDRA_STUDIO_ADDRESS", "gpu7.example")
+    assert own_address("postgresql://127.0.0.1:5432/studio") == "gpu7.example"

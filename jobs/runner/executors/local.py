@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-from jobs.home import DATABASE_VARIABLE
 from jobs.kinds import kind_of
-from jobs.runner.environment import job_environment
+from jobs.runner.environment import job_environment, other_database
 from jobs.runner.forkserver import Forkserver
 from jobs.runner.processes import Identity, ask_to_end, family, identity, is_alive, kill, start_detached
 
 log = logging.getLogger(__name__)
+ROUNDS_OF_KILLING = 5
 
 
 class LocalExecutor:
@@ -28,7 +27,15 @@ class LocalExecutor:
     def __init__(self, *, forks: bool = True) -> None:
         self.forks = forks
         self._children: dict[int, subprocess.Popen[bytes]] = {}  # by pid; those of an earlier worker are not ours
+        self._members: dict[int, list[Identity]] = {}  # by pid, those of attempts that were asked to end
         self._servers: dict[frozenset[tuple[str, str]], Forkserver] = {}  # by environment: secrets stay apart
+
+    def check(self) -> None:
+        """Nothing is needed."""
+
+    def slots(self, kind: str) -> int | None:
+        """As many as the worker finds right for its machine."""
+        return None
 
     def is_ready(self, kind: str, cwd: Path) -> bool:
         """Whether an attempt can begin now; otherwise what it is forked from is loading, which it would do itself."""
@@ -57,12 +64,12 @@ class LocalExecutor:
         server = self._servers.get(frozenset(environment.items()))
         if server is not None and kind_of(kind).needs_torch and server.is_ready():
             try:
-                return server.fork(folder, cwd, environment, _other_database())
+                return server.fork(folder, cwd, environment, other_database())
             except OSError as error:
                 log.warning("The job starts by itself: %s", error)
         python = [sys.executable, "-m"]
         command = [*python, "jobs.runner.reaper", str(folder), *python, "jobs.runner.child", str(folder)]
-        child = start_detached(command, folder / "log.txt", cwd, environment, _other_database().encode())
+        child = start_detached(command, folder / "log.txt", cwd, environment, other_database().encode())
         self._children[child.pid] = child
         return identity(child.pid)
 
@@ -71,29 +78,32 @@ class LocalExecutor:
         child = self._child(handle)
         return child.poll() is None if child is not None else is_alive(handle)
 
-    def members(self, handle: Identity) -> list[Identity]:
-        """The reaper, the job's process, and all that they have started."""
-        return family(handle)
+    def stop(self, handle: Identity, *, at_once: bool = False) -> None:
+        """TERM to the whole process group, which the reaper ignores; at once: KILL to the reaper, the job's process and
+        all that they have started, also what has left the group since."""
+        pid = handle.get("pid", 0)
+        if not at_once:
+            self._members[pid] = family(handle)
+            ask_to_end(handle)
+            return
+        left = [*self._members.get(pid, []), *family(handle)]
+        for _ in range(ROUNDS_OF_KILLING):  # one may have started another meanwhile
+            if not left:
+                return
+            kill(left)
+            left = family(handle)
 
-    def ask_to_end(self, handle: Identity) -> None:
-        """TERM to the whole process group; the reaper ignores it."""
-        ask_to_end(handle)
-
-    def kill(self, members: list[Identity]) -> None:
-        """KILL to each that is still the same process."""
-        kill(members)
+    def logs(self, handle: Identity) -> str:
+        """Nothing: all that is printed goes to ``log.txt``."""
+        return ""
 
     def collect(self, handle: Identity) -> None:
         """Wait for a reaper of our own, which has written its last file."""
         child = self._child(handle)
+        self._members.pop(handle.get("pid", 0), None)
         if child is not None:
             child.wait()
             del self._children[child.pid]
 
     def _child(self, handle: Identity) -> subprocess.Popen[bytes] | None:
         return self._children.get(handle.get("pid", 0))
-
-
-def _other_database() -> str:
-    """URL of the database where it is not the home's own file; it may hold a password, so no environment names it."""
-    return os.environ.get(DATABASE_VARIABLE, "")

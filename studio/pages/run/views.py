@@ -100,11 +100,12 @@ def settings_table(run: Run, training_set: TrainingSet | None) -> Markup:
 
 
 def time_taken(store: Store, run: Run, job: Job) -> str:
-    """How long the training took and the memory it had, each beside what was estimated."""
+    """How long the training took and the memory it had, each beside what was estimated, and its electricity."""
     took = training_seconds(store.runs.events(run.id)) or (job.finished_at or 0) - (job.started_at or 0)
     told = job.payload.get("estimated_seconds")
     time_told = f"It took {cards.duration(took)}" + (f"; {cards.duration(told)} had been estimated." if told else ".")
-    return f"{time_told} {memory_taken(store, run)}".strip()
+    energy = run.summary.energy.sentence if run.summary and run.summary.energy else ""
+    return f"{time_told} {memory_taken(store, run)} {energy}".strip()
 
 
 def training_seconds(events: list[Event]) -> float:

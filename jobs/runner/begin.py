@@ -1,0 +1,105 @@
+"""The first process of an attempt that an engine starts somewhere: `python -m jobs.runner.begin FOLDER`.
+
+The node shares the home's folder with the worker. What the attempt is given of environment and database waits there, in
+a file that only we can read and that is gone once it was read: no table, page or script of an engine ever holds a
+secret. The process holds the attempt to the limits of its own machine and becomes the reaper.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hydralora.files import write_json
+from jobs.kinds import GIB, KINDS
+from jobs.runner.choice import Choice
+from jobs.runner.environment import PROJECT, job_environment, other_database
+from jobs.runner.limits import limits_of
+from jobs.runner.ownership import STARTED
+
+LEFT = "begin.json"  # in the attempt's folder, until its first process has read it
+REFUSED = "The node cannot work on this:"  # begins the sentence of a node that cannot; it stands in the engine's log
+OF_THE_NODE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR", "HOSTNAME")
+CORES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CODE = 3  # of a process that does not begin
+
+
+def leave(folder: Path, kind: str, choice: Choice, gpus: int) -> None:
+    """Put down what the first process of an attempt needs to know; ``gpus`` are those that its engine gives it.
+
+    Raises:
+        OSError: When the disk does not take it.
+    """
+    environment = {name: value for name, value in job_environment(kind).items() if name not in OF_THE_NODE}
+    environment |= dict.fromkeys(CORES, str(choice.cpus))
+    left = {"kind": kind, "environment": environment, "database": other_database(), "gpus": gpus}
+    write_json(folder / LEFT, {**left, "memory_gib": choice.memory_gib}, mode=0o600)
+
+
+def command(folder: Path, python: str = sys.executable) -> list[str]:
+    """What an engine runs on a node to begin the attempt in ``folder``."""
+    return ["env", f"PYTHONPATH={PROJECT}", python, "-m", "jobs.runner.begin", str(folder)]
+
+
+def main(folder: Path) -> int:
+    """Become the reaper of the attempt in ``folder``; gives a code only where that is not possible."""
+    os.umask(0o077)
+    if (folder / STARTED).exists():  # an engine has begun it anew by itself: another attempt does that
+        return CODE
+    try:
+        left = json.loads((folder / LEFT).read_bytes())
+        (folder / LEFT).unlink()
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.chdir(_fit_limits(folder, left)["home"])
+    except (OSError, ValueError) as error:
+        why = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+        print(
+            f"{REFUSED} {platform.node()} cannot use the folder of this attempt ({why}). The home must be a folder "
+            "that all nodes share, under one path, and that its owner may write there."
+        )
+        return CODE
+    told, tell = os.pipe()
+    os.write(tell, left["database"].encode())
+    os.close(tell)
+    for descriptor, place in ((told, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, place)
+    with suppress(PermissionError):  # it leads a session already
+        os.setsid()
+    python = [sys.executable, "-m"]
+    os.execve(
+        sys.executable,
+        [*python, "jobs.runner.reaper", str(folder), *python, "jobs.runner.child", str(folder)],
+        _environment(left),
+    )
+
+
+def _environment(left: dict[str, Any]) -> dict[str, str]:
+    """What the worker has left, with what only the node knows; an attempt without a GPU sees none."""
+    found = {**left["environment"], **{name: os.environ[name] for name in OF_THE_NODE if name in os.environ}}
+    if not left["gpus"]:
+        found["CUDA_VISIBLE_DEVICES"] = ""
+    return found
+
+
+def _fit_limits(folder: Path, left: dict[str, Any]) -> dict[str, Any]:
+    """Write the limits of this machine into the attempt's ``spec.json``, and give that: its memory may be another than
+    the worker's."""
+    spec: dict[str, Any] = json.loads((folder / "spec.json").read_bytes())
+    if left["kind"] not in KINDS:  # of another module: it keeps the limits that it has
+        return spec
+    found, asked = limits_of(left["kind"], left["environment"]), left["memory_gib"]
+    if asked is not None and found.memory is not None:
+        found = replace(found, memory=min(found.memory, int(asked * GIB)))
+    spec["limits"] = asdict(found)
+    write_json(folder / "spec.json", spec)
+    return spec
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

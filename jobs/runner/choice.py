@@ -1,0 +1,78 @@
+"""What carries heavy jobs out, as it was chosen, and what the attempts elsewhere are given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from importlib.util import find_spec
+from typing import Any
+
+from hydralora.errors import UserError
+
+Handle = dict[str, Any]  # finds a started attempt again, also for a later worker; it is stored with the job as JSON
+HANDLE = "engine.json"  # in the folder of an attempt: its handle, written before an engine is asked to begin
+NODE_LOST = "Its node was lost."
+KEY = "executor"  # of the setting that keeps the choice
+
+
+class UnreachableError(UserError):
+    """An engine that cannot be asked now; what works there may go on."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Name of an executor, and what each heavy job is given there.
+
+    Args:
+        address: Of Ray's dashboard; without one a Ray of the home's own is started. For Slurm ``local`` tries
+            submitit without a cluster.
+        cpus: Processors of an attempt.
+        gpus: GPUs of an attempt; None for one where the cluster has any.
+        memory_gib: GiB of memory that are kept for an attempt; None for no bound.
+        options: Further options of Slurm's `sbatch`, by name.
+    """
+
+    executor: str = "local"
+    address: str = ""
+    cpus: int = 2
+    gpus: int | None = None
+    memory_gib: float | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = {"--job-cpus": self.cpus - 1, "--job-gpus": self.gpus or 0}
+        if any(not 0 <= number < 1024 for number in numbers.values()) or not 0 <= (self.memory_gib or 0) < 1e5:
+            raise UserError(
+                f"A job needs at least one processor and no negative number of anything, got {self.cpus} CPUs, "
+                f"{self.gpus} GPUs and {self.memory_gib} GiB. Check --job-cpus, --job-gpus and --job-memory-gib."
+            )
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, stored: dict[str, Any] | None) -> Choice:
+        """From JSON, the default where nothing is stored; what another version has stored besides is left out."""
+        names = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in (stored or {}).items() if name in names})
+
+    def shown(self) -> str:
+        """As one line for people."""
+        given = {
+            name: value for name, value in asdict(self).items() if name != "executor" and value not in (None, "", {})
+        }
+        return self.executor if self.executor in ("local", "spawn") else f"{self.executor} {json.dumps(given)}"
+
+
+def need(package: str, extra: str) -> None:
+    """Refuse to go on without a package that an extra brings.
+
+    Raises:
+        UserError: With the command that installs it.
+    """
+    if find_spec(package) is None:
+        raise UserError(
+            f"--executor {extra} needs the package {package}, which is not installed: "
+            f"pip install 'hydra-studio[{extra}]' (in a checkout: pip install '.[{extra}]')."
+        )
