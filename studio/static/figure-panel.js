@@ -78,6 +78,7 @@ class Panel {
       return;
     }
     if (value.src !== this.#source) {
+      if (!this.#drawn) this.#say("The figure is being fetched.");
       const found = await this.#fetch(value.src);
       if (round !== this.#round) return;
       this.#source = found.isLost ? "" : value.src;
