@@ -42,6 +42,10 @@ LONG = {
 }
 
 
+# Of what holds for both databases, the files that `make test` runs over PostgreSQL too, where it is installed.
+ALWAYS_BOTH = {f"tests/jobs/test_{name}.py" for name in ("queue", "steps", "store")}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip the long ones, by their file or their mark, where nobody asks for them."""
     if os.environ.get("HYDRA_TEST_LONG"):
@@ -54,9 +58,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked so over both databases, where it does not say itself over which."""
-    marks = [mark for mark in metafunc.definition.iter_markers("parametrize") if "database" in mark.args[0]]
-    if not marks and "database" in metafunc.fixturenames and metafunc.definition.get_closest_marker("databases"):
-        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+    own = [mark for mark in metafunc.definition.iter_markers("parametrize") if "database" in mark.args[0]]
+    if not own and "database" in metafunc.fixturenames and metafunc.definition.get_closest_marker("databases"):
+        file = metafunc.definition.nodeid.split("::")[0]
+        marks = [] if file in ALWAYS_BOTH else [pytest.mark.long]
+        metafunc.parametrize("database", ["sqlite", pytest.param("postgresql", marks=marks)], indirect=True)
 
 
 class ByFile(LoadFileScheduling):

@@ -92,6 +92,7 @@ def owner(world: World, job: Job, attempt: int = 1) -> dict[str, object]:
     return started_in(world.home.job(job.id, attempt))
 
 
+@pytest.mark.long
 def test_two_machines_share_the_work_and_each_keeps_its_own_state(crew: tuple[World, Machine, Machine]) -> None:
     world, one, other = crew
     jobs = [world.begin(seed=seed) for seed in range(4)]
