@@ -111,7 +111,7 @@ class FirstAnswers(Widget):
         drawn: The same as HTML, which stands there until the module has loaded: the studio's own, no visitor's.
     """
 
-    def __init__(self, value: dict[str, Any], drawn: str, **kwargs: Any) -> None:
+    def __init__(self, value: dict[str, Any] | None = None, drawn: str = "", **kwargs: Any) -> None:
         super().__init__("first-answers", f"<div class='hy-answers'>{drawn}</div>", value, container=False, **kwargs)
 
 

@@ -25,9 +25,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any file of tests brings 
 ALONE = {f"tests/browser/test_{name}.py" for name in ("thread", "tour", "chat", "pages", "real_base", "newcomer")}
 
 
-# Whole matrices of methods, trainers, architectures and processes: `make test-long` runs them.
+# Whole matrices of methods, trainers, architectures and processes, and what takes longest of what others hold too:
+# files, tests of a file, and single cases. `make test-long` runs them.
 LONG = {
     "tests/benchmarks/test_bench_gpu.py",
+    "tests/browser/test_clusters.py",
     "tests/browser/test_extremes.py",
     "tests/browser/test_newcomer.py",
     "tests/browser/test_real_base.py",
@@ -39,6 +41,32 @@ LONG = {
     "tests/hydralora/test_blocks.py",
     "tests/jobs/test_out_of_memory.py",
     "tests/jobs/test_ownership.py",
+    "tests/browser/test_accessible.py::test_no_tab_of_a_run_breaks_a_rule",
+    "tests/browser/test_accessible.py::test_who_wants_no_motion_gets_none",
+    "tests/browser/test_accessible.py::test_a_page_breaks_no_rule[compare answers]",
+    "tests/browser/test_accessible.py::test_a_page_breaks_no_rule[endpoint with keys]",
+    "tests/browser/test_accessible.py::test_a_page_breaks_no_rule[runs]",
+    "tests/browser/test_accessible.py::test_a_phone_shows_the_whole_width[compare]",
+    "tests/browser/test_accessible.py::test_focus_is_seen_at_every_stop[light-new run]",
+    "tests/browser/test_pages.py::test_the_two_ways_to_begin_are_reached_by_keyboard_alone",
+    "tests/browser/test_thread.py::test_two_tabs_show_the_same_run",
+    "tests/browser/test_thread.py::test_a_conversation_is_there_again_after_a_reload",
+    "tests/changes/test_changes.py::test_a_training_setting",
+    "tests/hydralora/test_maps.py::test_the_smallest_map_can_be_drawn[umap]",
+    "tests/hydralora/test_tuner.py::test_what_the_model_card_says_is_true",
+    "tests/jobs/test_tasks.py::test_a_run_learns_preferences_and_is_looked_into",
+    "tests/jobs/test_tasks.py::test_its_clusters_are_broken_down_and_their_adapters_compared",
+    "tests/jobs/test_tour.py::test_the_real_tour_arrives_with_nobody_looking",
+    "tests/jobs/test_worker.py::test_stop_ends_a_deaf_job_after_the_grace",
+    "tests/security/test_files.py::test_a_file_that_would_become_too_much_is_one_sentence_in_little_memory[bomb.csv.gz]",
+    "tests/security/test_fuzz.py::test_no_command_ends_in_a_traceback",
+    "tests/security/test_fuzz.py::test_no_event_of_a_page_breaks",
+    "tests/security/test_limits.py::test_a_job_that_is_killed_for_its_time_leaves_nothing_half_stored_and_no_process",
+    "tests/security/test_payloads.py::test_file_data_is_refused_in_every_field_of_every_event",
+    "tests/studio/test_app.py::test_a_second_start_on_the_same_folder_finds_what_was_kept",
+    "tests/studio/test_cli.py::test_a_check_names_what_a_base_would_cut_and_what_can_be_left_out",
+    "tests/studio/test_cli.py::test_a_run_is_inspected_on_another_corpus",
+    "tests/studio/test_serve.py::test_the_studio_is_started_with_its_endpoint_and_remembers_it",
 }
 
 
@@ -52,7 +80,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     left = pytest.mark.skip(reason="long: `make test-long` runs it")
     for item in items:
-        if item.nodeid.split("::")[0] in LONG or item.get_closest_marker("long"):
+        names = {item.nodeid, item.nodeid.split("[")[0], item.nodeid.split("::")[0]}
+        if names & LONG or item.get_closest_marker("long"):
             item.add_marker(left)
 
 

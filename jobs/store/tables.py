@@ -49,7 +49,11 @@ def _one_of(column: str, statuses: Iterable[JobStatus]) -> str:
 
 def _is_move() -> str:
     """The moves of ``jobs.store.status.NEXT`` as a condition on a row that says what became of a job."""
-    moves = [f"(before = '{before}' AND {_one_of('after', after)})" for before, after in NEXT.items() if after]
+    moves = [
+        f"(before IS NOT NULL AND before = '{before}' AND {_one_of('after', after)})"
+        for before, after in NEXT.items()
+        if after
+    ]
     return " OR ".join([f"(before IS NULL AND after = '{JobStatus.QUEUED}')", *moves])
 
 

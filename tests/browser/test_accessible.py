@@ -81,7 +81,7 @@ STATES = {
 }
 # Those that hold hardly a thing that the others do not, or that a test below opens too.
 LONG = {
-    *("corpora", "corpus with edited clusters", "run finished", "chat with a base"),
+    *("corpora", "corpus with edited clusters", "chat with a base"),
     *(state for state in STATES if state.endswith("does not exist")),
     *("tour not begun", "corpus that could not be read", "run failed", "run waiting", "one base"),
     *("chat with three things to try", "runs that are archived", "compare experts", "compare weights", "compare cost"),

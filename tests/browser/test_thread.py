@@ -137,7 +137,7 @@ def test_the_experts_are_shown_layer_by_layer(page: Page, studio: Studio) -> Non
     page.get_by_role("tab", name="Weights").click()
     figure(page, "head-grid")
     figure(page, "head-similarity")
-    for layout in ("PCA", "t-SNE", "UMAP"):
+    for layout in ("PCA", "t-SNE"):
         page.locator("#map-layout").get_by_role("radio", name=layout).click()
         expect(page.locator("#matrix-map .aid")).to_contain_text(layout, timeout=120_000)
     expect(page.get_by_text("Share chart")).to_have_count(0)

@@ -49,7 +49,22 @@ def line(
         )
     facts = RunSummary(**{"held_out_loss": 0.5, "seconds": 60.0, "trainable": 1_000, **(summary or {})})
     return RunLine(
-        *(run_id, f"run {run_id}", corpus_id, "trades", None, config, facts, None, 0.0, "succeeded", 1.0, None, False),
+        *(
+            run_id,
+            f"run {run_id}",
+            corpus_id,
+            "trades",
+            None,
+            config,
+            facts,
+            None,
+            0.0,
+            "succeeded",
+            1.0,
+            None,
+            None,
+            False,
+        ),
         score=score,
         tags=(),
     )

@@ -30,6 +30,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"plain", "sheets"},
         {"bounds", "checked_json"},
         {"settings", "files", "progress"},
+        {"options"},
         {"methods", "answer_settings", "samples", "tuner"},
         {"config", "decoding", "streaming"},
         {"results", "static_answers"},
@@ -53,6 +54,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"quick_gradio", "terms"},
         {"figures"},
         {"cards", "form", "widgets", "doctor"},
+        {"silence"},
         {"bases", "tray"},
         {
             "cluster_tree",

@@ -29,7 +29,7 @@ def downgrade() -> None:
 def _is_move() -> str:
     parts = []
     for before, after in MOVES.items():
-        is_before = "before IS NULL" if before is None else f"before = '{before}'"
+        is_before = "before IS NULL" if before is None else f"before IS NOT NULL AND before = '{before}'"
         parts.append(f"({is_before} AND after IN ({', '.join(repr(status) for status in after)}))")
     return " OR ".join(parts)
 
