@@ -182,6 +182,7 @@ def train(page: Page, hand: Mouse, walk: Walk) -> None:
     with walk.step("start a training"):
         hand.press(page.get_by_role("link", name="Train on this"))
         page.wait_for_url(re.compile("/new-run"))
+        expect(page.get_by_text("suggested number of experts")).to_be_visible()
         hand.press(page.locator("#start-run"))
         page.wait_for_url(re.compile(r"run\?run=\d+"))
     with walk.step("wait until it is trained and asked"):
