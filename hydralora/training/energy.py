@@ -93,18 +93,25 @@ class Meter:
             log.warning("The energy so far could not be written: %s", error.strerror)
 
     def total(self) -> Energy | None:
-        """What all attempts at the run have taken up to now; None where none was counted."""
-        if self._tracker is not None:
-            self._tracker.flush()
-        return add_up(
-            Energy.read(self.folder, step=_number(file)) for file in sorted(self.folder.glob("energy-*.json"))
-        )
+        """What all attempts at the run have taken up to now; None where none was counted, or a count is damaged."""
+        try:
+            if self._tracker is not None:
+                self._tracker.flush()
+            files = sorted(self.folder.glob("energy-*.json"))
+            return add_up(Energy.read(self.folder, step=_number(file)) for file in files)
+        except Exception as error:  # no count ends a training
+            log.warning("The energy cannot be told: %s: %s", type(error).__name__, error)
+            return None
 
     def stop(self) -> None:
         """Count once more, and no more."""
         self._begin.join(START_SECONDS)
-        if self._tracker is not None:
+        if self._tracker is None:
+            return
+        try:
             self._tracker.stop()
+        except Exception as error:  # no count ends a training
+            log.warning("The last count of energy failed: %s: %s", type(error).__name__, error)
 
 
 class _Handler:

@@ -296,6 +296,9 @@ def build_app(server: Server, token: str) -> FastAPI:
 
 def serve(job: Job) -> dict[str, Any]:
     """Serve until idle for long or asked to stop."""
+    job.home.server.mkdir(mode=0o700, exist_ok=True)
+    path = job.home.server / "server.json"
+    path.unlink(missing_ok=True)  # of one that was killed; its port may be anybody's by now
     server, token = Server(job.home), secrets.token_urlsafe(32)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -320,8 +323,6 @@ def serve(job: Job) -> dict[str, Any]:
     threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=False).start()
     while not web.started:
         time.sleep(0.02)
-    job.home.server.mkdir(mode=0o700, exist_ok=True)
-    path = job.home.server / "server.json"  # of one that was killed it is another's; the studio keeps files beside it
     write_json(path, {"port": listener.getsockname()[1], "token": token, "pid": os.getpid()}, mode=0o600)
     job.report(0.5, "Ready to answer")
     while not web.should_exit:

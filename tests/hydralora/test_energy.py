@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hydralora.results.energy import Energy, add_up
-from hydralora.training.energy import FOLDER, counting
+from hydralora.training.energy import FOLDER, Meter, counting
 
 WORK = 2_000_000
 
@@ -54,6 +54,16 @@ def test_a_sum_is_as_good_as_its_worst_part() -> None:
     found = add_up([one, other])
     assert found is not None and (found.cpu, found.gpu) == ("estimated", "measured")
     assert add_up([]) is None
+
+
+@pytest.mark.parametrize("name", ["energy-1.json", "energy-x.json"])
+def test_a_damaged_count_ends_no_training(tmp_path: Path, name: str) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / name).write_text('{"cpu_kwh": ', "utf-8")
+    meter = Meter(tmp_path, None)  # without codecarbon it counts nothing itself
+    meter._begin.join()
+    assert meter.total() is None
+    meter.stop()
 
 
 def test_nothing_is_asked_of_a_network(tmp_path: Path, codecarbon: None, monkeypatch: pytest.MonkeyPatch) -> None:

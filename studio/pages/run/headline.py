@@ -18,6 +18,7 @@ from studio.pages.run.verdict import find_verdict, waits_for_verdict
 from studio.pages.run.views import planned, training_seconds
 from studio.silence import silence, words_of
 from studio.tray import place_of, seconds_left
+from studio.verdict import Verdict
 
 MOST_LISTED = 60  # runs at the left; all of them have a page
 SHARE = re.compile(r"\b\d+%")
@@ -53,9 +54,10 @@ def list_words(run: Run) -> str:
 
 def headline(store: Store, run: Run, newest: Step | None, answers: Analysis | None, *, is_small: bool) -> Markup:
     """Who it is in a small line, then what came of it as the largest thing of the page, and what to do next."""
-    weight, title, body, following = _said(store, run, newest, answers)
+    verdict = _verdict(store, run, answers)
+    weight, title, body, following = _said(store, run, newest, answers, verdict)
     parts = [] if is_small else [cards.paragraph(body), cards.paragraph(following, lead="Next:")]
-    if not is_small and find_verdict(store, run, answers) is not None:
+    if verdict is not None and not is_small:
         parts.append(cards.what_is_this("exact match", "held out", "sign test"))
     size = " small" if is_small else ""
     compare = f"<a class='hy-btn' href='/compare?runs={run.id}'>Compare with others</a>" * (not is_small)
@@ -82,14 +84,21 @@ def _who(store: Store, run: Run) -> Markup:
     )
 
 
-def _said(store: Store, run: Run, newest: Step | None, answers: Analysis | None) -> tuple[str, str, str, str]:
+def _verdict(store: Store, run: Run, answers: Analysis | None) -> Verdict | None:
+    """The verdict of a run whose job has succeeded."""
+    is_over = run.job is None or run.job.status == JobStatus.SUCCEEDED
+    return find_verdict(store, run, answers) if is_over else None
+
+
+def _said(
+    store: Store, run: Run, newest: Step | None, answers: Analysis | None, verdict: Verdict | None
+) -> tuple[str, str, str, str]:
     """Weight, title, what stands behind it, and what to do next."""
     job = run.job
     if job is not None and not job.is_finished:
         return _under_way(store, run, job, newest)
     if job is not None and job.status != JobStatus.SUCCEEDED:
         return _broken_off(store, run, job, newest)
-    verdict = find_verdict(store, run, answers)
     if verdict is not None:
         return verdict.weight, verdict.title, verdict.body, verdict.next
     return _finished(run, answers)
