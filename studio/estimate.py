@@ -15,11 +15,11 @@ from hydralora.results.bases import BaseFacts
 from hydralora.training.objective import STEP_COST
 from hydralora.training.presets import Speed, expected_steps, preset_settings
 from jobs.machine import look_at_machine
+from jobs.sizes import sizes_of
 from jobs.store.records import Job, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio import cards
-from studio.bases import sizes_of
 
 
 class Place(NamedTuple):

@@ -16,12 +16,11 @@ import typer
 
 from hydralora.bounds import LONGEST_NAME, Minutes, checked
 from hydralora.errors import UserError
-from hydralora.training.presets import PRESETS
 from jobs.home import Home
 from jobs.runner.service import start_worker
 from jobs.sweeping import find_leftovers
 from jobs.sweeping import sweep as sweep_leftovers
-from jobs.tour import Tour
+from jobs.tour import BASE, MINUTES, Tour
 from studio.cli.bases import bases_app
 from studio.cli.chat import chat
 from studio.cli.clusters import clusters_app
@@ -96,20 +95,23 @@ def print_address(as_json: AsJson = False) -> None:
 
 @app.command("tour")
 def take_tour(
-    minutes: Annotated[float, typer.Option(help="How long it trains")] = PRESETS["Quick"].minutes,
+    base: Annotated[str, typer.Option(help=f"The base that is trained: {' or '.join(MINUTES)}")] = BASE,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long it trains  [default: as long as the base asks]")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with a progress bar")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Delete the sample runs and corpora instead")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Walk the whole way on a sample corpus: read, cluster, train, compare."""
-    minutes = checked(Minutes, minutes, "minutes")
+    minutes = None if minutes is None else checked(Minutes, minutes, "minutes")
     store = Studio.store()
     tour = Tour(store)
     start_worker(store.home)
     if remove:
         tour.remove()
     else:
-        tour.begin(minutes)
+        tour.begin(minutes, base)
     while wait and not remove and not (tour.is_done or tour.problem):
         open_job = next((stage.job for stage in tour.stages() if stage.job and not stage.is_done), None)
         if open_job is not None and open_job.is_finished:

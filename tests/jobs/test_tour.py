@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hydralora.bases.packages import SMOLLM2
 from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.kinds import KINDS
@@ -16,6 +18,7 @@ from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.tour import SAMPLE, Tour
+from tests.hydralora.conftest import make_llama, make_tokenizer
 from tests.jobs.conftest import end_home, wait_for
 from tests.studio.stored import clustering_result
 
@@ -144,6 +147,67 @@ def test_a_sample_in_training_is_removed_once_it_has_stopped(store: Store, tour:
     tour.advance()
     tour.advance()
     assert store.runs.all() == [] and store.corpora.all() == []
+
+
+def with_real_base(store: Store, tour: Tour, folder: Path) -> None:
+    """Walk up to the clusters of a tour whose base is fetched; a little Llama stands in for what is fetched."""
+    tour.begin(minutes=2, base=SMOLLM2.name)
+    ended(store, tour, "ingest", {"examples": 3000, "rejected": 0, "format": "jsonl"})
+    make_llama(len(make_tokenizer())).bfloat16().save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    store.bases.add(folder, name=SMOLLM2.name)
+    ended(store, tour, "base", {"folder": str(folder)})
+
+
+def test_a_tour_with_a_real_model_fetches_it_first_and_trains_as_that_model_asks(
+    store: Store, tour: Tour, tmp_path: Path
+) -> None:
+    with_real_base(store, tour, tmp_path / "model")
+    assert [stage.name for stage in tour.stages()] == ["corpus", "base", "clusters", "run", "looks"]
+    ended(store, tour, "cluster", FOUR)
+    tour.advance()
+    ended(store, tour, "speed", SPEED)
+    config = store.runs.get(tour.run_id or 0).config
+    assert config.base == str(tmp_path / "model") and config.train.dtype == "bfloat16"
+    assert 0.7 * 120 <= SPEED["start"] + SPEED["step"] * config.train.max_steps <= 120
+
+
+def test_a_model_that_is_here_is_not_fetched_by_the_tour(store: Store, tour: Tour, tmp_path: Path) -> None:
+    with_real_base(store, tour, tmp_path / "model")
+    tour.dismiss()
+    tour.begin(base=SMOLLM2.name)
+    assert [stage.name for stage in tour.stages()] == ["corpus", "clusters", "run", "looks"]
+
+
+def test_a_model_that_cannot_be_fetched_is_told_and_the_starter_is_still_to_be_had(store: Store, tour: Tour) -> None:
+    tour.begin(base=SMOLLM2.name)
+    ended(store, tour, "ingest", {"examples": 3000, "rejected": 0, "format": "jsonl"})
+    finish(store, "base", JobStatus.FAILED, error="There is no network.")
+    tour.advance()
+    assert tour.problem == "There is no network."
+    tour.begin(base="starter")
+    tour.advance()
+    assert tour.problem is None and waiting(store) == ["cluster"]
+
+
+def test_a_finished_tour_goes_on_with_the_real_model_on_the_same_clusters(store: Store, tour: Tour) -> None:
+    walk_to_run(store, tour)
+    tour.begin(base=SMOLLM2.name)
+    assert tour.base == "starter"  # under way: nothing is changed
+    ended(store, tour, "train", {"steps": 10})
+    for _ in range(2):
+        job = store.queue.claim("w", "here", "light")
+        assert job is not None and store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "A."})
+    first, clusters = tour.run_id, tour.notes["clustering_id"]
+    tour.begin(base=SMOLLM2.name)
+    tour.advance()
+    assert waiting(store) == ["base"] and tour.run_id is None and store.runs.get(first or 0).is_sample
+    assert tour.notes["clustering_id"] == clusters
+
+
+def test_a_base_that_the_tour_does_not_know_is_refused(store: Store, tour: Tour) -> None:
+    with pytest.raises(UserError, match=r"walked with starter or smollm2-135m-instruct, got 'gpt'"):
+        tour.begin(base="gpt")
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.machine import Gpu, Machine
 from jobs.new_bases import KIND
+from jobs.sizes import sizes_of
 from jobs.store.base_checks import KIND as CHECK
 from jobs.store.store import Store
-from studio.bases import amount, chat_fit, new_run_fit, parameters, sizes_of, train_fit, way_out
+from studio.bases import amount, chat_fit, new_run_fit, parameters, train_fit, way_out
 from studio.pages.bases.page import BasesPage
 from studio.pages.new_run.fit import SMALL_WORLD, BaseNote
 from studio.pages.new_run.page import NewRunPage

@@ -301,6 +301,23 @@ def test_the_tour_never_says_waiting_and_every_step_says_what_happens_and_why(dr
     assert not tour.is_on and page.draw("under way")[page.arrived] == ""
 
 
+def test_the_tour_is_offered_with_a_real_model_where_models_may_be_fetched(
+    draw: Opened, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = draw(TourPage)
+    drawn = page.draw("")
+    assert drawn[page.real].visible and "93 MB" in drawn[page.choice]["value"]
+    page.start_real()
+    drawn = page.draw("")
+    assert "step 1 of 5" in drawn[page.head] and "Fetch the model" in drawn[page.steps]
+    assert not drawn[page.real].visible and not drawn[page.choice]["visible"]
+    page.dismiss()
+    monkeypatch.setenv("HYDRA_STUDIO_HUB", "0")
+    assert not page.draw("")[page.real].visible
+    with pytest.raises(UserError, match="by command only"):
+        page.start_real()
+
+
 def test_a_base_is_offered_until_it_is_asked_for(draw: Opened, stored: Stored) -> None:
     page = draw(NewRunPage)
     assert page.draw_bases()[page.offer.get].visible and "93 MB" in page.draw_bases()[page.offer.note]

@@ -10,11 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hydralora.bases.packages import SMOLLM2
 from hydralora.corpus.formats import known_names
+from jobs.store.bases import is_hub_allowed
 from studio import cards
 from studio.cards import Markup
 from studio.figures.palette import expert_class
 from studio.pages.home import sketch
+from studio.pages.tour.views import whole_minutes
 
 RECORDED = Path(__file__).with_name("recorded.json")
 SENTENCE = "Teach a language model with your own examples, and see which expert writes each word."
@@ -53,10 +56,23 @@ def ways() -> Markup:
         "<button type='button' class='hy-way main' data-act='sample' id='try-sample'><span><b>Try the sample</b>"
         "four-trades: 3,000 short questions of four kinds. About 4 min on this computer, explained step by step."
         "</span><i aria-hidden='true'>→</i></button>"
+        f"{_real()}"
         "<a class='hy-way' href='/corpora' id='bring-data'><span><b>Bring your data</b>"
         f"{cards.text(known_names())}. You see what the model will see before anything is imported."
         "</span><i aria-hidden='true'>↑</i></a>"
         "<p class='hy-quiet'>Everything stays on this computer. No account, no graphics card needed.</p></section>"
+    )
+
+
+def _real() -> str:
+    """The sample with a real language model, where one may be fetched."""
+    if not is_hub_allowed():
+        return ""
+    return (
+        "<button type='button' class='hy-way' data-act='real-sample' id='try-real-sample'><span>"
+        f"<b>Try it with a real language model</b>The same with {cards.text(SMOLLM2.title)}, fetched once "
+        f"({SMOLLM2.megabytes} MB). About {whole_minutes(SMOLLM2.name, fetches=True)} min."
+        "</span><i aria-hidden='true'>→</i></button>"
     )
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import gradio as gr
 
+from hydralora.bases.packages import SMOLLM2
 from jobs.tour import Tour
 from studio.pages.common import TICK, chosen_id, chosen_text
 from studio.pages.home.first import answers, drawn_answers, moments, ways
 from studio.pages.home.views import Desk, corpora, finished, headline, runs_now, what_next
 from studio.pages.page import Changes, Page
+from studio.pages.tour.views import has_real
 from studio.widgets import Acts, FirstAnswers, LiveChanges, SeenBefore
 
 LONGEST_TIME = 12  # digits of seconds since 1970
@@ -78,6 +80,9 @@ class HomePage(Page):
         data = event._data if isinstance(event._data, dict) else {}
         if data.get("act") == "sample":
             Tour(self.store).begin()
+            return {self.opened: "tour"}
+        if data.get("act") == "real-sample" and has_real(self.store):
+            Tour(self.store).begin(base=SMOLLM2.name)
             return {self.opened: "tour"}
         if data.get("act") == "stop":
             self.store.queue.stop(chosen_id(data.get("of")) or 0)

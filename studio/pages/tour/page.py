@@ -6,20 +6,25 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from hydralora.bases.packages import SMOLLM2
 from hydralora.corpus.query import Query
 from hydralora.errors import UserError
-from jobs.tour import Stage, Tour
+from jobs.tour import BASE, Stage, Tour
 from studio.pages.common import TICK
 from studio.pages.corpora.selection_views import map_of
+from studio.pages.new_run.offer import NOT_HERE
 from studio.pages.page import Changes, Page
 from studio.pages.tour.views import (
+    choice,
     current_stage,
     examples,
     explained,
+    has_real,
     headline,
     is_training,
     steps_list,
     tries,
+    whole_minutes,
 )
 from studio.widgets import CorpusMap, FigurePanel, LiveChanges, figure
 
@@ -45,8 +50,10 @@ class TourPage(Page):
                 self.note = gr.HTML(
                     "<p class='hy-quiet'>You can leave; it goes on, and this page takes it up again.</p>"
                 )
+                self.choice = gr.HTML(visible=False)
                 with gr.Row(elem_classes="hy-acts"):
                     self.begin = self._button("Start", "begin-tour", "primary")
+                    self.real = self._button("Start with SmolLM2", "begin-real-tour")
                     self.chat = self._button("Open the chat", "tour-chat", "primary")
                     self.leave = self._button("Leave the tour", "leave-tour")
                     self.remove = self._button("Remove the samples", "remove-samples")
@@ -69,11 +76,23 @@ class TourPage(Page):
     # Events
 
     def connect(self) -> None:
-        live = [self.watch, self.head, self.steps, self.note, self.begin, self.chat, self.leave, self.remove]
-        live += [self.why, self.examples, self.map, self.curves, self.loss, self.gates, self.seen, self.arrived]
+        live = [self.watch, self.head, self.steps, self.note, self.choice, self.begin, self.real, self.chat]
+        live += [
+            self.leave,
+            self.remove,
+            self.why,
+            self.examples,
+            self.map,
+            self.curves,
+            self.loss,
+            self.gates,
+            self.seen,
+            self.arrived,
+        ]
         self.on_change(self.watch, self.draw, self.seen, live)
         for button, handler in (
             (self.begin, self.start),
+            (self.real, self.start_real),
             (self.leave, self.dismiss),
             (self.remove, self.remove_samples),
         ):
@@ -101,9 +120,13 @@ class TourPage(Page):
         }
 
     def _buttons(self, tour: Tour, done: bool) -> Changes:
+        can_start = bool(tour.problem) or not tour.is_on
+        can_real = has_real(self.store) and (can_start or (done and tour.base == BASE))
         return {
-            self.begin: gr.Button(
-                "Start it again" if tour.problem else "Start", visible=bool(tour.problem) or not tour.is_on
+            self.choice: gr.update(value=choice(self.store), visible=can_real),
+            self.begin: gr.Button(f"Start: about {whole_minutes(BASE)} min", visible=can_start),
+            self.real: gr.Button(
+                f"With SmolLM2: about {whole_minutes(SMOLLM2.name, fetches=True)} min", visible=can_real
             ),
             self.chat: gr.Button(visible=done),
             self.leave: gr.Button("Close the tour" if done else "Leave the tour", visible=tour.is_on),
@@ -152,8 +175,18 @@ class TourPage(Page):
         return map_of(known, corpus_id, Query(), self.store.selections.find(corpus_id, Query()))
 
     def start(self) -> None:
-        """Begin the tour, or begin it again."""
-        Tour(self.store).begin()
+        """Begin the tour with the starter, or begin it again."""
+        Tour(self.store).begin(base=BASE)
+
+    def start_real(self) -> None:
+        """Begin the tour with a real language model.
+
+        Raises:
+            UserError: Where nothing may be fetched for who comes to the page.
+        """
+        if not has_real(self.store):
+            raise UserError(NOT_HERE)
+        Tour(self.store).begin(base=SMOLLM2.name)
 
     def dismiss(self) -> None:
         """Leave or close it; what is under way goes on."""

