@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-pytest_plugins = ["tests.postgresql"]
+pytest_plugins = ["tests.postgresql", "tests.new_homes"]
 
 if os.environ.get("HYDRA_TEST_DEVICE", "cpu") == "cpu":  # before torch looks; for the processes that tests start too
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

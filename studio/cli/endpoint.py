@@ -7,8 +7,6 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-import uvicorn
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from hydralora.bounds import LARGEST_ID
 from hydralora.errors import UserError
@@ -19,9 +17,6 @@ from studio.cards import moment
 from studio.cli.terminal import AsJson, Studio, Yes, err, out, print_table, show
 from studio.endpoint import count_keys, last_used
 from studio.served import Models, name_of
-from studio.web.endpoint.api import build_endpoint
-from studio.web.endpoint.gate import EndpointGate
-from studio.web.guard import Guard
 from studio.web.listening import HOST, allowed_hosts, bind, is_loopback, server_config
 
 PORT = 7861
@@ -103,6 +98,10 @@ def serve(
     no_key: Annotated[bool, typer.Option("--no-key", help="Ask for no key; for this machine only")] = False,
 ) -> None:
     """Serve runs to OpenAI's clients, without the page, until it is interrupted."""
+    import uvicorn  # and the endpoint brings FastAPI: 0.3 s that no other command needs
+
+    from studio.web.endpoint.alone import endpoint_app
+
     store = Studio.store()
     served = check_served(store, runs or [])
     _check_network(host, allow_network, no_key)
@@ -140,12 +139,6 @@ def _check_network(host: str, allow_network: bool, no_key: bool) -> None:
         raise UserError(f"--host {host} would open the endpoint to the network. Add --allow-network if you want that.")
     if not is_loopback(host) and no_key:
         raise UserError(f"--no-key is for this machine only; this endpoint listens on {host}. Leave it out.")
-
-
-def endpoint_app(store: Store, only: list[int] | None, hosts: list[str], *, needs_key: bool = True) -> Any:
-    """The endpoint on its own, behind its gate and the guards of the studio."""
-    gate = EndpointGate(None, build_endpoint(store, only), store, lambda: True, needs_key=needs_key)
-    return TrustedHostMiddleware(Guard(gate), allowed_hosts=hosts)
 
 
 def _warm(store: Store, run_id: int) -> None:

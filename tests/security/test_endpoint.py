@@ -15,8 +15,8 @@ from jobs.home import Home
 from jobs.http import MOST_BODY
 from jobs.store.keys import MOST_KEYS
 from jobs.store.store import Store
-from studio.cli.endpoint import endpoint_app
 from studio.web.door import FREE_TRIES
+from studio.web.endpoint.alone import endpoint_app
 from studio.web.server import create_app
 from tests.security.conftest import ADDRESS
 

@@ -349,7 +349,7 @@ def test_whoever_leaves_in_mid_answer_gives_the_turn_to_the_next(client: OpenAI,
 
 
 def test_a_home_served_for_one_run_knows_no_other(home: Home, store: Store, run: Run, plain: Run, secret: str) -> None:
-    from studio.cli.endpoint import endpoint_app
+    from studio.web.endpoint.alone import endpoint_app
 
     app = endpoint_app(store, [run.id], ["127.0.0.1"])
     with endpoint(app) as address, OpenAI(base_url=address, api_key=secret, max_retries=0) as client:

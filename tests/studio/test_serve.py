@@ -64,9 +64,9 @@ def test_a_run_is_served_without_the_page_and_answers_openais_client(studio: Com
 
 def test_the_process_that_serves_loads_neither_torch_nor_the_pages(studio: Commands) -> None:
     look = (
-        "import sys; from studio.cli import main, endpoint; from jobs.home import Home;"
-        "from jobs.store.store import Store;"
-        "endpoint.endpoint_app(Store(Home(sys.argv[1])), None, ['127.0.0.1']);"
+        "import sys; from studio.cli import main; from studio.web.endpoint.alone import endpoint_app;"
+        "from jobs.home import Home; from jobs.store.store import Store;"
+        "endpoint_app(Store(Home(sys.argv[1])), None, ['127.0.0.1']);"
         "print(sorted({'torch', 'gradio', 'transformers', 'sklearn'} & set(sys.modules)))"
     )
     line = [sys.executable, "-c", look, str(studio.home)]
