@@ -175,12 +175,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", type=Path, default=Path("build/real-models.json"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--corpora", nargs="+", choices=list(CORPORA), default=list(CORPORA))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     runs = json.loads(given.json.read_text("utf-8"))["runs"] if given.json.exists() else []
     for seed in range(given.seeds):
-        for corpus in CORPORA:
+        for corpus in given.corpora:
             for name in VARIANTS:
                 if any((run["variant"], run["corpus"], run["seed"]) == (name, corpus, seed) for run in runs):
                     continue
