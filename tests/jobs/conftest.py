@@ -80,8 +80,8 @@ class Workshop:
     def __init__(self, home: Home, store: Store) -> None:
         self.home, self.store = home, store
 
-    def start(self) -> subprocess.Popen[bytes]:
-        words = ["--home", str(self.home.root), "--tasks", LITTLE, "--executor", "spawn"]  # no little task needs torch
+    def start(self, executor: str = "spawn") -> subprocess.Popen[bytes]:  # no little task needs torch
+        words = ["--home", str(self.home.root), "--tasks", LITTLE, "--executor", executor]
         command = [sys.executable, "-m", "jobs.runner.worker", *words]
         worker = subprocess.Popen(
             command,

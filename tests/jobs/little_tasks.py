@@ -68,4 +68,4 @@ def _steps(job: Job, payload: dict[str, Any]) -> None:
         time.sleep(payload.get("pause", 0.0))
 
 
-TASKS = {"map": _work, "train": _work}
+TASKS = {"map": _work, "train": _work, "push": _work}

@@ -29,6 +29,14 @@ def test_a_job_succeeds_and_keeps_its_result(workshop: Workshop) -> None:
     assert job.progress == 1.0
 
 
+@pytest.mark.parametrize("executor", ["local", "spawn"])
+def test_what_has_ended_is_waited_for_so_that_no_zombie_stays(workshop: Workshop, executor: str) -> None:
+    worker = psutil.Process(workshop.start(executor).pid)
+    job = workshop.store.queue.submit("push", {"do": "nothing"})  # of a kind that is not forked from what has torch
+    assert workshop.ended(job).status == JobStatus.SUCCEEDED
+    wait_for(lambda: psutil.STATUS_ZOMBIE not in [child.status() for child in worker.children()], 20)
+
+
 @pytest.mark.parametrize(
     ("do", "kind", "words"),
     [

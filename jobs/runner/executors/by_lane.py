@@ -10,6 +10,8 @@ from jobs.runner.executors import Executor, find_executor
 from jobs.runner.service import end_worker, is_running, start_worker
 from jobs.store.store import Store
 
+HERE = ("local", "spawn")  # executors of the worker's own machine
+
 
 class ByLane:
     """An executor of several: a job's lane says which begins it, a handle which one has.
@@ -20,7 +22,8 @@ class ByLane:
     def __init__(self, choice: Choice, home: Path) -> None:
         self._choice, self._home = choice, home
         self._heavy = find_executor(choice, home)
-        self._near = self._heavy if choice.executor == "spawn" else find_executor(Choice(), home)
+        is_here = choice.executor in HERE  # one object then: who starts a process waits for it, and it forks from one
+        self._near = self._heavy if is_here else find_executor(Choice(), home)
         self._known: dict[str, Executor] = {"local": self._near, choice.executor: self._heavy}
 
     def check(self) -> None:
