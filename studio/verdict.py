@@ -119,7 +119,7 @@ def _next(summary: RunSummary, weak: list[tuple[str, float]], weight: str, is_sm
     if summary.overfitting:
         return f"Train for about {summary.best_step:,} steps, or give it more data: it overfits."
     if weight != "good" and summary.best_step == summary.steps:
-        return "Train longer, or with more data: the held-out loss was still falling."
+        return "Train longer, or with more data: the held-out loss was lowest at the end."
     if weight == "bad":
         return "Read the wrong answers, and whether the corpus says what you want to be answered."
     if weak:

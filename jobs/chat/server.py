@@ -149,7 +149,7 @@ class Server:
     def _speak(self, ask: Ask, stop: threading.Event) -> Iterator[str]:
         adapter = self.adapter(ask)
         if self.model is None or self.model.base_name != ask.base:
-            yield _line(state=f"Loading base model {ask.base}")
+            yield _line(state=f"Loading base model {Bases(self.home).name_of(ask.base)}")
         if self.must_make_room:
             yield _line(state="A training run has the GPU, so this answer is computed on the CPU")
         model = self.load(ask)

@@ -163,6 +163,8 @@ class Answers:
                     end = {"state": "stopped" if line["done"] == "stopped" else "done", "error": None}
                     break
                 else:
+                    if "state" in line:
+                        line["state"] = without_paths(line["state"])
                     details.update(line)
                 live.add(line)
                 if time.monotonic() - flushed > FLUSH_SECONDS:

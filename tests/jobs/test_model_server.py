@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from pathlib import Path
@@ -43,6 +44,12 @@ def server(home: Home, base: str) -> Server:
     server.load(Load(base=base)).base.to("meta")
     server.device = "meta"
     return server
+
+
+def test_what_is_loaded_is_told_by_its_name_and_not_by_its_folder(home: Home, base: str) -> None:
+    ask = Ask(base=base, messages=[{"role": "user", "content": "red"}], settings={"max_tokens": 1}, request_id="1")
+    said = [json.loads(line).get("state") for line in Server(home).answer(ask)]
+    assert said[0] == f"Loading base model {Bases(home).all()[0].name}" and base not in str(said)
 
 
 def test_the_device_is_given_back_when_training_needs_it(server: Server) -> None:
