@@ -93,6 +93,8 @@ class Kind:
         leftovers: Folders that it may leave half-written when it is killed.
         outputs: Folders that its task writes into its attempt's own folder (``Job.place``), and that are put in their
             place by the transaction that ends a job which succeeded.
+        artefacts: Folders that it has made or changed, which other machines may need (``jobs.artefacts``); that of its
+            analysis where it is a look.
         writer: Dotted module and function, called with a session, the job's row and the home in the transaction that
             ends a job which succeeded, to write its result where it belongs; None where the result stays with the job.
         spent: Folders that nothing needs any more once it has succeeded.
@@ -120,6 +122,7 @@ class Kind:
     limits: Callable[[int], Limits] = field(default=only_memory, repr=False)
     leftovers: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
     outputs: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
+    artefacts: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
     writer: str | None = None
     spent: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
 
@@ -176,7 +179,32 @@ def looks() -> dict[str, Kind]:
 
 
 def _adapter_of_run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [home.run(payload["run_id"]) / "adapter"] if "run_id" in payload else []
+    return [home.near.run(payload["run_id"]) / "adapter"] if "run_id" in payload else []
+
+
+def _corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.corpus(payload["corpus_id"])]
+
+
+def _clustering(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.clustering(payload["clustering_id"])]
+
+
+def _analysis(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.analysis(payload["analysis_id"])]
+
+
+def _run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.run(payload["run_id"]), *_adapter_of_run(home, payload)] if "run_id" in payload else []
+
+
+def _uploads(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.uploads / Path(name).parts[0] for name in payload["files"]]
+
+
+def artefacts_of(kind: Kind, home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    """The folders that a job of this kind has made for other machines too."""
+    return _analysis(home, payload) if kind.version is not None else kind.artefacts(home, payload)
 
 
 def _aside(folder: Path) -> Path:
@@ -192,7 +220,7 @@ def _upload_of_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def _half_a_corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.corpus(payload["corpus_id"]))]
+    return [_aside(home.near.corpus(payload["corpus_id"]))]
 
 
 def _half_a_download(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -202,27 +230,27 @@ def _half_a_download(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def _half_a_check(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.corpus(payload["corpus_id"]) / QUALITY)]
+    return [_aside(home.near.corpus(payload["corpus_id"]) / QUALITY)]
 
 
 def _half_a_clustering(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.clustering(payload["clustering_id"]))]
+    return [_aside(home.near.clustering(payload["clustering_id"]))]
 
 
 def _half_a_split(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return half_written(home.corpus(payload["corpus_id"]), f"edit-{payload['edit_id']}")
+    return half_written(home.near.corpus(payload["corpus_id"]), f"edit-{payload['edit_id']}")
 
 
 def _half_a_layout(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.clustering(payload["clustering_id"]) / LAYOUT)]
+    return [_aside(home.near.clustering(payload["clustering_id"]) / LAYOUT)]
 
 
 def _half_an_export(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.analysis(payload["analysis_id"]))]
+    return [_aside(home.near.analysis(payload["analysis_id"]))]
 
 
 def _half_an_import(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    run = home.run(payload["run_id"])
+    run = home.near.run(payload["run_id"])
     return [run / "given", _aside(run / "adapter")]
 
 
@@ -270,6 +298,7 @@ for _kind in (
         limits=_limits_of_ingest,
         leftovers=_half_a_corpus,
         writer="jobs.store.corpora.write_import",
+        artefacts=_corpus,
     ),
     Kind(
         "check",
@@ -279,6 +308,7 @@ for _kind in (
         uses_hub=True,
         limits=_limits_of_cluster,
         leftovers=_half_a_check,
+        artefacts=_corpus,
     ),
     Kind(
         "shorten",
@@ -288,6 +318,7 @@ for _kind in (
         uses_hub=True,
         limits=_limits_of_cluster,
         writer="jobs.store.shortenings.write_shortening",
+        artefacts=_corpus,
     ),
     Kind("preview", "Preview of an import", "jobs.tasks.preview", limits=_limits_of_preview),
     Kind(
@@ -307,6 +338,7 @@ for _kind in (
         uses_hub=True,
         limits=_limits_of_fetch,
         leftovers=_half_a_download,
+        artefacts=_uploads,
     ),
     Kind(
         "base",
@@ -340,6 +372,7 @@ for _kind in (
         leftovers=_half_an_import,
         writer="jobs.store.runs.write_import",
         spent=_uploads_of_import,
+        artefacts=_run,
     ),
     Kind(
         "cluster",
@@ -348,6 +381,7 @@ for _kind in (
         limits=_limits_of_cluster,
         leftovers=_half_a_clustering,
         writer="jobs.store.clusterings.write_result",
+        artefacts=_clustering,
     ),
     Kind(
         "split",
@@ -356,6 +390,7 @@ for _kind in (
         limits=_limits_of_cluster,
         leftovers=_half_a_split,
         writer="jobs.store.cluster_edits.write_split",
+        artefacts=_corpus,
     ),
     Kind(
         "layout",
@@ -364,6 +399,7 @@ for _kind in (
         priority=-1,  # it takes long, so it waits behind the quick ones
         limits=_limits_of_cluster,
         leftovers=_half_a_layout,
+        artefacts=_clustering,
     ),
     Kind(
         "train",
@@ -379,6 +415,7 @@ for _kind in (
         writer="jobs.store.runs.write_training",
         outputs=_adapter_of_run,
         limits=for_models(wall=MONTH),
+        artefacts=_run,
     ),
     Kind(
         "speed",

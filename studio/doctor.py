@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from hydralora.bases.folder import STARTER
 from hydralora.errors import UserError
+from jobs.artefacts.choice import check_artefacts
 from jobs.home import Home
 from jobs.runner.choice import KEY, Choice
 from jobs.runner.executors import find_executor
@@ -173,7 +174,8 @@ def _database(home: Home) -> list[Finding]:
     reconcile(store)
     workers = store.queue.workers()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
-    return [*findings, Finding("worker", True, words), _executor(store), _leftovers(store), *_largest(store)]
+    findings += [Finding("worker", True, words), _executor(store), *_artefacts(store)]
+    return [*findings, _leftovers(store), *_largest(store)]
 
 
 def _executor(store: Store) -> Finding:
@@ -184,6 +186,20 @@ def _executor(store: Store) -> Finding:
     except UserError as error:
         return Finding("executor", False, choice.shown(), str(error))
     return Finding("executor", True, choice.shown())
+
+
+def _artefacts(store: Store) -> list[Finding]:
+    """Where finished folders are kept besides the home, if they are, and whether that can be used."""
+    artefacts = store.home.artefacts
+    if not artefacts.is_on:
+        return []
+    waiting = len(artefacts.waiting())
+    words = f"{artefacts.url}; {waiting:,} folders wait for it" if waiting else artefacts.url
+    try:
+        check_artefacts(store.home.root, artefacts.url)
+    except UserError as error:
+        return [Finding("artefacts", False, words, str(error))]
+    return [Finding("artefacts", True, words)]
 
 
 def _leftovers(store: Store) -> Finding:

@@ -72,6 +72,7 @@ def train_adapter(
     clusters_folder: Path | None = None,
     sources: list[Path] | None = None,
     on_step: Callable[[int, StepValues], None] = lambda step, values: None,
+    on_checkpoint: Callable[[Path], None] = lambda folder: None,
     progress: Progress = SILENT,
     resume: bool = False,
     adapter_folder: Path | None = None,
@@ -81,6 +82,7 @@ def train_adapter(
 
     Args:
         adapter_folder: Where the finished adapter is kept instead; checkpoints stay in ``run_folder``.
+        on_checkpoint: Called with the folder of each checkpoint that was sealed.
         sources: Folders of the finished adapters that LoRAHub mixes.
         meter: Counts the electricity (``hydralora.training.energy.counting``).
 
@@ -121,7 +123,7 @@ def train_adapter(
     )
     model.config.use_cache = False
     counts = count_parameters(model)
-    reporter = StepReporter(on_step, progress, journal, config.train.keep_checkpoints)
+    reporter = StepReporter(on_step, progress, journal, config.train.keep_checkpoints, on_checkpoint)
     loggers = logger_of(config.train.report_to, run_folder, step_of(checkpoint) if checkpoint else 0)
     trainer, measured = make_trainer(model, plan, [reporter, *loggers], width)
     reporter.trainer = trainer

@@ -230,9 +230,15 @@ class StepReporter(TrainerCallback):
     """Turns the Trainer's events into ``on_step`` values, stops when asked, seals checkpoints and keeps the newest."""
 
     def __init__(
-        self, on_step: Callable[[int, StepValues], None], progress: Progress, journal: Journal, keep: int
+        self,
+        on_step: Callable[[int, StepValues], None],
+        progress: Progress,
+        journal: Journal,
+        keep: int,
+        on_checkpoint: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         self.on_step, self.progress, self.journal, self.keep = on_step, progress, journal, keep
+        self.on_checkpoint = on_checkpoint
         self.trainer: AdapterTrainer
         self.stopped = False
         self.last_eval: tuple[int, float | None] = (-1, None)  # step, held-out loss
@@ -285,4 +291,5 @@ class StepReporter(TrainerCallback):
         self.journal.write(folder)
         seal_checkpoint(folder)
         drop_checkpoints(folder.parent, self.keep, best=Path(state.best_model_checkpoint or "").name)
+        self.on_checkpoint(folder)
         self._since = time.perf_counter()

@@ -11,6 +11,7 @@ import argparse
 import importlib
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -23,6 +24,8 @@ from typing import Any
 
 from hydralora.errors import DamagedError, UserError
 from hydralora.plain import one_line, plain
+from jobs.artefacts.address import VARIABLE
+from jobs.artefacts.sender import start_sending
 from jobs.home import Home, is_shared
 from jobs.kinds import KINDS, grace_seconds, kind_of
 from jobs.machine import choose_gpu, look_at_gpus, own_address
@@ -201,6 +204,8 @@ class Worker:
             folder = self.home.job(job.id, job.attempt)
             handle = read_handle(folder)
             is_near = job.host == self.host or bool(handle)  # an engine knows of its attempt wherever it is asked
+            if not is_near and not self._fetch_numbers(folder):
+                continue
             mine = self.store.queue.adopt(job, self.name, takes_lease=not is_near)
             if mine is None:
                 continue
@@ -210,6 +215,15 @@ class Worker:
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
                 why = RESTARTED if self._was_before(job) else "Its worker has not been heard of."
                 self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
+
+    def _fetch_numbers(self, folder: Path) -> bool:
+        """Fetch what an attempt of another machine has sent to the artefact store; whether that could be asked."""
+        try:
+            self.home.artefacts.fetch(folder)
+        except UserError as error:
+            log.warning("%s", one_line(str(error)))
+            return False
+        return True
 
     def _renew_waiting(self) -> None:
         """Renew the leases of attempts that wait for a node, in place of processes that have not begun."""
@@ -361,6 +375,7 @@ class Worker:
         signal.signal(signal.SIGTERM, self.end)
         signal.signal(signal.SIGINT, self.end)
         self._sweep()
+        start_sending(self.store)
         while not self.ending:
             try:
                 self.do_round()
@@ -418,6 +433,8 @@ def work(home: Home, tasks: str | None = None, choice: Choice | None = None) -> 
         return 0
     sign_lock(lock)
     store = Store(home)
+    if home.artefacts.is_on:
+        os.environ[VARIABLE] = home.artefacts.url  # the jobs' processes know no database to look it up in
     carries_out = carries_out or ByLane(Choice.load(store.settings.get(KEY)), home.root)
     Worker(home, store=store, tasks=tasks, executor=carries_out).run()
     return 0

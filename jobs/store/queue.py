@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -27,7 +26,7 @@ from hydralora.errors import CorpusError, DamagedError, ResultError, UserError
 from hydralora.files import remove
 from hydralora.plain import shown, without_paths
 from jobs.home import Home
-from jobs.kinds import KINDS, kind_of
+from jobs.kinds import KINDS, artefacts_of, kind_of
 from jobs.store.changes import WORKER_GONE_SECONDS, tell, topics_of_job
 from jobs.store.clock import LEASE_SECONDS, database_now, lately
 from jobs.store.events import actor, events_of, move, note
@@ -230,18 +229,22 @@ class Queue:
             take_in(session, row, folder)
             if status == JobStatus.SUCCEEDED and job.kind in KINDS:
                 publish(folder, KINDS[job.kind].outputs(self.home, job.payload))
+                for made in artefacts_of(KINDS[job.kind], self.home, job.payload):
+                    self.home.artefacts.pend(made)
             why = values.get("error") or values.get("progress_text") or ""
             if not move(session, row, status, f"worker {job.worker}", why, finished_at=now, **values):
                 return False
             if status == JobStatus.SUCCEEDED:
                 row.progress = 1.0
                 if job.kind in KINDS:
-                    _write_result(session, row, self.home)
+                    _write_result(session, row, self.home.near)
         if status == JobStatus.SUCCEEDED and job.kind in KINDS:
             for folder in KINDS[job.kind].spent(self.home, job.payload):
-                shutil.rmtree(folder, ignore_errors=True)
+                self.home.artefacts.forget(folder)
         if values.get("error_kind") != DAMAGED:  # what is damaged is kept as it is
             self._forget_metrics(job.id)
+        if job.kind in KINDS and KINDS[job.kind].resumes:
+            self.home.artefacts.pend_drop(self.home.attempts(job.id))
         return True
 
     def _forget_metrics(self, job_id: int) -> None:

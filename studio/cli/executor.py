@@ -22,6 +22,12 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--slurm", action="append", default=[], metavar="NAME=VALUE", help="an option of sbatch: partition=gpu"
     )
+    group.add_argument(
+        "--artefacts",
+        default=None,
+        metavar="URL",
+        help="keep finished folders in a store too: s3://BUCKET/PREFIX, file:///FOLDER; none takes it back",
+    )
 
 
 def chosen(options: argparse.Namespace) -> Choice | None:

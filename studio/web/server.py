@@ -28,6 +28,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from hydralora.plain import hide_place
+from jobs.artefacts.sender import start_sending
 from jobs.database_file import NAME
 from jobs.home import Home
 from jobs.http import BoundedBody
@@ -92,6 +93,7 @@ def create_app(
     app.include_router(chat_router(Answers(store)))
     _add_static(app)
     threading.Thread(target=uploads.keep_sweeping, daemon=True).start()
+    start_sending(store)
     if keep_worker:
         threading.Thread(target=_keep_worker, args=(home,), daemon=True).start()
     return _mount_pages(app, blocks, home)
