@@ -17,7 +17,7 @@ from typing import Any
 from hydralora.files import remove, written_aside
 from hydralora.plain import one_line
 from jobs.artefacts.address import StoreError
-from jobs.artefacts.folders import has_parts, link, names, scan, seen_in, stored_hash
+from jobs.artefacts.folders import has_parts, link, names, scan, seen_in, still, stored_hash
 from jobs.artefacts.notes import DROP, SEND, Notes, changed
 from jobs.artefacts.remote import Manifest, Remote
 
@@ -82,7 +82,8 @@ class Artefacts:
             noted = changed(note)
             if folder.is_dir():
                 with suppress(FileNotFoundError):  # of a checkpoint that another one has taken the place of
-                    self._send(key, folder, again=again)
+                    with still(key, folder, self._notes.place / "copies" / key) as source:
+                        self._send(key, source, again=again)
             if changed(note) == noted:  # else it has changed again
                 note.unlink(missing_ok=True)
 
@@ -99,7 +100,7 @@ class Artefacts:
             whole = manifest
         if again:
             self.remote.forget_data(key)
-        self.remote.send(key, folder, manifest)
+        self.remote.send(key, folder, manifest, seen)
         self.remote.commit(key, whole)
         self._notes.remember(key, manifest.mark, seen)  # of ours: what others have added is fetched by the next look
 
@@ -111,7 +112,7 @@ class Artefacts:
         """
         if self.is_on and source.is_dir():
             key = self._key(folder)
-            self.remote.send(key, source, scan(key, source, {})[0])
+            self.remote.send(key, source, *scan(key, source, {}))
 
     # Fetching
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hydralora.files import PART, file_hash
-from jobs.artefacts.notes import Seen
-from jobs.artefacts.remote import Manifest, Stored
+from hydralora.files import PART, file_hash, remove
+from jobs.artefacts.remote import Manifest, Seen, Stored
 
 APART = ("adapter", "checkpoints", "lock")  # in the folder of a run: artefacts of their own, and a lock
 ASIDE = (PART, ".old")
@@ -34,6 +34,22 @@ def names(key: str, folder: Path) -> list[str]:
         if path.is_file() and not path.is_symlink() and not is_aside and not is_apart:
             found.append(name.as_posix())
     return found
+
+
+@contextmanager
+def still(key: str, folder: Path, aside: Path) -> Iterator[Path]:
+    """A folder whose files do not change while they are sent: a copy of numbers to which others are still added."""
+    if not key.startswith("jobs/"):
+        yield folder
+        return
+    remove(aside)
+    aside.mkdir(parents=True, mode=0o700)
+    try:
+        for name in names(key, folder):
+            shutil.copyfile(folder / name, aside / name)
+        yield aside
+    finally:
+        remove(aside)
 
 
 def scan(key: str, folder: Path, before: Seen) -> tuple[Manifest, Seen]:

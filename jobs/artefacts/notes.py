@@ -12,10 +12,10 @@ from typing import Any
 
 from hydralora.files import remove, write_json
 from jobs.artefacts.address import StoreError
+from jobs.artefacts.remote import Seen
 
 FOLDER = "artefacts"  # of a home, once it has or had a store
 SEND, DROP = "send", "drop"  # folders in it: a file for each artefact that waits for one or the other
-Seen = dict[str, list[Any]]  # size, time of change in ns, and SHA-256 of each file of an artefact
 
 
 class Notes:

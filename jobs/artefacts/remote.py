@@ -23,6 +23,7 @@ from jobs.artefacts.address import StoreError
 
 log = logging.getLogger(__name__)
 MANIFEST, DATA = "manifest.json", "data"
+Seen = dict[str, list[Any]]  # of each file of a folder: size, time of change in ns, SHA-256
 PROBE = "probe"  # written, read and deleted to see whether a store can be used
 VERSION = 1  # of a manifest
 BUCKETS = frozenset({"s3", "gs", "abfs", "oci", "oss"})  # file systems of fsspec whose folders are names only
@@ -81,11 +82,14 @@ class Remote:
                 return None
         return _parsed(data, f"{self.url}/{key}/{MANIFEST}")
 
-    def send(self, key: str, folder: Path, manifest: Manifest) -> None:
+    def send(self, key: str, folder: Path, manifest: Manifest, seen: Seen) -> None:
         """Copy the files that are not there yet; this commits nothing.
 
+        Args:
+            seen: Size and time of change of each file when it was hashed.
+
         Raises:
-            StoreError: When the store does not take them.
+            StoreError: When the store does not take them, or a file has changed meanwhile.
             FileNotFoundError: When a file has gone from the folder meanwhile.
         """
         with self._asked():
@@ -97,6 +101,10 @@ class Remote:
             with self._asked():
                 self._make(key, DATA)
                 self._fs.put_file(str(folder / name), self._at(key, DATA, file.sha256))
+            if (folder / name).stat().st_mtime_ns != seen[name][1] or (folder / name).stat().st_size != file.size:
+                with self._asked():
+                    self._fs.rm_file(self._at(key, DATA, file.sha256))
+                raise StoreError(f"{name} of {key} was written while it was sent; it is sent again.")
             there[file.sha256] = file.size
 
     def commit(self, key: str, manifest: Manifest) -> None:

@@ -304,7 +304,7 @@ def test_one_machine_is_lost_while_it_trains_and_the_other_goes_on(
     made = [machine.home.near.run(one) / "adapter" for machine, one in ((b, run), (alone, undisturbed))]
     assert file_hash(made[0]) == file_hash(made[1])
     assert file_hash(a.home.adapter(run)) == file_hash(made[0])
-    assert a.home.checkpoints(run) == list_checkpoints(b.home.near.run(run))
+    assert set(list_checkpoints(b.home.near.run(run))) <= set(a.home.checkpoints(run))
     b.store.runs.delete(run)
     send_what_waits(b.store)
     remote = b.home.artefacts.remote
