@@ -5,9 +5,11 @@ Heavy modules are imported inside the functions, so in the job's own process onl
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,35 +167,66 @@ def lay_out(job: Job) -> results.clusters.Layout:
 
 def train(job: Job) -> results.RunSummary:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
-    from hydralora.bases.load import fit_threads
     from hydralora.config import parse_config
-    from hydralora.files import last_checkpoint
-    from hydralora.options import sources_of
+    from hydralora.training.ranks import why_alone
+    from jobs.runner.ranks import asked_processes, followed, is_on_ray
+
+    processes = asked_processes()
+    if processes > 1 and (why := why_alone(parse_config(job.payload["config"]), processes)):
+        logging.getLogger(__name__).warning("One process trains, not %d: %s.", processes, why)
+        processes = 1
+    if processes > 1 and is_on_ray():
+        from jobs.runner.ray_train import train_on_nodes
+
+        return train_on_nodes(job, processes)
+    return lead(job, followed(job, processes))
+
+
+def lead(job: Job, others: AbstractContextManager[None]) -> results.RunSummary:
+    """Train, report and save; ``others`` are the processes that train along, if any."""
     from hydralora.training.energy import counting
-    from hydralora.training.train import train_adapter
     from jobs.artefacts.sender import sending_checkpoints
     from jobs.runner.ownership import alone_in
 
-    run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
-    fit_threads(known_base(job, config.base))
+    run = job.home.run(job.payload["run_id"])
     country = os.environ.get(COUNTRY_VARIABLE, "").upper() or None
     artefacts = job.home.artefacts
     artefacts.fetch_below(run / "checkpoints")
     sending = sending_checkpoints(artefacts, run, job.folder)
-    with alone_in(run, job.progress), counting(run, country) as meter, sending as on_checkpoint:
-        return train_adapter(
-            config,
-            _corpus(job),
-            run,
-            clusters_folder=_clusters(job),
-            sources=[job.home.adapter(source) for source in sources_of(config.adapter)],
+    with alone_in(run, job.progress), counting(run, country) as meter, sending as on_checkpoint, others:
+        return _train(
+            job,
             on_step=job.step,
             on_checkpoint=on_checkpoint,
             progress=job.progress,
-            resume=last_checkpoint(run) is not None,
             adapter_folder=job.place(run / "adapter"),
             meter=meter,
         )
+
+
+def follow(job: Job) -> None:
+    """Train along with the process that leads; nothing is reported."""
+    _train(job)
+
+
+def _train(job: Job, **reports: Any) -> results.RunSummary:
+    from hydralora.bases.load import fit_threads
+    from hydralora.config import parse_config
+    from hydralora.files import last_checkpoint
+    from hydralora.options import sources_of
+    from hydralora.training.train import train_adapter
+
+    run, config = job.home.near.run(job.payload["run_id"]), parse_config(job.payload["config"])
+    fit_threads(known_base(job, config.base))
+    return train_adapter(
+        config,
+        _corpus(job),
+        run,
+        clusters_folder=_clusters(job),
+        sources=[job.home.adapter(source) for source in sources_of(config.adapter)],
+        resume=last_checkpoint(run) is not None,
+        **reports,
+    )
 
 
 def import_(job: Job) -> results.AdapterFacts:
