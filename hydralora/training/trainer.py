@@ -207,7 +207,8 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         """
         if self.args.world_size > 1 and self.model_wrapped is self.model:
             self.accelerator._models.clear()
-            vars(self.model).pop("_is_accelerate_prepared", None)
+            if hasattr(self.model, "_is_accelerate_prepared"):
+                del self.model._is_accelerate_prepared
 
     def _answer(self) -> float:
         """Share of the questions that the model, as it is now, answers right."""
