@@ -8,6 +8,7 @@ from pathlib import Path
 from hydralora.errors import UserError
 from jobs.artefacts.address import KEY, VARIABLE, checked_url
 from jobs.artefacts.artefacts import Artefacts
+from jobs.artefacts.notes import FOLDER
 from jobs.runner.service import end_worker, is_running, start_worker
 from jobs.store.store import Store
 
@@ -25,6 +26,7 @@ def choose_artefacts(store: Store, url: str) -> int:
         raise UserError(f"The artefact store is {named}, by {VARIABLE}. Change it there, or take the variable away.")
     if url:
         check_artefacts(store.home.root, url)
+    (store.home.root / FOLDER).mkdir(mode=0o700, exist_ok=True)  # by which a page that is open sees it
     store.settings.set(KEY, {"url": url})
     store.home.use_artefacts(url)
     for folder in folders_of(store) if url else ():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # between two looks at what waits
+SETTING_SECONDS = 5.0  # between two looks at the setting
 RETRY_SECONDS = 15.0  # after a store that could not be used
 CLOSE_SECONDS = 40.0  # that a training waits at its end for its last checkpoint to be sent
 
@@ -114,11 +115,16 @@ def send_what_waits(store: Store) -> int:
 
 
 def keep_sending(store: Store) -> None:
-    """The same for as long as this process lives; the store's address is looked up now and then. Runs in a thread."""
+    """The same for as long as this process lives; where a home has or had a store, its address is looked up now and
+    then. Runs in a thread."""
+    looked = time.monotonic()
     while True:
         pause = LOOK_SECONDS
         try:
-            store.home.use_artefacts((store.settings.get(KEY) or {}).get("url", ""))
+            is_due = time.monotonic() - looked > SETTING_SECONDS
+            if is_due and (store.home.root / FOLDER).exists():
+                looked = time.monotonic()
+                store.home.use_artefacts((store.settings.get(KEY) or {}).get("url", ""))
             send_what_waits(store)
         except (UserError, OSError) as error:
             log.warning("%s", one_line(str(error)))

@@ -38,7 +38,7 @@ class LocalExecutor:
 
     def slots(self, kind: str) -> int | None:
         """As many as the worker finds right; of trainings by several processes as many as there are GPUs for."""
-        if self.processes == 1:
+        if self.processes == 1 or kind_of(kind).lane != "heavy":
             return None
         return max(1, len(look_at_gpus()) // self.processes)
 
