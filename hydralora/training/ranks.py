@@ -49,8 +49,9 @@ def why_alone(config: RunConfig, processes: int) -> str:
     train, method = config.train, METHODS[config.method]
     if train.batch_size * train.accumulation % processes:
         return f"a step has {train.batch_size * train.accumulation:,} rows, which {processes} processes cannot share"
-    if method.mixin or method.has_own_batch or config.method == "adalora":
-        return f"{method.title} has a schedule of its own"
+    is_plain = not method.mixin or (method.mixin.endswith(".GuidedByTask") and config.adapter.task_source is None)
+    if not is_plain or method.has_own_batch or config.method == "adalora":
+        return f"{method.title} trains by a schedule or tasks of its own"
     if train.objective != "answers":
         return f"`objective` is {train.objective}"
     return ""

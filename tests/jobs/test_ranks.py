@@ -48,7 +48,7 @@ def test_a_step_has_the_same_rows_however_many_processes_take_it(
     ("config", "why"),
     [
         ({"method": "hydralora"}, ""),
-        ({"method": "lorahub"}, "a schedule of its own"),
+        ({"method": "lorahub"}, "a schedule or tasks of its own"),
         ({"method": "lora", "train": {"objective": "dpo"}}, "`objective` is dpo"),
         ({"method": "lora", "train": {"batch_size": 3, "accumulation": 1}}, "3 rows, which 2 processes cannot share"),
     ],
