@@ -24,11 +24,13 @@ from typing import Protocol
 import psutil
 
 from jobs.home import private_files
+from jobs.runner.cgroup import end_group, make_group, start_in
 from jobs.runner.lease import Held, Keeper, Lease
 from jobs.runner.limits import Limits, impose
 from jobs.runner.logs import begin_log
 from jobs.runner.ownership import announce
 from jobs.runner.processes import adopt_orphans_of_ours, family, identity, kill
+from jobs.runner.remains import MARK
 from jobs.runner.room import write_when_there_is_room
 
 log = logging.getLogger("jobs.runner.reaper")  # under its own name also where it runs as a program
@@ -55,16 +57,17 @@ def reap(folder: Path, start: Callable[[], Process], limits: Limits, database: s
         database: URL of a database that is not the home's own file, for the lease; the process is not told.
     """
     private_files()
-    if not announce(folder):  # a worker has given this attempt up before it began
-        return 1
+    group = make_group(folder)
     lease = Lease(folder, database)
-    if lease.renew() == Held.LOST:
+    if not announce(folder, group) or lease.renew() == Held.LOST:  # a worker has given it up before it began
         log.warning("This attempt is not the job's any more; it does not begin.")
+        end_group(group)
         return 1
     adopt_orphans_of_ours()
+    os.environ[MARK] = str(folder)
     impose(limits)
     began = time.time()
-    child = start()
+    child = start_in(group, start)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     clock = _Clock(child, limits.wall)
@@ -73,6 +76,7 @@ def reap(folder: Path, start: Callable[[], Process], limits: Limits, database: s
     keeper.stop()
     met = "wall" if clock.stop() else "cpu" if code == -signal.SIGXCPU else None
     _end_rest()
+    end_group(group)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     ended = {"code": code, "limit": met, "seconds": time.time() - began, "peak_bytes": peak}
     write_when_there_is_room(folder / "exit.json", ended)

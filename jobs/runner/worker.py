@@ -27,15 +27,17 @@ from jobs.home import Home, is_shared
 from jobs.kinds import KINDS, grace_seconds, kind_of
 from jobs.machine import choose_gpu, look_at_gpus, own_address
 from jobs.runner.begin import REFUSED
+from jobs.runner.cgroup import end_group
 from jobs.runner.choice import KEY, NODE_LOST, Choice, Handle, UnreachableError
 from jobs.runner.executors import EXECUTORS, Executor
 from jobs.runner.executors.by_lane import ByLane
-from jobs.runner.leftovers import remove_leftovers
+from jobs.runner.leftovers import left_groups, remove_leftovers
 from jobs.runner.limits import machine_memory
 from jobs.runner.logs import begin_log
 from jobs.runner.outcome import NO_ROOM_YET, ROOM_SECONDS, Outcome, Retry, outcome_of
 from jobs.runner.ownership import STARTED, give_up, started_in
 from jobs.runner.processes import boot_of, host_name, identity
+from jobs.runner.remains import end_remains
 from jobs.runner.room import is_full, lacks_room
 from jobs.runner.running import RESTARTED, RunningJob, gpu_of, read_handle, write_spec
 from jobs.runner.service import own_version, sign_lock, wait_for_lock
@@ -271,7 +273,7 @@ class Worker:
     def _watch(self, running: RunningJob) -> None:
         alive = self._is_alive(running)
         if not self._pass_news_on(running):  # another worker has taken the job: end our attempt
-            self.executor.stop(running.handle, at_once=True)
+            self._end_processes(running)
             del self.running[running.job.id]
         elif not alive:
             self._ended(running)
@@ -345,6 +347,7 @@ class Worker:
         handle = running.handle or (started_in(running.folder) if running.job.host == self.host else {})
         if handle:
             self.executor.stop(handle, at_once=True)
+        end_remains(running.folder)
 
     def _end(self, running: RunningJob, outcome: Outcome | Retry) -> None:
         """Store the outcome, or queue the job again."""
@@ -374,9 +377,11 @@ class Worker:
             self.store.queue.sign_out(self.name)
 
     def _sweep(self) -> None:
-        """Delete what those before have left half-written."""
+        """Delete what those before have left half-written, and end what of their attempts works on."""
         try:
             sweep(half_written(self.store))
+            for group in left_groups(self.store):
+                end_group(group)
         except (UserError, OSError) as error:
             log.warning("Leftovers stay: %s", one_line(str(error)))
 
