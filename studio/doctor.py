@@ -173,7 +173,7 @@ def _database(home: Home) -> list[Finding]:
     else:
         findings.append(Finding("database", True, store.engine.dialect.name))
     reconcile(store)
-    workers = store.queue.workers()
+    workers = store.workers.seen()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
     left = [_leftovers(store), *_left_groups(store), *_largest(store)]
     return [*findings, Finding("worker", True, words), _executor(store), *left]

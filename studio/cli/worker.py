@@ -93,7 +93,7 @@ def worker_view(store: Store) -> dict[str, Any]:
         "own_version": own_version(),
         "starts_by_itself": not store.home.no_worker.exists(),
         "executor": Choice.load(store.settings.get(KEY)).dump(),
-        "workers": store.queue.workers(),
+        "workers": store.workers.seen(),
         "jobs_waiting": counts["queued"],
         "jobs_running": counts["running"],
     }

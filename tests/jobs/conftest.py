@@ -18,6 +18,7 @@ from sqlalchemy import event
 
 from jobs.home import Home
 from jobs.runner.cgroup import end_group, groups_of
+from jobs.store.attempts import Attempts
 from jobs.store.queue import Queue
 from jobs.store.records import Job
 from jobs.store.store import Store
@@ -77,6 +78,11 @@ def queue(store: Store) -> Queue:
     return store.queue
 
 
+@pytest.fixture
+def attempts(store: Store) -> Attempts:
+    return store.attempts
+
+
 class Workshop:
     """Starts workers with the little tasks; ``submit`` queues one of them."""
 
@@ -93,7 +99,7 @@ class Workshop:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_for(lambda: any(w["process"]["pid"] == worker.pid for w in self.store.queue.workers()))
+        wait_for(lambda: any(w["process"]["pid"] == worker.pid for w in self.store.workers.seen()))
         return worker
 
     def submit(self, do: str, *, slow: bool = False, **payload: Any) -> Job:

@@ -38,7 +38,7 @@ def test_a_home_of_any_name_keeps_its_rows_in_its_own_folder(tmp_path: Path, nam
     home = Home(tmp_path / name)
     store = Store(home)
     store.queue.submit("map")
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None and Lease(write_spec(home, job, None)).renew() == Held.OURS
     assert Store(Home(tmp_path / name)).queue.get(job.id).status == JobStatus.RUNNING
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name / NAME).stat().st_size

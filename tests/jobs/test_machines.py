@@ -12,7 +12,7 @@ import pytest
 
 from jobs.home import DATABASE_VARIABLE
 from jobs.runner.ownership import started_in
-from jobs.store.queue import LEASE_SECONDS
+from jobs.store.clock import LEASE_SECONDS
 from jobs.store.records import Job
 from tests.chaos.arithmetic import FILE_BYTES, FILES, numbers_of
 from tests.chaos.verdict import Watch, check_tidy, wait_for_end

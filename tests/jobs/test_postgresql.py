@@ -19,6 +19,7 @@ from jobs.database_file import known_revisions
 from jobs.home import DATABASE_VARIABLE, Home
 from jobs.runner.lease import Held, Lease
 from jobs.runner.running import write_spec
+from jobs.store.attempts import Attempts
 from jobs.store.database import migrate, open_engine
 from jobs.store.postgresql import SESSION
 from jobs.store.queue import Queue
@@ -116,7 +117,7 @@ def _waiters(store: Store) -> int:
 
 def test_a_lease_is_renewed_while_somebody_writes(home: Home, store: Store) -> None:
     store.queue.submit("map")
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None
     lease = Lease(write_spec(home, job, None), home.database_url)
     with store.settings._rows.writing() as session:
@@ -261,9 +262,11 @@ def test_no_text_in_a_setting_of_one_run_hides_the_others(store: Store) -> None:
     assert kept["note"] == "a\ufffdb \\u0000 \ufffd"
 
 
-def test_leases_are_told_by_the_clock_of_the_server(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leases_are_told_by_the_clock_of_the_server(
+    queue: Queue, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue.submit("map")
-    job = queue.claim("w", "here", "light")
+    job = attempts.claim("w", "here", "light")
     assert job is not None and abs(job.lease_until - time.time() - 60) < 5
     monkeypatch.setattr(time, "time", lambda: 4e9)  # this machine's clock is a century ahead
-    assert queue.silent_since(job) is None and queue.orphans("w", lambda job: False) == []
+    assert queue.silent_since(job) is None and attempts.orphans("w", lambda job: False) == []

@@ -118,7 +118,7 @@ def test_a_group_of_another_boot_is_not_ours(attempt: Path) -> None:
 @needs_groups
 def test_groups_of_attempts_that_have_ended_are_named_and_swept(store: Store) -> None:
     works, gone = store.queue.submit("map"), store.queue.submit("map")
-    store.queue.claim("w", "here", "light")
+    store.attempts.claim("w", "here", "light")
     mine, theirs = (make_group(store.home.job(job.id, 1)) for job in (works, gone))
     child = start_in(theirs, lambda: subprocess.Popen(SLEEP))
     assert left_groups(store) == [theirs]

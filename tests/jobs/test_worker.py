@@ -194,7 +194,7 @@ def test_a_worker_that_is_asked_to_end_leaves_its_jobs_alone(workshop: Workshop)
     job = workshop.running(workshop.submit("wait"))
     worker.terminate()
     worker.wait(timeout=30)
-    assert workshop.store.queue.workers() == []
+    assert workshop.store.workers.seen() == []
     assert alive((job.process or {})["pid"])
 
 

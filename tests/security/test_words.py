@@ -140,7 +140,7 @@ def test_what_is_said_when_the_server_has_gone_has_no_password(
     store = Store(Home(tmp_path / "home"))
     worker = Worker(store.home, store=store)
     job = store.queue.submit("map")
-    held = store.queue.claim(worker.name, worker.host, "light")
+    held = store.attempts.claim(worker.me.name, worker.me.host, "light")
     assert held is not None
     lease = Lease(write_spec(store.home, held, None), store.home.database_url)
     server.stop()
