@@ -37,6 +37,7 @@ from jobs.runner.outcome import NO_ROOM_YET, ROOM_SECONDS
 from jobs.runner.room import is_full, lacks_room
 from jobs.runner.running import RunningJob, write_spec
 from jobs.runner.service import own_version, sign_lock, wait_for_lock
+from jobs.runner.webhook import Webhook
 from jobs.store.database import without_secrets
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
@@ -74,6 +75,7 @@ class Worker:
         self.executor = executor or ByLane(Choice(), home.root)
         self.me = Signature()
         self.care = Caretaker(self.store, self.executor, self.me)
+        self.webhook = Webhook(self.store)
         self.signed_at = self.toured_at = -math.inf
         self.is_new = True
         self.ending = False
@@ -110,6 +112,7 @@ class Worker:
                 if leads:
                     Tour(self.store).advance()
                     self.store.order.end_hopeless()
+                    self.webhook.advance()
         waiting = self.store.queue.waiting_kinds()
         for lane in SLOTS:
             self._claim(lane, waiting.get(lane, set()))

@@ -28,7 +28,7 @@ from jobs.store.publishing import forget_metrics
 from jobs.store.records import Event, Job
 from jobs.store.rows import Rows
 from jobs.store.status import ACTIVE, FINISHED, JobStatus
-from jobs.store.tables import JobRow, find_row
+from jobs.store.tables import EventRow, JobRow, find_row
 from jobs.visitor import NOBODY
 
 LOG = logging.getLogger(__name__)
@@ -168,6 +168,18 @@ class Queue:
         """What has become of a job, oldest first."""
         with self._rows.reading() as session:
             return events_of(session, [job_id])
+
+    def newest_event(self) -> int:
+        """The number of the last move of any job; 0 where there was none."""
+        with self._rows.reading() as session:
+            return session.scalar(select(func.max(EventRow.id))) or 0
+
+    def ended_after(self, event: int, most: int) -> list[tuple[int, Event, Job]]:
+        """Ends of jobs that came after an event, oldest first: number of the event, event, job."""
+        query = select(EventRow, JobRow).join(JobRow, JobRow.id == EventRow.job_id)
+        query = query.where(EventRow.id > event, EventRow.after.in_(FINISHED)).order_by(EventRow.id).limit(most)
+        with self._rows.reading() as session:
+            return [(row.id, Event.of(row), Job.of(job)) for row, job in session.execute(query)]
 
     def silent_since(self, job: Job) -> float | None:
         """When an active job was last heard of, in seconds since 1970, where that is longer ago than its own process
