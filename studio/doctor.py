@@ -23,6 +23,7 @@ from jobs.runner.choice import KEY, Choice
 from jobs.runner.executors import find_executor
 from jobs.runner.leftovers import left_groups
 from jobs.runner.reconcile import reconcile
+from jobs.store.clock import FAR_APART_SECONDS, clock_offset
 from jobs.store.store import Store
 from jobs.sweeping import find_leftovers, largest, sweep
 
@@ -171,12 +172,22 @@ def _database(home: Home) -> list[Finding]:
             Finding("database", state == "ok", state, "" if state == "ok" else "Restore a copy of studio.db.")
         )
     else:
-        findings.append(Finding("database", True, store.engine.dialect.name))
+        findings += [Finding("database", True, store.engine.dialect.name), _clock(store)]
     reconcile(store)
     workers = store.workers.seen()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
     left = [_leftovers(store), *_left_groups(store), *_largest(store)]
     return [*findings, Finding("worker", True, words), _executor(store), *left]
+
+
+def _clock(store: Store) -> Finding:
+    """Whether this machine's clock is the database's; leases are told by that one alone."""
+    ahead = clock_offset(store.engine)
+    if abs(ahead) < FAR_APART_SECONDS:
+        return Finding("clock", True, f"{abs(ahead):.1f} s from the database's")
+    words = f"{abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} the database's"
+    way_out = "No job is harmed, but times that are shown mislead: let both machines set their clocks by NTP."
+    return Finding("clock", False, words, way_out)
 
 
 def _executor(store: Store) -> Finding:

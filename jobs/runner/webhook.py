@@ -15,7 +15,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-from hydralora.errors import UserError, first_line
+from hydralora.errors import UserError
 from hydralora.plain import one_line, without_paths
 from jobs.kinds import PREVIEWS, title_of
 from jobs.store.records import Event, Job
@@ -99,7 +99,7 @@ class Webhook:
 def notice(event: Event, job: Job, run: str | None) -> dict[str, Any]:
     """What is told of a job that has ended, as JSON."""
     of_run = f' of run {job.run_id} "{run}"' if run else ""
-    why = without_paths(first_line(job.error)) if job.error else ""
+    why = without_paths((job.error or "").partition("\n")[0]).rstrip(".")
     ending = ENDINGS.get(JobStatus(event.after), event.after)
     text = one_line(f"{title_of(job.kind)}{of_run} {ending}.{f' {why}.' if why else ''}")
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):  # which call people, or lead elsewhere

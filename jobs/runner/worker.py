@@ -38,6 +38,7 @@ from jobs.runner.room import is_full, lacks_room
 from jobs.runner.running import RunningJob, write_spec
 from jobs.runner.service import own_version, sign_lock, wait_for_lock
 from jobs.runner.webhook import Webhook
+from jobs.store.clock import FAR_APART_SECONDS, clock_offset
 from jobs.store.database import without_secrets
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
@@ -97,6 +98,7 @@ class Worker:
             self.is_new = False
             tidy_attempts(self.store)
             self.store.run_list.fill_scores()  # of answers that an earlier version measured
+            self._look_at_clock()
         if now - self.signed_at > SIGN_OF_LIFE_SECONDS:
             self.store.workers.sign_in(self.me.name, self.me.host, self.me.process, own_version(), self._place)
             self.signed_at = now
@@ -117,6 +119,15 @@ class Worker:
         for lane in SLOTS:
             self._claim(lane, waiting.get(lane, set()))
         self._share_gpu()
+
+    def _look_at_clock(self) -> None:
+        ahead = clock_offset(self.store.engine)
+        if abs(ahead) > FAR_APART_SECONDS:
+            log.warning(
+                "The clock of this machine is %+.0f s from the database's: leases are told by that one, but times "
+                "that are shown mislead. Let both machines set their clocks by NTP.",
+                ahead,
+            )
 
     @cached_property
     def _place(self) -> dict[str, Any]:

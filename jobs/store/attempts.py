@@ -123,25 +123,36 @@ class Attempts:
         """
         with self._rows.writing() as session:
             row = session.get(JobRow, job.id, with_for_update=True)
-            if row is None or not is_held(row, job) or JobStatus(row.status) in FINISHED:
+            if row is None or not is_held(row, job):
                 return False
-            folder = self.home.job(job.id, job.attempt)
-            take_in(session, row, folder)
-            if status == JobStatus.SUCCEEDED and job.kind in KINDS:
-                publish(folder, KINDS[job.kind].outputs(self.home, job.payload))
-            why = values.get("error") or values.get("progress_text") or ""
-            if not move(session, row, status, f"worker {job.worker}", why, finished_at=now, **values):
+            is_ended = JobStatus(row.status) in FINISHED  # by us, and the database died before it could say so
+            if not is_ended and not self._finish(session, row, job, status, finished_at=now, **values):
                 return False
-            if status == JobStatus.SUCCEEDED:
-                row.progress = 1.0
-                if job.kind in KINDS:
-                    _write_result(session, row, self.home)
+            ended = Job.of(row)
+        self._clear(ended)
+        return not is_ended
+
+    def _finish(self, session: Session, row: JobRow, job: Job, status: JobStatus, **values: Any) -> bool:
+        folder = self.home.job(job.id, job.attempt)
+        take_in(session, row, folder)
         if status == JobStatus.SUCCEEDED and job.kind in KINDS:
-            for folder in KINDS[job.kind].spent(self.home, job.payload):
-                shutil.rmtree(folder, ignore_errors=True)
-        if values.get("error_kind") != DAMAGED:  # what is damaged is kept as it is
-            forget_metrics(self.home, self._get(job))
+            publish(folder, KINDS[job.kind].outputs(self.home, job.payload))
+        why = values.get("error") or values.get("progress_text") or ""
+        if not move(session, row, status, f"worker {job.worker}", why, **values):
+            return False
+        if status == JobStatus.SUCCEEDED:
+            row.progress = 1.0
+            if job.kind in KINDS:
+                _write_result(session, row, self.home)
         return True
+
+    def _clear(self, ended: Job) -> None:
+        """Remove what a job that has ended needs no more; what is damaged is kept as it is."""
+        if ended.status == JobStatus.SUCCEEDED and ended.kind in KINDS:
+            for folder in KINDS[ended.kind].spent(self.home, ended.payload):
+                shutil.rmtree(folder, ignore_errors=True)
+        if ended.error_kind != DAMAGED:
+            forget_metrics(self.home, ended)
 
     def give_back(self, job: Job, why: str, *, interrupted: bool = False, pause: float = 0.0) -> None:
         """A process has gone without a result: queue the job again, or call it lost.
@@ -158,7 +169,9 @@ class Attempts:
                 return
             take_in(session, row, self.home.job(job.id, job.attempt))
             try_again(session, row, f"worker {job.worker}", why, interrupted=interrupted, pause=pause)
-        forget_metrics(self.home, self._get(job))
+            session.flush()
+            now = Job.of(row)
+        forget_metrics(self.home, now)
 
     def orphans(self, me: str, is_ours: Callable[[Job], bool]) -> list[Job]:
         """Running jobs of this machine, as ``is_ours`` tells, of another (earlier) worker, or whose lease is over."""

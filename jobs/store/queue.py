@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hydralora.errors import UserError
-from hydralora.plain import shown, without_paths
+from hydralora.plain import shown
 from jobs.home import Home
 from jobs.kinds import kind_of
 from jobs.store.events import actor, events_of, move, note
@@ -131,15 +131,6 @@ class Queue:
             query = query.where(JobRow.kind == kind)
         with self._rows.reading() as session:
             return [Job.of(row) for row in session.scalars(query)]
-
-    def log_tail(self, job: Job, limit: int = 12_000) -> str:
-        """The last ``limit`` bytes of a job's log."""
-        path = self.home.job(job.id, job.attempt) / "log.txt"
-        if not path.exists():
-            return ""
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - limit))
-            return without_paths(file.read().decode("utf-8", "replace"))
 
     def stop(self, job_id: int) -> Job:
         """Ask for a stop: a waiting job ends at once, a running one saves its state first.

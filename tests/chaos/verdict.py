@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydralora.errors import UserError
@@ -130,11 +131,17 @@ def check_tidy(world: World, job: Job) -> None:
         AssertionError: With what is left.
     """
     until(lambda: not world.attempts_alive(job), TIDY_SECONDS, "an orphan works on")
-    places = (world.home.run(job.run_id or 0), world.home.attempts(job.id))
     until(lambda: not _groups(world, job), TIDY_SECONDS, "a control group stays")
-    left = [path for place in places for path in place.rglob("*") if path.suffix in (PART, ".old")]
-    left += [path for path in world.home.attempts(job.id).glob("*/*") if path.name in ("out", "temp")]
+    deadline = time.monotonic() + TIDY_SECONDS  # the end is told before what nothing needs any more is removed
+    while (left := _left(world, job)) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not left, f"left over: {', '.join(str(path.relative_to(world.home.root)) for path in left[:5])}"
+
+
+def _left(world: World, job: Job) -> list[Path]:
+    places = (world.home.run(job.run_id or 0), world.home.attempts(job.id))
+    left = [path for place in places for path in place.rglob("*") if path.suffix in (PART, ".old")]
+    return left + [path for path in world.home.attempts(job.id).glob("*/*") if path.name in ("out", "temp")]
 
 
 def _groups(world: World, job: Job) -> list[int]:

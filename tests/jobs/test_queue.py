@@ -159,3 +159,15 @@ def test_each_machine_carries_out_the_model_server_that_was_asked_for_there(queu
 def test_an_unknown_job_is_named(queue: Queue) -> None:
     with pytest.raises(UserError, match="Job 77 does not exist"):
         queue.get(77)
+
+
+def test_an_end_that_the_database_could_not_confirm_leaves_nothing_over(
+    store: Store, queue: Queue, attempts: Attempts
+) -> None:
+    queue.submit("cluster")
+    job = attempts.claim("w", "here", "light")
+    assert job is not None and attempts.finish(job, JobStatus.STOPPED, time.time())
+    made = store.home.job(job.id, 1) / "out"
+    made.mkdir(parents=True)  # its worker has not come to this
+    assert not attempts.finish(job, JobStatus.STOPPED, time.time())
+    assert not made.exists()
