@@ -196,8 +196,8 @@ def test_a_finished_tour_goes_on_with_the_real_model_on_the_same_clusters(store:
     assert tour.base == "starter"  # under way: nothing is changed
     ended(store, tour, "train", {"steps": 10})
     for _ in range(2):
-        job = store.queue.claim("w", "here", "light")
-        assert job is not None and store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "A."})
+        job = store.attempts.claim("w", "here", "light")
+        assert job is not None and store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "A."})
     first, clusters = tour.run_id, tour.notes["clustering_id"]
     tour.begin(base=SMOLLM2.name)
     tour.advance()
