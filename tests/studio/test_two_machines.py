@@ -81,6 +81,7 @@ def train_in_trouble(world: StudioWorld, two: list[Machine], trouble: Callable[[
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_200)  # two cores that others use too
 def test_whatever_becomes_of_the_machine_that_trains_the_run_is_the_undisturbed_one(
     crew: tuple[StudioWorld, Machine, Machine],
 ) -> None:

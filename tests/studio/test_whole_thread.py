@@ -61,6 +61,7 @@ def place(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iter
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_200)  # two cores that others use too
 @pytest.mark.databases
 def test_a_sample_is_imported_clustered_and_trained_on_though_the_web_process_is_killed(place: Path) -> None:
     web, studio = Web(place), Commands(place)
