@@ -334,7 +334,8 @@ def log_of_run(
     if find is not None:
         lines = search(store.home, job, find, attempt=attempt)
         answer: dict[str, Any] = {"lines": [asdict(line) for line in lines]}
-        show(answer, as_json, lambda: [out.print(f"{one.number:>7}  {one.text}", markup=False) for one in lines])
+        text = "\n".join(f"{one.number:>7}  {one.text}" for one in lines)
+        show(answer, as_json, lambda: out.print(text, markup=False, highlight=False))
         return
     found = page(store.home, job, before=before, attempt=attempt)
     show(asdict(found), as_json, lambda: out.print(found.text, markup=False, highlight=False))

@@ -197,7 +197,8 @@ def test_a_finished_tour_goes_on_with_the_real_model_on_the_same_clusters(store:
     ended(store, tour, "train", {"steps": 10})
     for _ in range(2):
         job = store.attempts.claim("w", "here", "light")
-        assert job is not None and store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "A."})
+        result = {"sentence": "A."}
+        assert job is not None and store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
     first, clusters = tour.run_id, tour.notes["clustering_id"]
     tour.begin(base=SMOLLM2.name)
     tour.advance()
