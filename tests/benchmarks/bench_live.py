@@ -45,7 +45,7 @@ Figures = dict[str, Any]
 def start_training(studio: Studio, store: Store) -> Run:
     """A run of the starter that trains, once its first steps are stored."""
     corpus = store.corpora.add("four-trades", [CORPORA / "four-trades" / "four-trades.jsonl"])
-    wait_until(lambda: store.corpora.get(corpus.id).status == "ready", 300)
+    wait_until(lambda: store.corpora.get(corpus.id).is_ready, 300)
     run = store.runs.start(corpus.id, {"base": "starter", **TRAIN})
     wait_until(lambda: len(store.runs.steps(run.id)) > 5, 300)
     return run
