@@ -117,7 +117,8 @@ def own_group() -> Path | None:
     except OSError:
         return None
     (inside,) = [line.removeprefix("0::") for line in lines if line.startswith("0::")] or [""]
-    found = mount / inside.lstrip("/") if mount is not None and inside else None
+    is_seen = inside.startswith("/") and ".." not in inside.split("/")  # not above what this container is shown
+    found = mount / inside.lstrip("/") if mount is not None and is_seen else None
     return found if found is not None and found.is_dir() else None
 
 
