@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-database bench-endpoint bench-engines bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-database bench-endpoint bench-engines bench-gpu bench-inspect bench-live bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -58,6 +58,10 @@ bench-gpu: $(VENV)/.test-ready
 bench-inspect: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_inspect --json build/inspect.json
+
+bench-live: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_live --json build/live.json $(ARGS)
 
 bench-llamacpp: $(VENV)/.test-ready
 	mkdir -p build

@@ -18,8 +18,6 @@ from hydralora.bounds import LONGEST_NAME, Minutes, checked
 from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.runner.service import start_worker
-from jobs.sweeping import find_leftovers
-from jobs.sweeping import sweep as sweep_leftovers
 from jobs.tour import BASE, MINUTES, Tour
 from studio.cli.bases import bases_app
 from studio.cli.chat import chat
@@ -47,7 +45,7 @@ from studio.cli.terminal import (
     wait_for,
 )
 from studio.cli.worker import worker_app
-from studio.doctor import examine
+from studio.doctor import examine, sweep_all
 from studio.web.address import running_address
 
 PROGRAM = "python -m studio"
@@ -145,8 +143,7 @@ def doctor(
 ) -> None:
     """Look for what is wrong with this installation, and say how to mend it."""
     if sweep:
-        store = Studio.store()
-        err.print(f"{sweep_leftovers(find_leftovers(store)):,} leftovers are deleted.")
+        err.print(f"{sweep_all(Studio.store()):,} leftovers are deleted.")
     findings = examine(Studio.home, port)
     answer = {"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]}
     show(

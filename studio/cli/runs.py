@@ -17,6 +17,7 @@ from hydralora.results import Export
 from hydralora.training.presets import PRESETS
 from jobs.runner.room import FULL, is_full
 from jobs.runner.service import start_worker
+from jobs.store.logs import page, search
 from jobs.store.records import Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -315,3 +316,28 @@ def delete_run(run_id: RunId, yes: Yes = False) -> None:
     """Delete a run with its checkpoints."""
     if yes or typer.confirm(f"Delete run {run_id} for good?", err=True):
         Studio.store().runs.delete(run_id)
+
+
+@runs_app.command("log")
+def log_of_run(
+    run_id: RunId,
+    find: Annotated[str | None, typer.Option(help="Only lines with these words")] = None,
+    before: Annotated[int | None, typer.Option(min=0, help="The piece that ends at this byte, not the last")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Of an earlier attempt")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a run's job has printed: the last piece, an earlier one, or the lines with some words."""
+    store = Studio.store()
+    job = store.runs.get(run_id).job
+    if job is None:
+        raise UserError(f"Run {run_id} has no job, and so no log.")
+    if find is not None:
+        lines = search(store.home, job, find, attempt=attempt)
+        answer: dict[str, Any] = {"lines": [asdict(line) for line in lines]}
+        text = "\n".join(f"{one.number:>7}  {one.text}" for one in lines)
+        show(answer, as_json, lambda: out.print(text, markup=False, highlight=False))
+        return
+    found = page(store.home, job, before=before, attempt=attempt)
+    show(asdict(found), as_json, lambda: out.print(found.text, markup=False, highlight=False))
+    if found.begin and not as_json:
+        err.print(f"Earlier: --before {found.begin} (of {found.size:,} bytes).")

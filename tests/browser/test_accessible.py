@@ -109,7 +109,7 @@ def add_runs(stored: Stored, ids: dict[str, int]) -> None:
     stored.end(failed.job, status=JobStatus.FAILED, error="Out of memory at step 2. Make the batch smaller.")
     running = stored.run(corpus, "Running", finished=False)
     assert running.job is not None
-    held = stored.store.queue.claim("tests", "here", running.job.lane)
+    held = stored.store.attempts.claim("tests", "here", running.job.lane)
     assert held is not None and held.id == running.job.id
     for run in (finished, running):
         add_steps(stored, run)
