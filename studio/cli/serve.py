@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import getpass
 import os
 import secrets
@@ -148,6 +149,10 @@ def main(arguments: list[str] | None = None) -> int:
         out.print(f"Endpoint:     {address.url}/v1   {count_keys(len(keys.all()))}")
     if door.is_open:
         err.print("No token is asked for: every account of this machine can read and delete everything.")
+    # Some 360,000 objects of the pages live as long as the process. Whoever looks for garbage during a request need
+    # not go through them each time: that took half of the time of reading a thousand runs.
+    gc.collect()
+    gc.freeze()
     with address.kept(home):
         uvicorn.Server(config).run(sockets=[bound])
     return 0

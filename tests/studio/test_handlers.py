@@ -220,6 +220,14 @@ def test_a_new_run_starts_with_what_the_form_holds(draw: Opened, stored: Stored)
     assert (run.name, run.config.train.max_steps, run.config.adapter.model_dump()["r"]) == ("Mine", 7, 2)
 
 
+def test_a_training_cannot_be_started_before_the_form_is_filled(draw: Opened, stored: Stored) -> None:
+    stored.corpus()
+    page = draw(NewRunPage)
+    assert not page.start.interactive
+    filled = page.load(asking())
+    assert filled[page.start].interactive
+
+
 def test_a_method_without_experts_hides_their_number(draw: Opened, stored: Stored) -> None:
     page = draw(NewRunPage)
     changes = page.pick_method("lora", stored.corpus().id)

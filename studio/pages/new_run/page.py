@@ -86,7 +86,10 @@ class NewRunPage(Page):
             self._draw_fields(BASIC)
         self.pace = PaceNote(self.blocks, self.store)
         self.data = DataNote(self.blocks, self.store)
-        self.start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run")
+        # It can be pressed once the form is filled: before, it would start nothing, or what nobody has chosen.
+        self.start = gr.Button(
+            "Start training", variant="primary", size="lg", elem_id="start-run", interactive=False
+        )
         self._expert_settings()
         self.imports = ImportPart(self.blocks, self.store)
         self.opened = gr.Textbox(visible=False)

@@ -1,0 +1,70 @@
+"""Pictures of a page in light, in dark and as a phone shows it, small enough to keep."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Studio
+
+WIDE, PHONE = (1280, 860), (390, 844)
+QUALITY = 78  # of WebP
+MOST = 16_383  # pixels that a side of WebP may have
+Act = Callable[[Page], None]
+
+
+class Camera:
+    """Two windows that stay open, one of them as wide as a phone; each picture is written as ``<name>.webp`` and the
+    like."""
+
+    def __init__(self, browser: Browser, studio: Studio, folder: Path, *, is_known: bool = True) -> None:
+        self.studio, self.folder = studio, folder
+        self.wide, self.phone = (self._window(browser, size, is_known) for size in (WIDE, PHONE))
+
+    def _window(self, browser: Browser, size: tuple[int, int], is_known: bool) -> Page:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
+        context.set_default_timeout(60_000)
+        if is_known:
+            self.studio.let_in(context)
+        return context.new_page()
+
+    def take(self, name: str, path: str, act: Act | None = None, *, full: bool = True) -> None:
+        """Open an address in both windows, do something there, and take the three pictures."""
+        for page in (self.wide, self.phone):
+            page.emulate_media(color_scheme="light")
+            page.goto(self.studio.address + path)
+            self.settle(page)
+            if act is not None:
+                act(page)
+            self.keep(page, name, full=full)
+        print(name, flush=True)
+
+    def settle(self, page: Page) -> None:
+        """Wait until what a page loads is there."""
+        expect(page.locator("h1, h2").first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(800)
+
+    def keep(self, page: Page, name: str, *, full: bool = True) -> None:
+        """The pictures of a window as it stands: two of the wide one."""
+        if page is self.phone:
+            self._shoot(page, f"{name}-phone", full)
+            return
+        self._shoot(page, name, full)
+        page.emulate_media(color_scheme="dark")
+        expect(page.locator("body.dark")).to_have_count(1)
+        page.wait_for_timeout(500)  # figures are painted anew
+        self._shoot(page, f"{name}-dark", full)
+        page.emulate_media(color_scheme="light")
+
+    def _shoot(self, page: Page, name: str, full: bool) -> None:
+        page.mouse.move(2, 2)
+        page.wait_for_timeout(400)
+        taken = Image.open(io.BytesIO(page.screenshot(full_page=full))).convert("RGB")
+        taken.crop((0, 0, taken.width, min(taken.height, MOST))).save(
+            self.folder / f"{name}.webp", quality=QUALITY, method=6
+        )
