@@ -103,7 +103,7 @@ STATES = (
     State("runs", "The list of runs, two of them chosen", "/runs?sort=-exact", tick_two),
     State("run-answers", "A run: its verdict, and what it got wrong", "/run?run=1&tab=answers"),
     State("run-experts", "A run's experts: what each serves, and what is lost without it", "/run?run=1&tab=experts"),
-    State("run-routing", "A run's routing: which expert speaks for which kind, layer by layer", "/run?run=1&tab=routing"),
+    State("run-routing", "A run's routing: which expert speaks for which kind of question", "/run?run=1&tab=routing"),
     State("run-weights", "A run's matrices: how like they are, and where they lie", "/run?run=1&tab=weights"),
     State("chat", "The chat: every word in the colour of its leading expert, answers beside each other", ""),
     State("run-training", "A run's training: curves, settings, electricity", "/run?run=1&tab=training"),
@@ -181,6 +181,10 @@ class Session:
         job: Job | None = self.store.runs.get(run_id).job
         return job.progress if job else 0.0
 
+    @staticmethod
+    def _is_over(job: Job | None) -> bool:
+        return job is not None and job.is_finished
+
     def talk(self) -> None:
         """Ask, ask again without E2, and of the base: what the tour offers to try."""
         page = self.camera.wide
@@ -197,21 +201,25 @@ class Session:
         runs, work = self.store.runs, Path(tempfile.mkdtemp())
         config = runs.get(1).config.model_dump()
 
-        def start(name: str, method: str = "hydralora", adapter: dict[str, object] | None = None, **train: object) -> int:
+        def start(
+            name: str, method: str = "hydralora", adapter: dict[str, object] | None = None, **train: object
+        ) -> int:
             more = {"method": method, "adapter": config["adapter"] if adapter is None else adapter}
             more["train"] = {**config["train"], "max_steps": STEPS, **train}
             return runs.start(1, {**config, **more}, name=name).id
 
-        failing = start("Far too fast", learning_rate=1.0, grad_clip=0.0, max_steps=60)
-        wait_until(lambda: (job := runs.get(failing).job) is not None and job.is_finished, LONG)
+        failing = start("Far too fast", learning_rate=1.0, max_grad_norm=1e6, max_steps=60)
+        wait_until(lambda: self._is_over(runs.get(failing).job), LONG)
         start("HydraLoRA, seed 1", seed=1)
         start("HydraLoRA, seed 2", seed=2)
-        start("LoRA r 8", "lora", {"r": 8})
+        start("LoRA r 8", "lora")
         (work / "support.csv").write_text(TICKETS, "utf-8")
         (work / "scan.csv").write_bytes(bytes(range(256)) * 40)
         for name in ("support", "scan"):
             corpus = self.store.corpora.draft(name.capitalize(), [work / f"{name}.csv"]).id
-            wait_until(lambda corpus=corpus: (job := self.store.corpora.get(corpus).job) is not None and job.is_finished)
+            wait_until(
+                lambda corpus=corpus: (job := self.store.corpora.get(corpus).job) is not None and job.is_finished
+            )
 
     def states(self) -> None:
         """Every page at rest, once what it shows has been measured."""
@@ -219,7 +227,7 @@ class Session:
             if run.summary is not None:
                 for kind in ("answers", "routing"):
                     self.store.analyses.ask(run.id, kind)
-        talk = self.store.chats.list(1)[0].id if not self.names or "chat" in self.names else 0
+        talk = self.store.chats.all()[0].id if not self.names or "chat" in self.names else 0
         for state in STATES:
             if self.names and state.name not in self.names:
                 continue
@@ -245,21 +253,27 @@ class Session:
         self.studio.start()
 
 
+ABOUT = """# Every page, in every state
+
+Taken from a real session on the shipped sample by `make screenshots` (AMD EPYC, two shared cores, no GPU), each in
+light, in dark and as a phone shows it. A picture opens in its full size.
+
+| what | light | dark | phone |
+|---|---|---|---|
+"""
+WIDTHS = {"": 300, "-dark": 300, "-phone": 110}  # pixels
+
+
 def write_page() -> None:
     """The page of the docs that shows every picture there is."""
-    lines = [
-        "# Every page, in every state",
-        "",
-        "Taken from a real session on the shipped sample by `make screenshots` (AMD EPYC, two shared cores, no GPU); each in light, in dark and on a phone.",
-        "",
-        "| what | light | dark | phone |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for state in ALL:
-        shots = [f"screenshots/{state.name}{look}.webp" for look in ("", "-dark", "-phone")]
-        cells = [f'<a href="{shot}"><img src="{shot}" width="{width}" alt="{state.words}"></a>' for shot, width in zip(shots, (300, 300, 110), strict=True)]
-        lines.append(f"| {state.words} | {' | '.join(cells)} |")
-    PAGE.write_text("\n".join(lines) + "\n", "utf-8")
+        shots = {f"screenshots/{state.name}{look}.webp": width for look, width in WIDTHS.items()}
+        cells = [
+            f'<a href="{at}"><img src="{at}" width="{width}" alt="{state.words}"></a>' for at, width in shots.items()
+        ]
+        rows.append(f"| {state.words} | {' | '.join(cells)} |")
+    PAGE.write_text(ABOUT + "\n".join(rows) + "\n", "utf-8")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class ComparePage(Page):
     def layout(self) -> None:
         self.watch = LiveChanges()
         self.desk = Desk(self.store)
-        with gr.Row():
+        with gr.Row(elem_classes="hy-listed"):
             with gr.Column(scale=0, min_width=236):
                 self.list = Addressed(elem_id="compare-list")
             with gr.Column(scale=1, min_width=320):

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from hydralora.corpus.formats import ENDINGS
+from hydralora.corpus.formats import ENDINGS, known_names
 from hydralora.errors import UserError
 from hydralora.samples import GENERATORS
 from jobs.store.bases import is_hub_allowed
@@ -33,7 +33,10 @@ from studio.silence import words_of
 from studio.widgets import FigurePanel, LiveChanges, figure
 
 FILE_TYPES = list(ENDINGS)
-LEAD = "A corpus is all examples of one dataset: questions with answers, conversations, or plain text."
+LEAD = (
+    "A corpus is all examples of one dataset: questions with answers, conversations, or plain text. Files may be "
+    f"{known_names()}; also packed, or many in one archive (ZIP, tar)."
+)
 SOON = 500  # ms between two looks at what has changed, while files are being looked at
 
 
@@ -47,14 +50,14 @@ class CorporaPage(Page):
 
     def layout(self) -> None:
         self.watch = LiveChanges()
-        with gr.Row():
+        with gr.Row(elem_classes="hy-listed"):
             with gr.Column(scale=0, min_width=236):
                 gr.HTML(cards.side("Data", "/corpora", "Add data"))
                 self.table = gr.HTML()
             with gr.Column(scale=1, min_width=320):
                 self.nothing = gr.HTML()
                 with gr.Column() as self.adding:
-                    gr.HTML(Markup(f"<p class='hy-quiet'>{LEAD}</p>"))
+                    gr.HTML(cards.join(cards.section("Bring your data"), cards.paragraph(LEAD)))
                     with gr.Row():
                         self._upload()
                         self._samples()

@@ -13,7 +13,6 @@ from hydralora.errors import UserError
 from hydralora.methods import METHODS
 from hydralora.training.presets import PRESETS
 from jobs.store.bases import is_hub_allowed
-from jobs.store.records import Corpus, Run
 from studio import cards
 from studio.cards import Markup
 from studio.estimate import settings_of
@@ -21,7 +20,6 @@ from studio.form import BASIC, collect, field_input, method_fields, train_fields
 from studio.pages.common import (
     FIELDS,
     TICK,
-    asked_for,
     chosen_id,
     chosen_text,
     corpus_choices,
@@ -29,7 +27,6 @@ from studio.pages.common import (
     forget_touched,
     go_to,
     known_bases,
-    nothing_there,
 )
 from studio.pages.new_run.data import DataNote
 from studio.pages.new_run.fit import DECIDING as TAKING_MEMORY
@@ -37,12 +34,12 @@ from studio.pages.new_run.fit import BaseNote
 from studio.pages.new_run.groups import grouped
 from studio.pages.new_run.imports import ImportPart
 from studio.pages.new_run.offer import BaseOffer
+from studio.pages.new_run.opening import OWN, Opening
 from studio.pages.new_run.pace import DECIDING as TAKING_TIME
 from studio.pages.new_run.pace import PaceNote, place_of
 from studio.pages.new_run.views import (
     about_corpus,
     about_method,
-    first_config,
     known_method,
     published_choices,
     shown_fields,
@@ -51,7 +48,6 @@ from studio.pages.page import Changes, Page
 from studio.widgets import Choice, LiveChanges
 
 LEAD = "Choose a corpus and press Start. Everything else has a sensible value already."
-OWN = "As set below"
 BASE_INFO = "starter, or one of the list (`python -m studio bases add`)"
 HUB_INFO = ", or a hub id such as owner/name"
 # Who types a number has chosen it: the preset is theirs too, and no later filling takes it back.
@@ -87,9 +83,7 @@ class NewRunPage(Page):
         self.pace = PaceNote(self.blocks, self.store)
         self.data = DataNote(self.blocks, self.store)
         # It can be pressed once the form is filled: before, it would start nothing, or what nobody has chosen.
-        self.start = gr.Button(
-            "Start training", variant="primary", size="lg", elem_id="start-run", interactive=False
-        )
+        self.start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run", interactive=False)
         self._expert_settings()
         self.imports = ImportPart(self.blocks, self.store)
         self.opened = gr.Textbox(visible=False)
@@ -231,46 +225,17 @@ class NewRunPage(Page):
 
     def load(self, request: gr.Request) -> Changes:
         """The form as it opens: for the corpus or the run to repeat that the address names, else the newest corpus."""
-        source, chosen, missing = self._asked_for(request)
-        note, experts = about_corpus(self.store, chosen) if chosen else (Markup(""), None)
-        config = first_config(self.store, source, chosen, experts, self._named_base(request))
-        choices, method = corpus_choices(self.store), config["method"]
-        values = {
-            "run-corpus": chosen.id if chosen else None,
-            "run-base": self.store.bases.name_of(config["base"]),
-            "run-method": method,
-            "run-preset": OWN if source else "Quick",
-            **shown_fields(METHODS[method].options, config["adapter"]),
-            **shown_fields(TrainConfig, config["train"]),
-        }
+        opening = Opening.of(self.store, request)
+        note, values = opening.filled()
         return {
-            self.problem: missing,
-            self.corpus: gr.Dropdown(choices=choices),
+            self.problem: opening.problem,
+            self.corpus: gr.Dropdown(choices=(choices := corpus_choices(self.store))),
             self.corpus_note: note,
             self.base: gr.Dropdown(choices=known_bases(self.store)),
             self.start: gr.Button(interactive=bool(choices)),
-            **self._about(method),
+            **self._about(values["run-method"]),
             self.filled: json.dumps(values),
         }
-
-    def _named_base(self, request: gr.Request | None) -> str:
-        """The base that the address names, where it is one that can be chosen; else empty."""
-        given = request.query_params.get("base", "") if request else ""
-        return given if given in known_bases(self.store) else ""
-
-    def _asked_for(self, request: gr.Request) -> tuple[Run | None, Corpus | None, Markup]:
-        """The run to repeat and the corpus that the address asks for, else the newest corpus; and what is wrong."""
-        source, no_run = asked_for(request, "again", "Run", self.store.runs.get)
-        wanted, no_corpus = asked_for(request, "corpus", "Corpus", self.store.corpora.ready)
-        if no_run or no_corpus:
-            return None, None, nothing_there(no_run or no_corpus, "Choose a corpus below to start another run.")
-        if source is not None:
-            return source, self.store.corpora.ready(source.corpus_id) if source.corpus_id else None, Markup("")
-        ready = [corpus for corpus in self.store.corpora.all() if corpus.is_ready]
-        if not ready:
-            way_on = cards.join("Add one on the ", cards.link("/corpora", "Corpora"), " page.")
-            return None, None, cards.empty("There is no corpus to train on yet", way_on)
-        return None, wanted or ready[0], Markup("")
 
     def _about(self, method: str) -> Changes:
         """What a method is, its published settings, and which fields it has."""
@@ -315,7 +280,7 @@ class NewRunPage(Page):
         """Start the training, and open its page."""
         chosen, method = chosen_id(corpus_id), known_method(method)
         if chosen is None:
-            raise UserError("No corpus is chosen. Choose one, or add one on the Corpora page.")
+            raise UserError("No corpus is chosen. Choose one, or add one under Data.")
         found = dict(zip(self.inputs, values, strict=True))
         config = {
             "base": chosen_text(base).strip() or "starter",
