@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from hydralora.corpus.folder import Corpus as Rows
-from hydralora.corpus.narrowing import findings_of, languages, tokens
+from hydralora.corpus.narrowing import findings_of, tokens
 from hydralora.corpus.query import LONGEST_SEARCH, Query
 from hydralora.errors import UserError
 from jobs.store.membership import Membership
@@ -16,9 +16,17 @@ from jobs.store.records import Corpus
 from jobs.store.selections import checked_query
 from jobs.store.status import JobStatus
 from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, set_address
-from studio.pages.corpora.selection_views import count_line, export_links, last_page, map_of, page_of_rows
+from studio.pages.corpora.selection_views import (
+    choices_of,
+    count_line,
+    export_links,
+    language_choices,
+    last_page,
+    map_of,
+    page_of_rows,
+)
 from studio.pages.page import Changes, Part
-from studio.selections import NO_LANGUAGES, flagged, language_title, saved_title
+from studio.selections import flagged, saved_title
 from studio.widgets import Choice, CorpusMap
 
 LIVE: dict[str, Any] = {**TICK, "trigger_mode": "always_last"}  # of what is typed, the newest counts
@@ -140,10 +148,10 @@ class SelectionPart(Part):
         values = (*values[:SAVED], opened, *values[SAVED + 1 :])
         unit = "Tokens" if tokens(rows) is not None else "Characters"
         return {
-            self.labels: _choices(list(rows.manifest.labels)),
-            self.clusters: _choices(names),
-            self.flags: _choices(flags),
-            self.languages: _language_choices(rows),
+            self.labels: choices_of(list(rows.manifest.labels)),
+            self.clusters: choices_of(names),
+            self.flags: choices_of(flags),
+            self.languages: language_choices(rows),
             self.least: gr.Textbox(label=f"{unit} from"),
             self.saved: gr.Dropdown(
                 choices=[("any", 0), *((saved_title(one), one.id) for one in saved)],
@@ -276,20 +284,6 @@ class SelectionPart(Part):
 
     def _corpus(self, request: gr.Request) -> int:
         return self.store.corpora.ready(address_id(request, "corpus") or 0).id
-
-
-def _choices(found: list[Any]) -> gr.Dropdown:
-    """A list to choose from; there is none to see where it is empty."""
-    return gr.Dropdown(choices=found, visible=bool(found))
-
-
-def _language_choices(rows: Rows) -> gr.Dropdown:
-    """The languages with their counts; why there is none where no report has told any."""
-    told = languages(rows)
-    if told is None:
-        return gr.Dropdown(choices=[], visible=True, interactive=False, info=NO_LANGUAGES)
-    titles = [(language_title(code, count), code) for code, count in told.counts().items()]
-    return gr.Dropdown(choices=titles, visible=True, interactive=True, info=None)
 
 
 def _picked(text: str) -> dict[str, Any]:
