@@ -30,7 +30,13 @@ from studio.widgets import module
 Found = TypeVar("Found")
 FIELDS = f"(await {module('touched')}).fields"  # JavaScript: what a person has touched on this page
 UNEXPECTED = "Something unexpected failed. The studio's log holds the details."
-TICK: dict[str, Any] = {"queue": False, "trigger_mode": "once", "show_progress": "hidden", "api_visibility": "private"}
+# What happens while a handler is at work is not lost: it is called once more at its end, with the newest.
+TICK: dict[str, Any] = {
+    "queue": False,
+    "trigger_mode": "always_last",
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 

@@ -1,8 +1,8 @@
 """Take the pictures of README and docs from a real session: ``make screenshots``.
 
-Three parts, each of which can be taken by itself (``--part``): ``empty`` is a studio in which nothing is, ``tour``
-walks the sample through and trains more runs, ``states`` goes over the pages of what that left in ``--home``. Pictures
-go to ``docs/screenshots/``, and the page that shows them is ``docs/pages.md``.
+Five parts, each of which can be taken by itself (``--part``): ``empty`` is a studio in which nothing is, ``tour``
+walks the sample through, ``more`` adds runs and corpora, ``working`` shows what is at work, and ``states`` goes over
+the pages of what these left in ``--home``. Pictures go to ``docs/screenshots/``; ``docs/pages.md`` shows them.
 """
 
 from __future__ import annotations
@@ -10,118 +10,28 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from jobs.home import Home
 from jobs.store.records import Job
 from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.store import Store
 from jobs.tour import SETTING
-from tests.browser.camera import Act, Camera
+from tests.browser.camera import Camera
 from tests.browser.conftest import PROJECT, Studio, wait_until
+from tests.browser.pictured import ALL, AWAY, EMPTY, MOMENTS, SIGN_IN, STATES, WORKING, State
 from tests.setup import find_chromium
 
 FOLDER, PAGE = PROJECT / "docs" / "screenshots", PROJECT / "docs" / "pages.md"
-PARTS = ("empty", "tour", "states")
+PARTS = ("empty", "tour", "more", "working", "states")
 LONG = 1_500  # seconds a training may take
 OPEN = (*ACTIVE, JobStatus.QUEUED)
-STEPS = 400  # of the runs that are laid beside the tour's
+STEPS = 150  # of the runs that are laid beside the tour's
 TICKETS = "Ticket;Customer question;What we reply\n" + "".join(
     f"T-{i};Where is order {i}?;It left our house on day {i % 28 + 1} and comes by post.\n" for i in range(60)
 )
-
-
-@dataclass(frozen=True)
-class State:
-    """A page in one of its states: how its pictures are called, what it is, its address, and what is done there."""
-
-    name: str
-    words: str
-    path: str
-    act: Act | None = None
-    full: bool = True
-
-
-def press(selector: str) -> Act:
-    """Click the first of something, and give it a moment."""
-
-    def act(page: Page) -> None:
-        page.locator(selector).first.click()
-        page.wait_for_timeout(1_500)
-
-    return act
-
-
-def tick_two(page: Page) -> None:
-    """Choose the first two runs of the list."""
-    for box in page.locator("input[data-tick]").all()[:2]:
-        box.check()
-    page.wait_for_timeout(500)
-
-
-def look_for(words: str) -> Act:
-    """Type into the search of a corpus."""
-
-    def act(page: Page) -> None:
-        page.get_by_label("Search", exact=False).first.fill(words)
-        page.wait_for_timeout(2_500)
-
-    return act
-
-
-EMPTY = (
-    State("first-page", "The first page: what this is, shown by answers of a real run, and two ways to begin", "/"),
-    State("corpora-empty", "Data, before there is any", "/corpora"),
-    State("runs-empty", "Runs, before there are any", "/runs"),
-    State("compare-empty", "Compare, before there is something to compare", "/compare"),
-    State("new-run-empty", "New run, before there is a corpus", "/new-run"),
-    State("tour-begin", "The tour, before it is begun", "/tour"),
-)
-SIGN_IN = State("sign-in", "Who comes without the token is asked for it", "/")
-# What is to be seen while something works, in this order.
-MOMENTS = (
-    State("tour-clusters", "The tour, step 2 and 3: the kinds of question that were found", "/tour"),
-    State("tour-training", "The tour, step 3: the loss falls, the gates part", "/tour"),
-    State("run-live", "A run while it trains: the verdict so far, its time, its curves", "/run?run=1&tab=training"),
-    State("home-working", "The first page as a workspace, while something works", "/"),
-    State("tour-measure", "The tour, step 4: unseen questions are asked", "/tour"),
-    State("tour-done", "The tour at its end", "/tour"),
-    State("chat-tries", "The chat to which the tour leads, with three things to try", "/run?run=1&tab=chat&try=1"),
-    State("run-waiting", "A run that waits for its turn", "/run?run=4"),
-    State("tray", "The tray of jobs: what runs, what waits in which place, what failed and why", "/runs"),
-)
-STATES = (
-    State("home", "The first page as a workspace", "/"),
-    State("corpora", "A corpus: its steps, examples, clusters, problems", "/corpora?corpus=1"),
-    State("corpora-search", "A selection of its rows: search, facets, loop", "/corpora?corpus=1", look_for("desk")),
-    State("corpora-draft", "An upload before it is imported: what the model will see", "/corpora?corpus=2"),
-    State("corpora-failed", "A file that could not be read, and the way on", "/corpora?corpus=3"),
-    State("new-run", "New run: base, method, budget, what to expect", "/new-run?corpus=1"),
-    State("runs", "The list of runs, two of them chosen", "/runs?sort=-exact", tick_two),
-    State("run-answers", "A run: its verdict, and what it got wrong", "/run?run=1&tab=answers"),
-    State("run-experts", "A run's experts: what each serves, and what is lost without it", "/run?run=1&tab=experts"),
-    State("run-routing", "A run's routing: which expert speaks for which kind of question", "/run?run=1&tab=routing"),
-    State("run-weights", "A run's matrices: how like they are, and where they lie", "/run?run=1&tab=weights"),
-    State("chat", "The chat: every word in the colour of its leading expert, answers beside each other", ""),
-    State("run-training", "A run's training: curves, settings, electricity", "/run?run=1&tab=training"),
-    State("run-export", "A run's export to other tools, with the measured gap", "/run?run=1&tab=export"),
-    State("run-failed", "A run that failed: why, what is kept, ways on", "/run?run=2"),
-    State("run-missing", "A run that does not exist", "/run?run=999"),
-    State("compare-scores", "Compare: the verdict, curves with their band, the table", "/compare?runs=1,3-5"),
-    State("compare-answers", "Compare: answers beside each other", "/compare?runs=1,5&tab=answers"),
-    State("compare-experts", "Compare: gates and experts of two runs", "/compare?runs=1,3&tab=experts"),
-    State("compare-weights", "Compare: the matrices of two runs", "/compare?runs=1,3&tab=weights"),
-    State("compare-cost", "Compare: cost against quality, parallel coordinates", "/compare?runs=1,3-5&tab=cost"),
-    State("bases", "Base models", "/bases"),
-    State("base", "One base model", "/bases?base=starter"),
-    State("base-chat", "A chat with a base alone", "/chat"),
-    State("endpoint", "The endpoint for programs", "/endpoint"),
-)
-AWAY = State("away", "The studio went away: it is tried again, and what was typed stays", "/new-run?corpus=1")
-ALL = (SIGN_IN, *EMPTY, *MOMENTS, *STATES, AWAY)
 
 
 class Session:
@@ -164,18 +74,26 @@ class Session:
         expect(self.camera.wide.locator("#tour-map .legend li").first).to_be_visible(timeout=300_000)
         self.take(moments["tour-clusters"])
         wait_until(lambda: bool(self.store.runs.all()) and (self._step(1) > 0.2), LONG)
-        for name in ("tour-training", "run-live", "home-working"):
-            self.take(moments[name])
+        self.take(moments["tour-training"])
         wait_until(lambda: self.store.runs.get(1).summary is not None, LONG)
         self.take(moments["tour-measure"])
         self.rest()
         self.take(moments["tour-done"])
         self.take(moments["chat-tries"])
         self.talk()
-        self.bring_more()
-        for name in ("run-waiting", "tray"):
-            self.take(State(name, "", moments[name].path, press("#tray > button") if name == "tray" else None))
+
+    def working(self) -> None:
+        """What is to be seen while something works: one more run trains, and another waits."""
+        more = self.store.runs.get(3).config.model_dump()
+        ids = [self.store.runs.start(1, {**more, "train": {**more["train"], "seed": seed}}).id for seed in (3, 4)]
+        wait_until(lambda: self._step(ids[0]) > 0.2, LONG)
+        for state in WORKING:
+            self.take(state, state.path.format(*ids))
+        for run_id in ids:
+            self.store.runs.stop(run_id)
         self.rest()
+        for run_id in ids:
+            self.store.runs.delete(run_id)
 
     def _step(self, run_id: int) -> float:
         job: Job | None = self.store.runs.get(run_id).job
@@ -196,7 +114,7 @@ class Session:
             expect(answers).to_have_count(place, timeout=120_000)
             expect(answers.last.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
 
-    def bring_more(self) -> None:
+    def more(self) -> None:
         """A run that fails, three that are laid beside the tour's, an upload and a file that cannot be read."""
         runs, work = self.store.runs, Path(tempfile.mkdtemp())
         config = runs.get(1).config.model_dump()

@@ -29,7 +29,6 @@ from studio.pages.page import Changes, Part
 from studio.selections import flagged, saved_title
 from studio.widgets import Choice, CorpusMap
 
-LIVE: dict[str, Any] = {**TICK, "trigger_mode": "always_last"}  # of what is typed, the newest counts
 SAVED = 8  # place of the named selection among the fields
 SPREAD = "Place the rows by UMAP"
 STATES = [("left out or not", ""), ("not left out", "no"), ("left out", "yes")]
@@ -114,15 +113,15 @@ class SelectionPart(Part):
         """Connect its events; what changes the corpus empties ``stamp``, whereupon the page looks anew."""
         self.stamp = stamp
         for field in (self.search, self.least, self.most):  # what is pasted is no input to Gradio
-            field.change(self.narrow, self.fields, self.found, **LIVE)
+            field.change(self.narrow, self.fields, self.found, **TICK)
         for chooser in (self.labels, self.clusters, self.flags, self.languages, self.left_out, self.saved):
-            chooser.input(self.narrow, self.fields, self.found, **LIVE)
+            chooser.input(self.narrow, self.fields, self.found, **TICK)
         self.saved.change(None, self.saved, None, js=f"(id) => ({set_address('selection')})(id || null)")
         self.map.select(self.pick, self.fields, [self.picked, *self.found], **TICK)
         turned = [self.number, self.rows]
         self.on_click(self.forth, self.next_rows, [self.number, *self.fields], turned)
         self.on_click(self.back, self.previous_rows, [self.number, *self.fields], turned)
-        self.number.input(self.show_rows, [self.number, *self.fields], turned, **LIVE)
+        self.number.input(self.show_rows, [self.number, *self.fields], turned, **TICK)
         self.on_click(self.clear, self.clear_all, None, [*self.fields, *self.found])
         self.on_click(self.keep, self.name_it, [self.name, *self.fields], [self.name, stamp])
         self.on_click(self.exclude, self.leave_out, self.fields, stamp)

@@ -13,6 +13,7 @@ from jobs.store.records import Corpus, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.store.totals import Totals
+from jobs.tour import NAME as TOUR
 from studio import cards
 from studio.cards import Markup
 from studio.pages.run.verdict import Judged, judge
@@ -98,6 +99,9 @@ class Desk:
 
     def steps(self) -> Iterator[Step]:
         """Everything that could be done next, the most pressing first."""
+        if any(run.name == TOUR and run.job and not run.job.is_finished for run in self.runs):
+            about = "Each step says what happens and why, with its pictures."
+            yield Step("The sample is being learnt", about, "/tour", "Open the tour")
         for corpus in self.corpora:
             if corpus.is_draft:
                 about = "Its import waits for you. Nothing is lost."
