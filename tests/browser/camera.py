@@ -16,6 +16,15 @@ QUALITY = 78  # of WebP
 MOST = 16_383  # pixels that a side of WebP may have
 # The page that asks for the token is none of Gradio's, and has no class for it.
 IS_DARK = "() => document.body.classList.contains('dark') || !document.querySelector('gradio-app')"
+# What stands on a page, by the beginning of its address, once the studio has told it what to show.
+STANDS = {
+    "/run?": ".hy-outcome h1, .hy-outcome h2, .hy-empty",
+    "/corpora?": ".hy-opened, .hy-empty",
+    "/compare": "#compare-top h2, .hy-empty",
+    "/tour": "#tour h1",
+    "/new-run": "#run-corpus",
+}
+IS_DRAWN = "() => !document.body.innerText.includes('is being fetched')"
 Act = Callable[[Page], None]
 
 
@@ -39,16 +48,18 @@ class Camera:
         for page in (self.wide, self.phone):
             page.emulate_media(color_scheme="light")
             page.goto(self.studio.address + path)
-            self.settle(page)
+            self.settle(page, path)
             if act is not None:
                 act(page)
             self.keep(page, name, full=full)
         print(name, flush=True)
 
-    def settle(self, page: Page) -> None:
+    def settle(self, page: Page, path: str = "") -> None:
         """Wait until what a page loads is there."""
-        expect(page.locator("h1, h2").first).to_be_visible()
+        stands = next((selector for begin, selector in STANDS.items() if path.startswith(begin)), "h1, h2")
+        expect(page.locator(stands).locator("visible=true").first).to_be_visible()
         page.wait_for_load_state("networkidle")
+        page.wait_for_function(IS_DRAWN)
         page.wait_for_timeout(800)
 
     def keep(self, page: Page, name: str, *, full: bool = True) -> None:

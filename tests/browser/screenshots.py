@@ -151,7 +151,7 @@ class Session:
                 continue
             path = state.path or f"/run?run=1&tab=chat&conversation={talk}"
             self.camera.wide.goto(self.studio.address + path)  # which asks for what is missing
-            self.camera.settle(self.camera.wide)
+            self.camera.settle(self.camera.wide, path)
             self.rest()
             self.take(state, path)
         self.away()
@@ -162,7 +162,7 @@ class Session:
             return
         for page in (self.camera.wide, self.camera.phone):
             page.goto(self.studio.address + AWAY.path)
-            self.camera.settle(page)
+            self.camera.settle(page, AWAY.path)
         self.studio.kill()
         for page in (self.camera.wide, self.camera.phone):
             page.bring_to_front()
