@@ -37,6 +37,8 @@ TICK: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
 }
+# The same of what is asked for by the data of an event, which a later call would not have: not twice at once.
+ACT: dict[str, Any] = {**TICK, "trigger_mode": "once"}
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 

@@ -24,7 +24,10 @@ STANDS = {
     "/tour": "#tour h1",
     "/new-run": "#run-corpus",
 }
-IS_DRAWN = "() => !document.body.innerText.includes('is being fetched')"
+# Every figure that is seen is drawn, or says why it is not.
+IS_DRAWN = """() => !document.body.innerText.includes('is being fetched')
+  && [...document.querySelectorAll('.pl-host')].filter((host) => host.offsetParent !== null)
+    .every((host) => host.querySelector('.main-svg') || host.parentElement.innerText.trim())"""
 Act = Callable[[Page], None]
 
 
@@ -59,8 +62,9 @@ class Camera:
         stands = next((selector for begin, selector in STANDS.items() if path.startswith(begin)), "h1, h2")
         expect(page.locator(stands).locator("visible=true").first).to_be_visible()
         page.wait_for_load_state("networkidle")
-        page.wait_for_function(IS_DRAWN)
-        page.wait_for_timeout(800)
+        for _ in range(2):  # what is drawn may ask for more
+            page.wait_for_timeout(800)
+            page.wait_for_function(IS_DRAWN)
 
     def keep(self, page: Page, name: str, *, full: bool = True) -> None:
         """The pictures of a window as it stands: two of the wide one."""

@@ -84,9 +84,13 @@ class Session:
 
     def working(self) -> None:
         """What is to be seen while something works: one more run trains, and another waits."""
+        self.rest()
         more = self.store.runs.get(3).config.model_dump()
-        ids = [self.store.runs.start(1, {**more, "train": {**more["train"], "seed": seed}}).id for seed in (3, 4)]
-        wait_until(lambda: self._step(ids[0]) > 0.2, LONG)
+        ids = [
+            self.store.runs.start(1, {**more, "train": {**more["train"], "seed": seed, "max_steps": 2_000}}).id
+            for seed in (3, 4)
+        ]
+        wait_until(lambda: self._step(ids[0]) > 0.05, LONG)
         for state in WORKING:
             self.take(state, state.path.format(*ids))
         for run_id in ids:
@@ -119,11 +123,9 @@ class Session:
         runs, work = self.store.runs, Path(tempfile.mkdtemp())
         config = runs.get(1).config.model_dump()
 
-        def start(
-            name: str, method: str = "hydralora", adapter: dict[str, object] | None = None, **train: object
-        ) -> int:
-            more = {"method": method, "adapter": config["adapter"] if adapter is None else adapter}
-            more["train"] = {**config["train"], "max_steps": STEPS, **train}
+        def start(name: str, method: str = "hydralora", **train: object) -> int:
+            adapter = config["adapter"] if method == "hydralora" else {"r": 8}
+            more = {"method": method, "adapter": adapter, "train": {**config["train"], "max_steps": STEPS, **train}}
             return runs.start(1, {**config, **more}, name=name).id
 
         failing = start("Far too fast", learning_rate=1.0, max_grad_norm=1e6, max_steps=60)
@@ -135,9 +137,8 @@ class Session:
         (work / "scan.csv").write_bytes(bytes(range(256)) * 40)
         for name in ("support", "scan"):
             corpus = self.store.corpora.draft(name.capitalize(), [work / f"{name}.csv"]).id
-            wait_until(
-                lambda corpus=corpus: (job := self.store.corpora.get(corpus).job) is not None and job.is_finished
-            )
+            wait_until(lambda corpus=corpus: self._is_over(self.store.corpora.get(corpus).job))
+        self.rest()
 
     def states(self) -> None:
         """Every page at rest, once what it shows has been measured."""

@@ -135,7 +135,7 @@ def visit(chromium: Browser, tmp_path: Path) -> Iterator[Page]:
     studio = Studio(tmp_path / "home")
     studio.start()
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(180_000)
     context.add_init_script(COUNT)
     studio.let_in(context)
     page = context.new_page()
@@ -173,17 +173,17 @@ def upload(page: Page, hand: Mouse, walk: Walk, file: Path) -> None:
         hand.press(page.locator("#add-corpus"))
         page.wait_for_url(re.compile(r"corpora\?corpus=\d+"))
         hand.press(page.locator("#import-corpus"))
-        expect(page.get_by_text("rows read.")).to_be_visible()
+        expect(page.get_by_text("rows read.")).to_be_visible(timeout=LONG)
 
 
 def train(page: Page, hand: Mouse, walk: Walk) -> None:
     with walk.step("find its clusters"):
         hand.press(page.locator("#cluster"))
-        expect(page.get_by_text("Suggested number of experts")).to_be_visible(timeout=120_000)
+        expect(page.get_by_text("Suggested number of experts")).to_be_visible(timeout=LONG)
     with walk.step("start a training"):
         hand.press(page.get_by_role("link", name="Train on this"))
         page.wait_for_url(re.compile("/new-run"))
-        expect(page.get_by_text("suggested number of experts")).to_be_visible()
+        expect(page.get_by_text("suggested number of experts")).to_be_visible(timeout=LONG)
         hand.type(page.locator("#field-max_steps input"), str(STEPS))
         hand.press(page.locator("#start-run"))
         page.wait_for_url(re.compile(r"run\?run=\d+"))

@@ -15,7 +15,7 @@ from jobs.store.membership import Membership
 from jobs.store.records import Corpus
 from jobs.store.selections import checked_query
 from jobs.store.status import JobStatus
-from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, set_address
+from studio.pages.common import ACT, TICK, address_id, chosen_id, chosen_text, job_state, set_address
 from studio.pages.corpora.selection_views import (
     choices_of,
     count_line,
@@ -117,7 +117,7 @@ class SelectionPart(Part):
         for chooser in (self.labels, self.clusters, self.flags, self.languages, self.left_out, self.saved):
             chooser.input(self.narrow, self.fields, self.found, **TICK)
         self.saved.change(None, self.saved, None, js=f"(id) => ({set_address('selection')})(id || null)")
-        self.map.select(self.pick, self.fields, [self.picked, *self.found], **TICK)
+        self.map.select(self.pick, self.fields, [self.picked, *self.found], **ACT)
         turned = [self.number, self.rows]
         self.on_click(self.forth, self.next_rows, [self.number, *self.fields], turned)
         self.on_click(self.back, self.previous_rows, [self.number, *self.fields], turned)

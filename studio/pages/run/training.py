@@ -57,7 +57,7 @@ class TrainingTab(Tab):
 
     def connect(self) -> None:
         # A choice that follows another at once is drawn too.
-        self.options.select(**self.drawing)
+        self.options.input(**self.drawing)
 
     def live(self) -> list[Any]:
         folds = [self.history, self.log, self.settings]
