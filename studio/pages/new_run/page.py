@@ -18,6 +18,7 @@ from studio.cards import Markup
 from studio.estimate import settings_of
 from studio.form import BASIC, collect, field_input, method_fields, train_fields
 from studio.pages.common import (
+    ACT,
     FIELDS,
     TICK,
     chosen_id,
@@ -193,22 +194,23 @@ class NewRunPage(Page):
     def _connect_estimate(self) -> None:
         pace, asked = self.pace, self._looking()[0][2:]
         for changed in asked[3:]:
-            changed.change(pace.guess, asked, [pace.estimate, pace.clock], **TICK)
-        self.watch.select(pace.look, *self._looking(), **TICK)
+            changed.change(pace.guess, asked, [pace.estimate, pace.clock], **ACT)
         pace.timed.change(None, pace.timed, self.train_inputs, js=fill_untouched(self.train_inputs))
         self.on_click(pace.clock, pace.time_steps, asked, [pace.estimate, pace.clock])
 
     def _connect_data(self) -> None:
         asked = [self.corpus, self.base, *(self.inputs[name] for name in DECIDING)]
         for changed in asked:
-            changed.change(self.data.draw, asked, self.data.drawn, **TICK)
-        self.watch.select(self.data.draw, asked, self.data.drawn, **TICK)
+            changed.change(self.data.draw, asked, self.data.drawn, **ACT)
         sizes = [self.corpus, self.base, self.method, *(self.inputs[name] for name in TAKING_MEMORY)]
         for changed in sizes:
-            changed.change(self.fit.draw, sizes, self.fit.note, **TICK)
+            changed.change(self.fit.draw, sizes, self.fit.note, **ACT)
         self.on_click(self.offer.get, self.offer.start, None, self.offer.drawn)
         bases = [*self.offer.drawn, self.base]
-        self.on_change(self.watch, self.draw_bases, None, bases)
+        self.on_open(self.draw_bases, None, bases)
+        news = self.watch.select(self.draw_bases, None, bases, **TICK)
+        news = news.then(self.pace.look, *self._looking(), **TICK)
+        news.then(self.data.draw, asked, self.data.drawn, **TICK)
         self.on_click(self.data.check, self.data.start, asked, self.data.drawn)
 
     def _looking(self) -> tuple[list[Any], list[Any]]:
