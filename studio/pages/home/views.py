@@ -29,6 +29,7 @@ UNFINISHED: dict[str, str] = {
     JobStatus.LOST: "has not ended well",
     JobStatus.STOPPED: "was stopped, and can go on",
 }
+NOT_YET = ("is not imported yet", "Look at its columns")  # what is said of a draft, and where it leads
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -104,10 +105,11 @@ class Desk:
             yield Step("The sample is being learnt", about, "/tour", "Open the tour")
         for corpus in self.corpora:
             if corpus.is_draft:
-                about = "Its import waits for you. Nothing is lost."
-                yield Step(
-                    f"{corpus.name} is not imported yet", about, f"/corpora?corpus={corpus.id}", "Look at its columns"
-                )
+                failed = corpus.job is not None and corpus.job.status == JobStatus.FAILED
+                about = without_paths(corpus.job.error or "") if failed and corpus.job else ""
+                title, way = ("could not be read", "See the way on") if failed else NOT_YET
+                about = about or "Its import waits for you. Nothing is lost."
+                yield Step(f"{corpus.name} {title}", about, f"/corpora?corpus={corpus.id}", way)
         for run in self.runs:
             if run.job and run.job.status in UNFINISHED:
                 why = without_paths(run.job.error or run.job.progress_text)
