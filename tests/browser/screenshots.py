@@ -144,8 +144,7 @@ class Session:
         """Every page at rest, once what it shows has been measured."""
         for run in self.store.runs.all():
             if run.summary is not None:
-                for kind in ("answers", "routing"):
-                    self.store.analyses.ask(run.id, kind)
+                self.store.analyses.ask(run.id, "answers")
         talk = self.store.chats.all()[0].id if not self.names or "chat" in self.names else 0
         for state in STATES:
             if self.names and state.name not in self.names:

@@ -114,12 +114,12 @@ class CorporaPage(Page):
         with gr.Accordion("Clusters: what kinds of text are there?", open=True, elem_id="part-clusters"):
             with gr.Row():
                 self.auto = gr.Checkbox(True, label="Suggest the number", min_width=160, scale=0)
-                self.k = gr.Slider(1, 24, 4, step=1, label="Clusters k", interactive=False, min_width=180)
+                self.k = gr.Slider(1, 24, 4, step=1, label="Clusters k", interactive=False, min_width=240)
                 self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90, scale=0)
                 self.cluster = gr.Button("Cluster", variant="primary", min_width=120, scale=0, elem_id="cluster")
             self.report = gr.HTML()
             self.clusters = Clusters(self.blocks, self.store)
-            self.chart = FigurePanel(height=300, elem_id="elbow")
+            self.chart = FigurePanel(height=300, elem_id="elbow", visible=False)
 
     # Events
 
@@ -228,7 +228,7 @@ class CorporaPage(Page):
         src = f"/ui/figures/clusterings/{done.id}" if done else None
         return {
             self.report: cluster_report(self.store, self.store.clusterings.latest(ready.id)) if ready else Markup(""),
-            self.chart: figure(src and f"{src}/elbow", "The choice of k appears after clustering."),
+            self.chart: gr.update(value=figure(f"{src}/elbow"), visible=True) if src else gr.update(visible=False),
             **self.clusters.draw(corpus),
         }
 
