@@ -19,7 +19,7 @@ IS_DARK = "() => document.body.classList.contains('dark') || !document.querySele
 # What stands on a page, by the beginning of its address, once the studio has told it what to show.
 STANDS = {
     "/run?": ".hy-outcome h1, .hy-outcome h2, .hy-empty",
-    "/corpora?": ".hy-opened, .hy-empty",
+    "/corpora?": ".hy-head h1, .hy-empty",
     "/compare": "#compare-top h2, .hy-empty",
     "/tour": "#tour h1",
     "/new-run": "#run-corpus",
@@ -38,6 +38,7 @@ class Camera:
     def __init__(self, browser: Browser, studio: Studio, folder: Path, *, is_known: bool = True) -> None:
         self.studio, self.folder = studio, folder
         self.wide, self.phone = (self._window(browser, size, is_known) for size in (WIDE, PHONE))
+        self.looks = (self.wide, self.phone)  # of which pictures are taken
 
     def _window(self, browser: Browser, size: tuple[int, int], is_known: bool) -> Page:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
@@ -48,7 +49,7 @@ class Camera:
 
     def take(self, name: str, path: str, act: Act | None = None, *, full: bool = True) -> None:
         """Open an address in both windows, do something there, and take the three pictures."""
-        for page in (self.wide, self.phone):
+        for page in self.looks:
             page.emulate_media(color_scheme="light")
             page.goto(self.studio.address + path)
             self.settle(page, path)

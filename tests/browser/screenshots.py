@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="folder of the session, so that its parts can be taken one by one")
     parser.add_argument("--part", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument("--take", nargs="+", default=(), help="only the states of these names")
+    parser.add_argument("--phone", action="store_true", help="only as a phone shows them")
     parser.add_argument("--minutes", type=float, default=3.0, help="of the tour's training")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -208,6 +209,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         for part in options.part:
             session = Session(browser, Path(tempfile.mkdtemp()) if part == "empty" else home, options.take)
+            if options.phone:
+                session.camera.looks = (session.camera.phone,)
             try:
                 session.tour(options.minutes) if part == "tour" else getattr(session, part)()
             finally:
