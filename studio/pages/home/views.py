@@ -100,7 +100,7 @@ class Desk:
 
     def steps(self) -> Iterator[Step]:
         """Everything that could be done next, the most pressing first."""
-        if any(run.name == TOUR and run.job and not run.job.is_finished for run in self.runs):
+        if any(run.name.startswith(TOUR) and run.job and not run.job.is_finished for run in self.runs):
             about = "Each step says what happens and why, with its pictures."
             yield Step("The sample is being learnt", about, "/tour", "Open the tour")
         for corpus in self.corpora:
