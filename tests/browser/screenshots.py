@@ -186,6 +186,8 @@ def write_page() -> None:
     """The page of the docs that shows every picture there is."""
     rows = []
     for state in ALL:
+        if not all((FOLDER / f"{state.name}{look}.webp").exists() for look in WIDTHS):
+            continue
         shots = {f"screenshots/{state.name}{look}.webp": width for look, width in WIDTHS.items()}
         cells = [
             f'<a href="{at}"><img src="{at}" width="{width}" alt="{state.words}"></a>' for at, width in shots.items()
@@ -204,7 +206,6 @@ def main() -> None:
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     home = options.home or Path(tempfile.mkdtemp())
-    write_page()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         for part in options.part:
@@ -216,6 +217,7 @@ def main() -> None:
             finally:
                 session.studio.end()
         browser.close()
+    write_page()
 
 
 if __name__ == "__main__":
