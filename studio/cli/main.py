@@ -26,6 +26,7 @@ from studio.cli.compare import compare_app
 from studio.cli.corpora import corpora_app
 from studio.cli.edits import edits_app
 from studio.cli.endpoint import keys_app, serve
+from studio.cli.exports import exports_app
 from studio.cli.inspect import inspect_run
 from studio.cli.quality import quality_app
 from studio.cli.queue import queue_app
@@ -59,6 +60,7 @@ corpora_app.add_typer(quality_app)  # without a name: its commands are those of 
 corpora_app.add_typer(selection_app)
 corpora_app.add_typer(edits_app)
 app.add_typer(corpora_app, name="corpora")
+runs_app.add_typer(exports_app)
 runs_app.add_typer(compare_app)  # without a name: its commands are those of `runs`
 app.add_typer(runs_app, name="runs")
 app.add_typer(bases_app, name="bases")

@@ -58,7 +58,7 @@ class TrainingTab(Tab):
 
     def connect(self) -> None:
         # A choice that follows another at once is drawn too.
-        self.options.select(**{**self.drawing, "trigger_mode": "always_last"})
+        self.options.input(**self.drawing)
 
     def live(self) -> list[Any]:
         folds = [self.history, self.log, self.settings]
