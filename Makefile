@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test test-long check bench bench-chat bench-clusters bench-data bench-database bench-endpoint bench-engines bench-gpu bench-inspect bench-llamacpp bench-memory bench-packing bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
+.PHONY: run test test-long check bench bench-chat bench-clusters bench-compare bench-data bench-database bench-endpoint bench-engines bench-gpu bench-inspect bench-live bench-llamacpp bench-memory bench-packing bench-page bench-pages bench-real chaos matrix peft-suite starter starter-table samples screenshots clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/python app.py $(ARGS)
@@ -35,6 +35,10 @@ bench-clusters: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_clusters --json build/clusters.json $(ARGS)
 
+bench-compare: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_compare --json build/compare.json
+
 bench-data: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_data --json build/data.json $(ARGS)
@@ -59,6 +63,10 @@ bench-inspect: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_inspect --json build/inspect.json
 
+bench-live: $(VENV)/.test-ready
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_live --json build/live.json $(ARGS)
+
 bench-llamacpp: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_llamacpp --json build/llamacpp.json $(ARGS)
@@ -74,6 +82,11 @@ bench-real: $(VENV)/.test-ready
 bench-packing: $(VENV)/.test-ready
 	mkdir -p build
 	$(BIN)/python -m tests.benchmarks.bench_packing --json build/packing.json $(ARGS)
+
+bench-page: $(VENV)/.test-ready
+	$(BIN)/python -m tests.setup
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench_page --json build/page.json
 
 bench-pages: $(VENV)/.test-ready
 	mkdir -p build

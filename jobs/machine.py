@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from jobs.kinds import has_gpu
+from jobs.kind_limits import has_gpu
 
 MIB = 2**20
 LATELY = 5.0  # seconds

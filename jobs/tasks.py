@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from jobs.kinds import kind_of, named
+from jobs.kind import named
+from jobs.kinds import kind_of
 from jobs.runner.child import Job
 from jobs.runner.environment import forget_hub_token
 

@@ -19,11 +19,14 @@ from hydralora.bases.folder import STARTER
 from hydralora.errors import UserError
 from jobs.artefacts.choice import check_artefacts
 from jobs.home import Home
+from jobs.runner.cgroup import end_group, processes_of
 from jobs.runner.choice import KEY, Choice
 from jobs.runner.executors import find_executor
+from jobs.runner.leftovers import left_groups
 from jobs.runner.reconcile import reconcile
+from jobs.store.clock import FAR_APART_SECONDS, clock_offset
 from jobs.store.store import Store
-from jobs.sweeping import find_leftovers, largest
+from jobs.sweeping import find_leftovers, largest, sweep
 
 PACKAGES = (
     "torch",
@@ -170,12 +173,22 @@ def _database(home: Home) -> list[Finding]:
             Finding("database", state == "ok", state, "" if state == "ok" else "Restore a copy of studio.db.")
         )
     else:
-        findings.append(Finding("database", True, store.engine.dialect.name))
+        findings += [Finding("database", True, store.engine.dialect.name), _clock(store)]
     reconcile(store)
-    workers = store.queue.workers()
+    workers = store.workers.seen()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
-    findings += [Finding("worker", True, words), _executor(store), *_artefacts(store)]
-    return [*findings, _leftovers(store), *_largest(store)]
+    left = [*_artefacts(store), _leftovers(store), *_left_groups(store), *_largest(store)]
+    return [*findings, Finding("worker", True, words), _executor(store), *left]
+
+
+def _clock(store: Store) -> Finding:
+    """Whether this machine's clock is the database's; leases are told by that one alone."""
+    ahead = clock_offset(store.engine)
+    if abs(ahead) < FAR_APART_SECONDS:
+        return Finding("clock", True, f"{abs(ahead):.1f} s from the database's")
+    words = f"{abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} the database's"
+    way_out = "No job is harmed, but times that are shown mislead: let both machines set their clocks by NTP."
+    return Finding("clock", False, words, way_out)
 
 
 def _executor(store: Store) -> Finding:
@@ -216,6 +229,22 @@ def _leftovers(store: Store) -> Finding:
         f"{len(found):,} of {size:,.1f} MB ({why}): {names}{more}",
         "Look at them, then delete them: `python -m studio doctor --sweep`.",
     )
+
+
+def _left_groups(store: Store) -> list[Finding]:
+    """Control groups in which no attempt works any more; nothing where there are none."""
+    found = left_groups(store)
+    if not found:
+        return []
+    processes = sum(len(processes_of(group)) for group in found)
+    names = ", ".join(group.name for group in found[:MOST_NAMED])
+    words = f"{len(found):,} of attempts that have ended, with {processes:,} processes: {names}"
+    return [Finding("control groups", False, words, "End them: `python -m studio doctor --sweep`.")]
+
+
+def sweep_all(store: Store) -> int:
+    """Delete leftovers, and end what attempts that have ended left running; how many things are gone."""
+    return sweep(find_leftovers(store)) + sum(end_group(group) for group in left_groups(store))
 
 
 def _largest(store: Store) -> list[Finding]:

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from hydralora.errors import UserError
+from hydralora.methods import METHODS
 from hydralora.plain import without_paths
 from jobs.kinds import KINDS, title_of
 from jobs.store.records import Job
@@ -141,7 +142,8 @@ def _subject(store: Store, job: Job) -> tuple[str, str, str]:
         if job.run_id is not None:
             run = store.runs.get(job.run_id)
             where = store.corpora.get(run.corpus_id).name if run.corpus_id is not None else ""
-            about = f"{run.method} on {where}" if where else run.method
+            method = METHODS[run.method].title if run.method in METHODS else run.method
+            about = f"{method} on {where}" if where else method
             return run.name, about, f"/run?run={run.id}"
         if job.corpus_id is not None:
             corpus = store.corpora.get(job.corpus_id)

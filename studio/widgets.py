@@ -168,8 +168,8 @@ class ClusterList(gr.HTML):
 
 
 class Addressed(gr.HTML):
-    """HTML of the studio whose controls write into the page's address: ``select`` events carry ``{"act", "of",
-    "value"}``, all of them empty where the address alone has changed.
+    """HTML of the studio whose controls write into the page's address, which ``input`` events tell; what else is asked
+    for is a ``select`` event, which carries ``{"act", "of", "value"}``.
 
     ``[data-param]`` sets a value of the address, ``button[data-act]`` asks for something (see ``static/addressed.js``).
     The keyboard stays where it is when the HTML is drawn anew.

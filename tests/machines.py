@@ -95,7 +95,7 @@ class Machine:
 
     def _is_signed_in(self) -> bool:
         assert self.worker is not None
-        return any(worker["process"]["pid"] == self.worker.pid for worker in self.world.store.queue.workers())
+        return any(worker["process"]["pid"] == self.worker.pid for worker in self.world.store.workers.seen())
 
     def kill_worker(self) -> None:
         """SIGKILL; what it has started goes on."""

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
@@ -46,9 +47,10 @@ class Server:
     Args:
         programs: Folder of its programs.
         network: Pid of a process whose network it takes connections from, all of it; of this machine alone without.
+        options: Settings in place of ours.
     """
 
-    def __init__(self, programs: Path, network: int | None = None) -> None:
+    def __init__(self, programs: Path, network: int | None = None, options: dict[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
         self.port, self._names = _free_port(), itertools.count(1)
         who = pwd.getpwnam(ACCOUNT) if os.geteuid() == 0 else None
@@ -64,15 +66,35 @@ class Server:
         subprocess.run(initdb, check=True, **self._quiet(), **self._account)
         with (self.folder / "data" / "pg_hba.conf").open("a") as file:
             file.write("host all all 0.0.0.0/0 scram-sha-256\n")
-        options = {"listen_addresses": "*" if network else "127.0.0.1", "unix_socket_directories": str(self.folder)}
-        settings = [word for name, value in (OPTIONS | options).items() for word in ("-c", f"{name}={value}")]
+        places = {"listen_addresses": "*" if network else "127.0.0.1", "unix_socket_directories": str(self.folder)}
+        chosen = OPTIONS | (options or {}) | places
+        settings = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
         command = [programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *settings]
         account = self._account
         if network is not None and who is not None:  # who enters a network must be root
             command = ["nsenter", f"--target={network}", "--net", f"-S{who.pw_uid}", f"-G{who.pw_gid}", *command]
             account = {}
-        self._process = subprocess.Popen(command, preexec_fn=_end_with_us, **self._quiet(), **account)
+        self._command, self._as = command, account
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after a crash too, and wait until it answers."""
+        self._process = subprocess.Popen(self._command, preexec_fn=_end_with_us, **self._quiet(), **self._as)
         self._wait()
+
+    def crash(self) -> None:
+        """Kill all its processes; what it kept stays."""
+        processes = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        psutil.wait_procs(processes, timeout=10)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
 
     def _quiet(self) -> dict[str, Any]:
         log = (self.folder / "log.txt").open("ab")

@@ -64,9 +64,16 @@ def test_the_help_of_corpora_names_every_subcommand() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_link_and_picture_of_a_page_is_there(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
+    for linked, drawn in re.findall(r"\]\(([^)#\s]+)|(?:src|href)=\"([^\"#]+)", page.read_text("utf-8")):
+        target = linked or drawn
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
+
+
+def test_every_kept_picture_is_shown_on_some_page() -> None:
+    shown = "".join(page.read_text("utf-8") for page in PAGES)
+    kept = [picture.name for picture in (PROJECT / "docs" / "screenshots").iterdir()]
+    assert kept and [name for name in kept if f"screenshots/{name}" not in shown] == []
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

@@ -1,8 +1,9 @@
 """What the first page shows of the sample, recorded from a real run: ``python -m data.recipes.first_page --home HOME``.
 
-``HOME`` holds a finished tour. Three held-out questions are asked of its run; the tokens of the answers with their
-routing weights (mean of all layers), places of some examples on the map, and the curves of the training are written
-to ``studio/pages/home/recorded.json``. Nothing else is; with the same run it writes the same file.
+``HOME`` holds a finished tour. Of each of the kinds of question that its run is best at, the first held-out one that it
+answered right is asked again; the tokens of the answers with their routing weights (mean of all layers), places of some
+examples on the map, and the curves of the training are written to ``studio/pages/home/recorded.json``. Nothing else is;
+with the same run it writes the same file.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ import numpy as np
 
 from hydralora.answer_settings import GenerationSettings
 from hydralora.generate import ChatModel
+from hydralora.results import Answers
 from jobs.home import Home
 from jobs.store.store import Store
 from jobs.tour import Tour
 
 FILE = Path(__file__).resolve().parents[2] / "studio" / "pages" / "home" / "recorded.json"
-QUESTIONS = (
-    "I need a bus ticket in Lindenford. Which desk?",
-    "Make this polite: move the chair!",
-    "I have to convert units: 3 days are how many hours?",
-)
+ANSWERS = 3  # one of a kind
+LONGEST = 90  # characters of a question
 POINTS = 30  # of each cluster
 STEPS = 60  # of each curve
+
+
+def questions(answers: Answers) -> list[str]:
+    """Short held-out questions that were answered right, one of each of the best kinds."""
+    best = sorted(answers.scores["tuned"].by_label.items(), key=lambda kind: (-kind[1], kind[0]))
+    right = [row for row in answers.rows if row.tuned.strip() == row.wanted.strip() and len(row.prompt) <= LONGEST]
+    firsts = (next((row.prompt for row in right if row.label == label), None) for label, _ in best)
+    return [question for question in firsts if question is not None][:ANSWERS]
 
 
 def answer(model: ChatModel, adapter: Path, question: str) -> dict[str, Any]:
@@ -73,11 +80,14 @@ def main() -> None:
     store = Store(Home(parser.parse_args().home))
     run = store.runs.get(Tour(store).run_id or 0)
     assert run.corpus_id is not None
+    measured = store.analyses.find(run.id, "answers")
+    assert measured is not None
+    asked = Answers.read(store.home.analysis(measured.id))
     model = ChatModel(run.base)
     adapter = store.home.run(run.id) / "adapter"
     found = {
         "experts": run.config.adapter.experts,
-        "answers": [answer(model, adapter, question) for question in QUESTIONS],
+        "answers": [answer(model, adapter, question) for question in questions(asked)],
         "points": points(store, run.corpus_id),
         **curves(store, run.id),
     }

@@ -292,7 +292,7 @@ class StepReporter(TrainerCallback):
     def _check(step: int, logs: dict[str, Any]) -> None:
         if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
             raise TrainingError(
-                f"Step {step}: the loss is {logs['loss']} (gradient {logs.get('grad_norm')}), so the "
+                f"Step {step}: the loss is {logs['loss']:.4g} (gradient {logs.get('grad_norm', 0.0):.4g}), so the "
                 "adapter is broken. Lower `learning_rate`, or use `float32`, and start again."
             )
 

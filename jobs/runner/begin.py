@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hydralora.files import write_json
-from jobs.kinds import GIB, KINDS
+from jobs.kind_limits import GIB
+from jobs.kinds import KINDS
 from jobs.runner.choice import Choice
 from jobs.runner.environment import PROJECT, job_environment, other_database
 from jobs.runner.limits import limits_of

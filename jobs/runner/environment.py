@@ -14,7 +14,8 @@ from pathlib import Path
 
 from jobs.artefacts.address import VARIABLE as ARTEFACTS_VARIABLE
 from jobs.home import DATABASE_VARIABLE
-from jobs.kinds import has_gpu, kind_of
+from jobs.kind_limits import has_gpu
+from jobs.kinds import kind_of
 from jobs.machine import VISIBLE
 
 PROJECT = Path(__file__).resolve().parents[2]

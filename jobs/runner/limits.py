@@ -23,7 +23,8 @@ from pathlib import Path
 import psutil
 
 from hydralora.errors import UserError
-from jobs.kinds import GIB, Limits, kind_of
+from jobs.kind_limits import GIB, Limits
+from jobs.kinds import kind_of
 
 log = logging.getLogger(__name__)
 SPARE_BYTES = 64 * 2**20  # of memory, given to a process at its limit so that it can say so

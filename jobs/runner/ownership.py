@@ -25,9 +25,10 @@ WAIT_SECONDS = 0.2
 ENDED = "ended"  # there once a worker has given the attempt up
 
 
-def announce(folder: Path) -> bool:
-    """Write down that this process works on the attempt; whether it may."""
-    write_json(folder / STARTED, {**identity(), "host": host_name()})
+def announce(folder: Path, group: Path | None = None) -> bool:
+    """Write down that this process works on the attempt, and the control group of its work; whether it may."""
+    more = {"group": str(group)} if group is not None else {}
+    write_json(folder / STARTED, {**identity(), "host": host_name(), **more})
     return not (folder / ENDED).exists()
 
 

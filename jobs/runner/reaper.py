@@ -18,20 +18,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 
 from jobs.home import private_files
+from jobs.runner.cgroup import end_group, make_group, start_in
 from jobs.runner.lease import Held, Keeper, Lease
 from jobs.runner.limits import Limits, impose
-from jobs.runner.logs import begin_log
+from jobs.runner.logs import begin_log, cap_log
 from jobs.runner.ownership import announce
 from jobs.runner.processes import adopt_orphans_of_ours, family, identity, kill
+from jobs.runner.remains import MARK
 from jobs.runner.room import write_when_there_is_room
 
 log = logging.getLogger("jobs.runner.reaper")  # under its own name also where it runs as a program
+LOG_SECONDS = 5.0  # between two looks at how long the log is
 GRACE_SECONDS = 8.0  # to clean up after TERM, once the time is over
 
 
@@ -55,24 +59,28 @@ def reap(folder: Path, start: Callable[[], Process], limits: Limits, database: s
         database: URL of a database that is not the home's own file, for the lease; the process is not told.
     """
     private_files()
-    if not announce(folder):  # a worker has given this attempt up before it began
-        return 1
+    group = make_group(folder)
     lease = Lease(folder, database)
-    if lease.renew() == Held.LOST:
+    if not announce(folder, group) or lease.renew() == Held.LOST:  # a worker has given it up before it began
         log.warning("This attempt is not the job's any more; it does not begin.")
+        end_group(group)
         return 1
     adopt_orphans_of_ours()
+    os.environ[MARK] = str(folder)
     impose(limits)
     began = time.time()
-    child = start()
+    child = start_in(group, start)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     clock = _Clock(child, limits.wall)
     keeper = Keeper(lease, child.terminate, lambda: _end_family(child))
+    log_keeper = _LogKeeper(folder / "log.txt")
     code = child.wait()
     keeper.stop()
+    log_keeper.stop()
     met = "wall" if clock.stop() else "cpu" if code == -signal.SIGXCPU else None
     _end_rest()
+    end_group(group)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     ended = {"code": code, "limit": met, "seconds": time.time() - began, "peak_bytes": peak}
     write_when_there_is_room(folder / "exit.json", ended)
@@ -119,6 +127,27 @@ class _Clock:
         self._ended.set()
         self._thread.join()
         return self._is_over
+
+
+class _LogKeeper:
+    """Keeps a log within its bound while the work goes on."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._over = file, threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOG_SECONDS):
+            try:
+                cap_log(self._file)
+            except OSError as error:  # the disk is full, say: later, perhaps
+                log.warning("The log could not be shortened: %s", error.strerror)
+
+    def stop(self) -> None:
+        """The work has ended."""
+        self._over.set()
+        with suppress(OSError):
+            cap_log(self._file)
 
 
 def read_limits(folder: Path) -> Limits:

@@ -30,7 +30,7 @@ def reconcile(store: Store) -> None:
 
         with lock:
             worker = Worker(store.home, store=store)
-            worker.name += f":{secrets.token_hex(4)}"  # each look is another one's, so that the next adopts again
+            worker.me.name += f":{secrets.token_hex(4)}"  # each look is another one's, so that the next adopts again
             worker.reconcile()
     except (UserError, OSError) as error:
         log.warning("The states of jobs could not be looked after: %s", one_line(str(error)))

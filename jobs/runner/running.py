@@ -13,8 +13,8 @@ from hydralora.files import write_json
 from jobs.home import Home
 from jobs.runner.choice import HANDLE, Handle
 from jobs.runner.limits import Limits, limits_of
+from jobs.store.clock import LEASE_SECONDS
 from jobs.store.metrics import Metrics, read_metrics
-from jobs.store.queue import LEASE_SECONDS
 from jobs.store.records import Job
 
 SPEC = "spec.json"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double
+from sqlalchemy import ColumnElement, Double, Engine, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -12,6 +13,7 @@ from jobs.database_file import NOW
 
 LEASE_SECONDS = 60.0
 SILENT_SECONDS = 8.0  # without a renewal, of which one comes every other second
+FAR_APART_SECONDS = 60.0  # of two clocks: times on pages would mislead
 POSTGRESQL = "extract(epoch from clock_timestamp())"
 
 
@@ -20,6 +22,14 @@ class database_now(FunctionElement[float]):  # it is written and read as a funct
 
     type = Double()
     inherit_cache = True
+
+
+def clock_offset(engine: Engine) -> float:
+    """Seconds by which this machine's clock is ahead of the database's; those of a file are one."""
+    with engine.connect() as connection:
+        asked = time.time()
+        told = connection.execute(select(database_now())).scalar_one()
+        return (asked + time.time()) / 2 - float(told)
 
 
 def lately(column: ColumnElement[float] | Any, seconds: float) -> ColumnElement[bool]:

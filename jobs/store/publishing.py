@@ -7,12 +7,17 @@ and the row, the next one finds it moved.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from hydralora.files import put_in_place, remove, written_aside
+from jobs.home import Home
+from jobs.store.metrics import FILE as METRICS
+from jobs.store.records import Job
 
+LOG = logging.getLogger(__name__)
 OUT = "out"  # folder of an attempt with what is to be published
 
 
@@ -32,3 +37,17 @@ def _move(made: Path, final: Path) -> None:
     with written_aside(final) as aside:
         shutil.copytree(made, aside)
     remove(made)
+
+
+def forget_metrics(home: Home, job: Job) -> None:
+    """Remove the files with numbers of steps of a job that has ended, as far as its rows hold them, and what its
+    attempts had made to be published; not its log."""
+    for made in home.attempts(job.id).glob(f"*/{OUT}") if job.is_finished else ():
+        remove(made)
+    for file in home.attempts(job.id).glob(f"*/{METRICS}"):
+        try:
+            is_stored = file.parent.name != str(job.attempt) or file.stat().st_size <= job.metrics_offset
+            if job.is_finished and is_stored:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            LOG.warning("%s of job %d stays: %s", file.name, job.id, error.strerror)

@@ -19,13 +19,14 @@ from hydralora.results import CorpusManifest, TrainingSet
 from hydralora.training.objective import check_objective
 from jobs.home import Home
 from jobs.kinds import kind_of
+from jobs.store.attempts import is_held
 from jobs.store.bases import Bases
 from jobs.store.clusterings import Clusterings
 from jobs.store.edits import Edits
 from jobs.store.events import events_of, move
 from jobs.store.exclusions import Exclusions
 from jobs.store.intake import taken_in
-from jobs.store.queue import Queue, is_held
+from jobs.store.queue import Queue
 from jobs.store.records import Event, Job, Run, Step
 from jobs.store.rows import Rows, clean_name, job_of, jobs_with, refuse_busy, row_of
 from jobs.store.speeds import Speeds

@@ -20,6 +20,7 @@ from jobs.artefacts.address import KEY as ARTEFACTS
 from jobs.database_file import known_revisions
 from jobs.home import Home
 from jobs.store.analyses import Analyses
+from jobs.store.attempts import Attempts
 from jobs.store.base_checks import BaseChecks
 from jobs.store.bases import Bases
 from jobs.store.changes import Changes
@@ -45,6 +46,7 @@ from jobs.store.settings import Settings
 from jobs.store.shortenings import Shortenings
 from jobs.store.speeds import Speeds
 from jobs.store.totals import Totals, read_totals
+from jobs.store.workers import Workers
 
 
 class Store:
@@ -69,6 +71,7 @@ class Store:
     def _compose(self, rows: Rows) -> None:
         self._rows, self.settings = rows, Settings(rows)
         self.queue = Queue(self.home, rows)
+        self.attempts, self.workers = Attempts(self.home, rows, self.queue), Workers(rows)
         self.order = Order(rows)
         self.speeds = Speeds(self.settings, self.queue)
         self.bases = Bases(self.home)

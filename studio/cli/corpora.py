@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hydralora.bounds import LARGEST_SEED, LONGEST_EXAMPLE, BaseName, Clusters, checked
-from hydralora.corpus.clusters.options import KMEANS, METHODS
-from hydralora.corpus.clusters.why import explain_row
+from hydralora.bounds import LONGEST_EXAMPLE, BaseName, checked
 from hydralora.corpus.folder import Corpus as Rows
 from hydralora.corpus.hub import PREFIX
 from hydralora.corpus.preview import preview_files
 from hydralora.errors import UserError
-from hydralora.results import ImportOptions, Roles, cluster_name
+from hydralora.results import ImportOptions, Roles
 from hydralora.samples import CORPORA, GENERATORS
 from jobs.runner.service import start_worker
 from jobs.store.records import Corpus
@@ -45,12 +42,7 @@ from studio.cli.terminal import (
     print_table,
     show,
 )
-from studio.clusterings import experts_reason, experts_title, why_sentence
 
-CLUSTER_ANSWER = (
-    "k suggested_k low_k high_k is_clear reason elbow_k elbow_trials method options noise distinct sizes names words "
-    "typical borderline nmi ari labels label_table"
-).split()
 IMPORT_IT = "`corpora import {}` imports it."
 
 corpora_app = typer.Typer(
@@ -261,67 +253,3 @@ def delete_corpus(corpus_id: CorpusId, yes: Yes = False) -> None:
     """Delete a corpus with its clusterings."""
     if yes or typer.confirm(f"Delete corpus {corpus_id} for good?", err=True):
         Studio.store().corpora.delete(corpus_id)
-
-
-@corpora_app.command("cluster")
-def cluster(
-    corpus_id: CorpusId,
-    k: Annotated[str, typer.Option(help="Number of clusters, or auto")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
-    method: Annotated[str, typer.Option(help=f"Way to group: {', '.join(METHODS)}")] = KMEANS.name,
-    option: Annotated[list[str] | None, typer.Option(help="Option of the method as NAME=VALUE (repeat)")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cluster a corpus and suggest a number of experts."""
-    wanted = None if k == "auto" else checked(Clusters, k, "--k")
-    store = Studio.store()
-    options = dict(named_value(text) for text in option or [])
-    clustering = store.clusterings.add(corpus_id, wanted, seed, method=method, options=options)
-    start_worker(store.home)
-    finished(store, clustering.job, "Clustering")
-    done = store.clusterings.get(clustering.id)
-    result = done.result.dump() if done.result else {}
-    answer = {
-        "corpus_id": corpus_id,
-        "clustering_id": clustering.id,
-        "experts": done.experts,
-        **{name: result[name] for name in CLUSTER_ANSWER if name in result},
-    }
-
-    def lines() -> None:
-        out.print(f"{experts_title(done).capitalize()}. {experts_reason(done)}")
-        rows = [
-            [cluster_name(i), size, ", ".join(words)]
-            for i, (size, words) in enumerate(zip(answer["sizes"], answer["words"], strict=True))
-        ]
-        print_table(["cluster", "examples", "words"], rows)
-
-    show(answer, as_json, lines)
-
-
-def named_value(text: str) -> tuple[str, str]:
-    """Name and value of an option."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"`--option` must be NAME=VALUE, got {text[:100]!r}.")
-    return name, value
-
-
-@corpora_app.command("why")
-def why(
-    corpus_id: CorpusId,
-    row: Annotated[int, typer.Argument(min=0, help="Position of the example, from 0")],
-    as_json: AsJson = False,
-) -> None:
-    """Say why an example lies in its cluster: its most telling words."""
-    store = Studio.store()
-    clustering = store.clusterings.clustered(corpus_id)
-    found = explain_row(store.home.corpus(corpus_id), store.clusterings.folder(clustering), row)
-
-    def lines() -> None:
-        out.print(why_sentence(found))
-        beside = "" if found.other is None else cluster_name(found.other)
-        columns = ["word", cluster_name(found.cluster), beside]
-        print_table(columns, [[term.term, f"{term.own:.3f}", f"{term.other:.3f}"] for term in found.terms])
-
-    show({"corpus_id": corpus_id, "clustering_id": clustering.id, **asdict(found)}, as_json, lines)

@@ -12,7 +12,8 @@ from hydralora.bounds import LARGEST_ID
 from hydralora.errors import UserError
 from hydralora.results import Experts, Result, Routing, Weights
 from jobs.breakdown import describe_breakdown, find_breakdown, start_breakdown
-from jobs.kinds import Kind, kind_of, looks, title_of
+from jobs.kind import Kind
+from jobs.kinds import kind_of, looks, title_of
 from jobs.runner.service import start_worker
 from jobs.store.records import Analysis
 from jobs.store.status import JobStatus

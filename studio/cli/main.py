@@ -18,8 +18,6 @@ from hydralora.bounds import LONGEST_NAME, Minutes, checked
 from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.runner.service import start_worker
-from jobs.sweeping import find_leftovers
-from jobs.sweeping import sweep as sweep_leftovers
 from jobs.tour import BASE, MINUTES, Tour
 from studio.cli.artefacts import artefacts_app
 from studio.cli.bases import bases_app
@@ -29,6 +27,7 @@ from studio.cli.compare import compare_app
 from studio.cli.corpora import corpora_app
 from studio.cli.edits import edits_app
 from studio.cli.endpoint import keys_app, serve
+from studio.cli.exports import exports_app
 from studio.cli.inspect import inspect_run
 from studio.cli.quality import quality_app
 from studio.cli.queue import queue_app
@@ -48,7 +47,7 @@ from studio.cli.terminal import (
     wait_for,
 )
 from studio.cli.worker import worker_app
-from studio.doctor import examine
+from studio.doctor import examine, sweep_all
 from studio.web.address import running_address
 
 PROGRAM = "python -m studio"
@@ -62,6 +61,7 @@ corpora_app.add_typer(quality_app)  # without a name: its commands are those of 
 corpora_app.add_typer(selection_app)
 corpora_app.add_typer(edits_app)
 app.add_typer(corpora_app, name="corpora")
+runs_app.add_typer(exports_app)
 runs_app.add_typer(compare_app)  # without a name: its commands are those of `runs`
 app.add_typer(runs_app, name="runs")
 app.add_typer(bases_app, name="bases")
@@ -147,8 +147,7 @@ def doctor(
 ) -> None:
     """Look for what is wrong with this installation, and say how to mend it."""
     if sweep:
-        store = Studio.store()
-        err.print(f"{sweep_leftovers(find_leftovers(store)):,} leftovers are deleted.")
+        err.print(f"{sweep_all(Studio.store()):,} leftovers are deleted.")
     findings = examine(Studio.home, port)
     answer = {"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]}
     show(

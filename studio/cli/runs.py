@@ -9,14 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from hydralora.adapters.card import check_repository
 from hydralora.bounds import LARGEST_ID
 from hydralora.errors import UserError
-from hydralora.methods import EXPORTS, FORMS
-from hydralora.results import Export
 from hydralora.training.presets import PRESETS
 from jobs.runner.room import FULL, is_full
 from jobs.runner.service import start_worker
+from jobs.store.logs import page, search
 from jobs.store.records import Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -30,16 +28,14 @@ from studio.cli.terminal import (
     Studio,
     Yes,
     err,
-    finished,
     out,
     print_table,
     show,
     wait_for,
 )
 from studio.estimate import Place, settings_of
-from studio.exports import EXPORT_HEAD, export_row, trainable
+from studio.exports import trainable
 from studio.silence import words_of
-from studio.web.packing import copy
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs: start, import, list, show, stop, resume, export, push ...")
 
@@ -251,67 +247,33 @@ def resume_run(
     follow(store, run, wait, as_json)
 
 
-@runs_app.command("export")
-def export_run(
-    run_id: RunId,
-    how: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}")] = "mean_gate",
-    form: Annotated[str, typer.Option("--as", help=f"{', '.join(FORMS)}")] = "safetensors",
-    corpus: Annotated[
-        int | None, typer.Option(min=0, max=LARGEST_ID, help="Corpus of an imported adapter that has none")
-    ] = None,
-    to: Annotated[Path | None, typer.Option(help="Copy the files into this new folder")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Turn a run's adapter into plain LoRAs, or merge it, for PEFT or for llama.cpp; the gap is measured."""
-    if to is not None and to.exists():
-        raise UserError(f"{to} exists already. Name a folder that does not.")
-    store = Studio.store()
-    if corpus is not None:
-        store.runs.use_corpus(run_id, corpus)
-    analysis = store.analyses.export(run_id, how, form)
-    start_worker(store.home)
-    export = Export.load(finished(store, analysis.job, f"Export: {how}, {form}").result or {}, "The database")
-    folder = store.home.analysis(analysis.id)
-    if to is not None:
-        copy(folder, to)
-    answer = {
-        "run_id": run_id,
-        "analysis_id": analysis.id,
-        "how": how,
-        "form": form,
-        "folder": str(to or folder),
-        **export.row(),
-    }
-
-    def lines() -> None:
-        out.print(f"{answer['folder']}: {export.sentence}")
-        print_table(EXPORT_HEAD, [export_row(part) for part in export.parts])
-
-    show(answer, as_json, lines)
-
-
-@runs_app.command("push")
-def push_run(
-    run_id: RunId,
-    repository: Annotated[str, typer.Argument(help="owner/name on the hub; made where there is none")],
-    how: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}")] = "mean_gate",
-    form: Annotated[str, typer.Option("--as", help=f"{', '.join(FORMS)}")] = "safetensors",
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see a repository that is made")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Export a run and send it to the hub with a model card; the token is taken from HF_TOKEN."""
-    store = Studio.store()
-    check_repository(repository)
-    analysis = store.analyses.export(run_id, how, form)
-    start_worker(store.home)
-    finished(store, analysis.job, f"Export: {how}, {form}")
-    done = finished(store, store.analyses.push(analysis.id, repository, private=not public), "Push")
-    answer = {"run_id": run_id, "analysis_id": analysis.id, "how": how, "form": form, **(done.result or {})}
-    show(answer, as_json, lambda: out.print(answer["sentence"]))
-
-
 @runs_app.command("delete")
 def delete_run(run_id: RunId, yes: Yes = False) -> None:
     """Delete a run with its checkpoints."""
     if yes or typer.confirm(f"Delete run {run_id} for good?", err=True):
         Studio.store().runs.delete(run_id)
+
+
+@runs_app.command("log")
+def log_of_run(
+    run_id: RunId,
+    find: Annotated[str | None, typer.Option(help="Only lines with these words")] = None,
+    before: Annotated[int | None, typer.Option(min=0, help="The piece that ends at this byte, not the last")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Of an earlier attempt")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a run's job has printed: the last piece, an earlier one, or the lines with some words."""
+    store = Studio.store()
+    job = store.runs.get(run_id).job
+    if job is None:
+        raise UserError(f"Run {run_id} has no job, and so no log.")
+    if find is not None:
+        lines = search(store.home, job, find, attempt=attempt)
+        answer: dict[str, Any] = {"lines": [asdict(line) for line in lines]}
+        text = "\n".join(f"{one.number:>7}  {one.text}" for one in lines)
+        show(answer, as_json, lambda: out.print(text, markup=False, highlight=False))
+        return
+    found = page(store.home, job, before=before, attempt=attempt)
+    show(asdict(found), as_json, lambda: out.print(found.text, markup=False, highlight=False))
+    if found.begin and not as_json:
+        err.print(f"Earlier: --before {found.begin} (of {found.size:,} bytes).")

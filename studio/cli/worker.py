@@ -21,6 +21,7 @@ from jobs.runner.service import (
     stop_worker,
     wait_until,
 )
+from jobs.runner.webhook import notify, told_host
 from jobs.runner.worker import main as worker_main
 from jobs.store.store import Store
 from studio.cards import moment
@@ -28,7 +29,7 @@ from studio.cli.executor import make_choice
 from studio.cli.terminal import AsJson, Studio, out, print_table, show
 
 worker_app = typer.Typer(
-    invoke_without_command=True, help="The worker: run (without a word), start, stop, status, use."
+    invoke_without_command=True, help="The worker: run (without a word), start, stop, status, use, notify."
 )
 
 
@@ -75,6 +76,18 @@ def stop(as_json: AsJson = False) -> None:
     _tell(store, as_json)
 
 
+@worker_app.command("notify")
+def notify_of_ends(
+    address: Annotated[str, typer.Argument(help="https://..., to which a notice is sent; - reads it; none for nobody")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell a web server of every job that ends; `worker status` and logs name its host only."""
+    chosen = sys.stdin.readline().strip() if address == "-" else address
+    store = Studio.store()
+    notify(store, "" if chosen == "none" else chosen)
+    _tell(store, as_json)
+
+
 @worker_app.command("status")
 def status(as_json: AsJson = False) -> None:
     """Say whether a worker runs here, of which version, and which others there are over this database."""
@@ -94,7 +107,8 @@ def worker_view(store: Store) -> dict[str, Any]:
         "own_version": own_version(),
         "starts_by_itself": not store.home.no_worker.exists(),
         "executor": Choice.load(store.settings.get(KEY)).dump(),
-        "workers": store.queue.workers(),
+        "told": told_host(store),
+        "workers": store.workers.seen(),
         "jobs_waiting": counts["queued"],
         "jobs_running": counts["running"],
     }
@@ -114,6 +128,8 @@ def _tell(store: Store, as_json: bool) -> None:
             )
             out.print(f"No worker runs here; one starts {by_itself}: `worker start`.")
         out.print(f"Training is carried out by: {Choice(**answer['executor']).shown()}.")
+        if answer["told"]:
+            out.print(f"Ends of jobs are told to {answer['told']}.", markup=False)
         out.print(f"{answer['jobs_running']} jobs are worked on, {answer['jobs_waiting']} wait.")
         rows = [[w["name"], w["version"] or "", moment(w["seen_at"]), *_place(w)] for w in answer["workers"]]
         if rows:

@@ -41,8 +41,18 @@ def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """
     names = dict.fromkeys(name for one in settings for name in one)
     columns = {name: [one.get(name, NONE) for one in settings] for name in names}
-    varying = {name: column for name, column in columns.items() if len({repr(value) for value in column}) > 1}
+    varying = {name: column for name, column in columns.items() if not _is_alike(column)}
     return {name: column for name, column in varying.items() if not _is_only_usual(name, column, settings)}
+
+
+def _is_alike(column: Sequence[Any]) -> bool:
+    """Whether all values are the same, as ``repr`` writes them: 1, 1.0 and True are not."""
+    first = column[0]
+    if isinstance(first, str) or first is None:  # what nearly all are, and these are the same where they are equal
+        return list(column).count(first) == len(column)
+    if type(first) in (bool, int, float) and all(type(value) is type(first) for value in column):
+        return len(set(column)) == 1
+    return len({repr(value) for value in column}) == 1
 
 
 def _is_only_usual(name: str, column: Sequence[Any], settings: Sequence[dict[str, Any]]) -> bool:

@@ -202,19 +202,11 @@ def parallel(names: Sequence[str], indices: Sequence[int], axes: Sequence[Axis])
             line={"color": group_colour(index), "dash": group_dash(index), "width": 1.6},
             marker={"symbol": group_shape(index), "size": 7},
         )
-    for place, (_, ticks) in zip(across, places, strict=True):
-        drawing.add_vline(x=place, line={"color": "var(--edge)", "width": 1}, layer="below")
-        for height, words in ticks:
-            drawing.add_annotation(
-                x=place,
-                y=height,
-                text=escape(shortened(words, 16)),
-                showarrow=False,
-                xanchor="left",
-                xshift=7,
-                bgcolor="var(--sheet)",
-                borderpad=1,
-            )
+    # Set at once: plotly copies all that is there with each that is added.
+    drawing.update_layout(
+        shapes=[_upright(place) for place in across],
+        annotations=[_tick(at, *tick) for at, (_, ticks) in zip(across, places, strict=True) for tick in ticks],
+    )
     drawing.update_xaxes(tickvals=across, ticktext=[escape(axis.name) for axis in axes], range=[-0.15, len(axes) - 0.6])
     aid = "Each line is a run, each axis a setting or a score, from its lowest value at the foot to its highest."
     if len(names) > MOST_LINES:
@@ -222,6 +214,27 @@ def parallel(names: Sequence[str], indices: Sequence[int], axes: Sequence[Axis])
     rows = [[name, *(axis.values[run] for axis in axes)] for run, name in enumerate(names)]
     head, title = ["run", *(axis.name for axis in axes)], f"{len(names):,} runs over {len(axes)} settings and scores"
     return Figure(drawing, aid, "parallel-coordinates", head, rows, title)
+
+
+def _upright(place: int) -> dict[str, Any]:
+    """The line of an axis."""
+    line = {"color": "var(--edge)", "width": 1}
+    return {
+        "type": "line",
+        "layer": "below",
+        "line": line,
+        "yref": "y domain",
+        "x0": place,
+        "x1": place,
+        "y0": 0,
+        "y1": 1,
+    }
+
+
+def _tick(place: int, height: float, words: str) -> dict[str, Any]:
+    """What is written beside a height of an axis."""
+    text = {"text": escape(shortened(words, 16)), "showarrow": False, "bgcolor": "var(--sheet)", "borderpad": 1}
+    return {"x": place, "y": height, "xanchor": "left", "xshift": 7, **text}
 
 
 def _told(value: Any) -> str:

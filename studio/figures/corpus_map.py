@@ -50,6 +50,7 @@ def map_value(
         "selected": ""
         if selected is None
         else base64.b64encode(np.packbits(selected, bitorder="little").tobytes()).decode(),
+        "selects": True,  # rows, on it; False where it is there to be looked at
         "loop": [list(corner) for corner in corners],
         "aid": f"{int(sizes.sum()):,} rows, each a point; near points use similar words (TF-IDF, {placed_by}).",
     }

@@ -149,8 +149,8 @@ def _end(bundle: Bundle, mean: Mean, look: Look) -> tuple[float, float, str, str
 
 
 def _title(bundles: Sequence[Bundle], means: dict[int, Mean], quantity: str) -> str:
-    ends = sorted((float(means[bundle.index].mean[-1]), bundle) for bundle in bundles) if len(bundles) > 1 else []
-    if not ends:
+    ends = sorted(((float(means[b.index].mean[-1]), b) for b in bundles), key=lambda end: end[0])
+    if len(ends) == 1:
         return f"{quantity.capitalize()} ends at {means[bundles[0].index].mean[-1]:.3f}"
     (low, best), (next_low, _) = ends[0], ends[1]
     sds = [np.nan_to_num(means[bundle.index].sd[-1]) for _, bundle in ends[:2]]

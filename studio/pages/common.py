@@ -30,7 +30,18 @@ from studio.widgets import module
 Found = TypeVar("Found")
 FIELDS = f"(await {module('touched')}).fields"  # JavaScript: what a person has touched on this page
 UNEXPECTED = "Something unexpected failed. The studio's log holds the details."
-TICK: dict[str, Any] = {"queue": False, "trigger_mode": "once", "show_progress": "hidden", "api_visibility": "private"}
+# What happens while a handler is at work is not lost: it is called once more at its end, with the newest. An event that
+# is given to this has no second handler beside it, as Gradio calls all of them again then, and they would never end:
+# what comes next follows by ``then``.
+TICK: dict[str, Any] = {
+    "queue": False,
+    "trigger_mode": "always_last",
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+# Not twice at once: what is asked for by the data of an event, which a later call would not have, and what several
+# handlers of one event do.
+ACT: dict[str, Any] = {**TICK, "trigger_mode": "once"}
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 

@@ -83,7 +83,7 @@ export function startAddressed(element, trigger, watch, onDraw = () => {}) {
   const set = (control) => {
     const search = withValue(window.location.search, control.dataset.param, valueOf(control));
     window.history.replaceState({}, "", window.location.pathname + search);
-    trigger("select", { act: "", of: "", value: "" });
+    trigger("input", {});
   };
   document.addEventListener("focusin", (event) => {
     const isHere = element.contains(event.target); // another widget's controls are its own to find again

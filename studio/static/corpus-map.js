@@ -17,7 +17,8 @@ import { tableNode } from "./table.js";
 const NO_WEBGL = "This browser has no WebGL2, so no map is drawn. The fields above and the table below select alike.";
 const LOST = "The studio cannot be reached. The map is tried again when the page changes.";
 const KEYS_SAY = "Arrow keys move it, plus and minus zoom, 0 shows all.";
-const HINT = "Drag to move; Ctrl and wheel zoom. By keyboard, select with the fields above.";
+const HINT = "Drag to move; Ctrl and wheel zoom.";
+const SELECTS = " By keyboard, select with the fields above.";
 const MOST_RATIO = 2; // pixels of the canvas for one of the page
 const MOST_LEGEND = 12;
 
@@ -57,6 +58,7 @@ class CorpusMap {
       this.view.reset();
       this.changed();
     };
+    this.hint = make("span", { class: "hint" });
     this.tools = make(
       "div",
       { class: "tools" },
@@ -64,7 +66,7 @@ class CorpusMap {
       button("+", zoom(1.6), { "aria-label": "Zoom in" }),
       button("−", zoom(1 / 1.6), { "aria-label": "Zoom out" }),
       button("Show all", all),
-      make("span", { class: "hint", textContent: HINT }),
+      this.hint,
     );
     this.legend = make("ul", { class: "legend", "aria-label": "Clusters" });
     this.aid = make("p", { class: "aid" });
@@ -165,7 +167,9 @@ class CorpusMap {
   }
 
   #describe() {
-    const { count, aid } = this.#value;
+    const { count, aid, selects } = this.#value;
+    this.draws.hidden = !selects; // a map to look at only
+    this.hint.textContent = HINT + (selects ? SELECTS : "");
     const counts = countByCluster(this.#points.cluster, this.#mask, this.#value.clusters.length);
     // A number of which no row is left was merged into another cluster.
     const clusters = this.#value.clusters.map((c, number) => ({ ...c, chosen: counts[number] })).filter((c) => c.size);

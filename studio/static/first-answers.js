@@ -4,6 +4,8 @@ import { Answer } from "./chat/answer.js";
 import { WeightsPanel } from "./chat/weights-panel.js";
 import { make, startOnce } from "./dom.js";
 
+const ABOUT = "Three unseen questions that the sample model got right. Point at a word.";
+
 /** The widget. */
 export function start(element, props) {
   startOnce(element.querySelector(".hy-answers"), (root) => {
@@ -11,7 +13,7 @@ export function start(element, props) {
     const names = [...Array(experts).keys()].map((place) => `E${place + 1}`);
     const state = { layer: "all", layers: [], names, runs: [] };
     const weights = new WeightsPanel(state);
-    const about = make("p", { class: "hy-quiet", textContent: "Answers of the sample model. Point at a word." });
+    const about = make("p", { class: "hy-quiet", textContent: ABOUT });
     root.replaceChildren(about);
     for (const { question, tokens } of answers) {
       const asked = make("div", { class: "body", textContent: question });

@@ -16,9 +16,10 @@ export function summary({ running, waiting, failed }) {
   if (working.length) pieces.push(`${Math.round(100 * working[0].progress)} %`);
   const left = working.length === 1 && !waiting.length ? timeLeft(working[0].left) : "";
   if (left) pieces.push(left);
-  if (waiting.length) pieces.push(`${waiting.length} waiting`);
+  const queue = waiting.length ? `${waiting.length} waiting` : "";
+  if (queue && working.length) pieces.push(queue);
   return {
-    count: working.length ? `${working.length} running` : waiting.length || failed.length ? "" : "No jobs",
+    count: working.length ? `${working.length} running` : queue || (failed.length ? "" : "No jobs"), // seen on a phone
     about: pieces.join(", "),
     failed: failed.length ? `${failed.length} failed` : "",
     share: working.length ? working[0].progress : null,

@@ -118,7 +118,7 @@ def figure_router(store: Store) -> APIRouter:
 
     @router.get("/health")
     def health() -> dict[str, Any]:
-        return {"ok": True, "workers": len(store.queue.workers()), **store.queue.counts()}
+        return {"ok": True, "workers": len(store.workers.seen()), **store.queue.counts()}
 
     return router
 

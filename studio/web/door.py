@@ -15,16 +15,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote
 
 from starlette.datastructures import MutableHeaders
 
 from hydralora.errors import UserError
 from jobs.http import App, Message, Receive, Refused, Scope, Send, header, read_body
 from jobs.visitor import on_behalf_of
-from studio.figures.palette import stylesheet
+from studio.web.sign_in import answer_page, clean_target, query_of, redirect, safe_target, sign_in_page
 
 SIGN_IN, SIGN_OUT = "/ui/sign-in", "/ui/sign-out"
 COOKIE_SECONDS = 30 * 24 * 3600
@@ -216,7 +215,7 @@ class DoorMiddleware:
         if scope["path"] in (SIGN_IN, SIGN_OUT):
             await self._sign(scope, receive, send)
             return
-        token = _query(scope).get("token") if scope["method"] == "GET" else None
+        token = query_of(scope).get("token") if scope["method"] == "GET" else None
         if token is not None and not self.door.is_open:
             await self._follow_token(scope, send, token)
             return
@@ -246,33 +245,35 @@ class DoorMiddleware:
 
     async def _follow_token(self, scope: Scope, send: Send, token: str) -> None:
         """A token in the address is changed into a cookie, and leaves the address."""
-        target = _clean_target(scope)
+        target = clean_target(scope)
         if self.door.visitor(scope) is None and not self.door.admits(token, address_of(scope)):
-            await _page(send, 401, _sign_in_page(target, self.door.is_password, "The token in this address is wrong."))
+            await answer_page(
+                send, 401, sign_in_page(target, self.door.is_password, "The token in this address is wrong.")
+            )
             return
         await self._welcome(scope, send, target)
 
     async def _turn_away(self, scope: Scope, send: Send) -> None:
         wants_page = scope["method"] in ("GET", "HEAD") and "text/html" in header(scope, "accept")
         if wants_page:
-            await _redirect(send, f"{SIGN_IN}?next={quote(_clean_target(scope), safe='')}")
+            await redirect(send, f"{SIGN_IN}?next={quote(clean_target(scope), safe='')}")
             return
         raise Refused(401, "Sign in first: open the address that the studio printed when it started.")
 
     async def _sign(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == SIGN_OUT:
             gone = self._cookie(scope, "", seconds=0)
-            await _redirect(send, SIGN_IN, [("set-cookie", gone)])
+            await redirect(send, SIGN_IN, [("set-cookie", gone)])
             return
         if scope["method"] in ("GET", "HEAD"):
-            target = _safe_target(_query(scope).get("next", "/"))
+            target = safe_target(query_of(scope).get("next", "/"))
             if self.door.visitor(scope) is not None:
-                await _redirect(send, target)
+                await redirect(send, target)
             else:
-                await _page(send, 200, _sign_in_page(target, self.door.is_password))
+                await answer_page(send, 200, sign_in_page(target, self.door.is_password))
             return
         form = dict(parse_qsl((await read_body(scope, receive, 8_192)).decode("utf-8", "replace")))
-        target = _safe_target(form.get("next", "/"))
+        target = safe_target(form.get("next", "/"))
         try:
             right = self.door.admits(form.get("secret", ""), address_of(scope))
             problem = "" if right else f"This {'password' if self.door.is_password else 'token'} is wrong."
@@ -281,70 +282,12 @@ class DoorMiddleware:
         if right:
             await self._welcome(scope, send, target)
         else:
-            await _page(send, 401, _sign_in_page(target, self.door.is_password, problem))
+            await answer_page(send, 401, sign_in_page(target, self.door.is_password, problem))
 
     async def _welcome(self, scope: Scope, send: Send, target: str) -> None:
         session = self.door._session(scope) or secrets.token_hex(8)
-        await _redirect(send, target, [("set-cookie", self._cookie(scope, self.door.sign(session)))])
+        await redirect(send, target, [("set-cookie", self._cookie(scope, self.door.sign(session)))])
 
     def _cookie(self, scope: Scope, value: str, seconds: int = COOKIE_SECONDS) -> str:
         secure = "; Secure" if scope.get("scheme") == "https" else ""
         return f"{self.door.cookie}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
-
-
-def _query(scope: Scope) -> dict[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-
-
-def _clean_target(scope: Scope) -> str:
-    """The address that was asked for, without a token."""
-    kept = [(k, v) for k, v in parse_qsl(scope["query_string"].decode("latin-1")) if k != "token"]
-    return _safe_target(quote(scope["path"]) + (f"?{urlencode(kept)}" if kept else ""))
-
-
-def _safe_target(target: str) -> str:
-    """An address of this studio; anything that could lead elsewhere becomes the first page."""
-    inside = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isascii()
-    return target if inside and target.isprintable() and len(target) < 2_000 and "\\" not in target else "/"
-
-
-async def _redirect(send: Send, target: str, headers: list[tuple[str, str]] | None = None) -> None:
-    raw = [("location", target), ("content-length", "0"), ("cache-control", "no-store"), *(headers or [])]
-    await send(
-        {"type": "http.response.start", "status": 303, "headers": [(n.encode(), v.encode("latin-1")) for n, v in raw]}
-    )
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _page(send: Send, status: int, page: str) -> None:
-    body = page.encode()
-    raw = {
-        "content-type": "text/html; charset=utf-8",
-        "content-length": str(len(body)),
-        "cache-control": "no-store",
-    }
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [(n.encode(), v.encode()) for n, v in raw.items()]}
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
-PAGE = (Path(__file__).parents[1] / "static" / "sign-in.html").read_text("utf-8")
-COLOURS = stylesheet("@media (prefers-color-scheme: dark)")  # no page has chosen light or dark before this one
-
-
-def _sign_in_page(target: str, is_password: bool, problem: str = "") -> str:
-    """The page that asks for the secret."""
-    word = "password" if is_password else "token"
-    hint = (
-        "The password was chosen when the studio was started."
-        if is_password
-        else "It is in the address that the studio printed when it started; "
-        "<code>python -m studio address</code> prints it again."
-    )
-    trouble = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
-    values = {"WORD": word, "TITLE": word.capitalize(), "HINT": hint, "TARGET": escape(target), "PROBLEM": trouble}
-    page = PAGE.replace("/*COLOURS*/", COLOURS)
-    for name, value in values.items():
-        page = page.replace(f"<!--{name}-->", value)
-    return page

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from fastapi import APIRouter
+from fastapi import Query as InQuery
 from fastapi.responses import JSONResponse
 
+from jobs.store.logs import LONGEST_WORDS, page, search
 from jobs.store.order import Place
 from jobs.store.store import Store
 from studio.tray import tray
 from studio.web.api import Id
+
+NO_STORE = {"Cache-Control": "no-store"}
+AtByte = Annotated[int | None, InQuery(ge=0, le=2**53)]
+Attempt = Annotated[int | None, InQuery(ge=1, le=10_000)]
+Words = Annotated[str, InQuery(max_length=LONGEST_WORDS)]
 
 
 def jobs_router(store: Store) -> APIRouter:
@@ -19,7 +27,19 @@ def jobs_router(store: Store) -> APIRouter:
 
     @router.get("")
     def jobs() -> JSONResponse:
-        return JSONResponse(tray(store), headers={"Cache-Control": "no-store"})
+        return JSONResponse(tray(store), headers=NO_STORE)
+
+    @router.get("/{job_id}/log")
+    def log(job_id: Id, before: AtByte = None, attempt: Attempt = None) -> JSONResponse:
+        """A piece of what a job has printed: the last one, or the one that ends at the byte ``before``."""
+        found = page(store.home, store.queue.get(job_id), before=before, attempt=attempt)
+        return JSONResponse(asdict(found), headers=NO_STORE)
+
+    @router.get("/{job_id}/log/lines")
+    def lines(job_id: Id, find: Words, attempt: Attempt = None) -> JSONResponse:
+        """The last lines of it that hold some words."""
+        found = search(store.home, store.queue.get(job_id), find, attempt=attempt)
+        return JSONResponse({"lines": [asdict(line) for line in found]}, headers=NO_STORE)
 
     @router.post("/{job_id}/stop")
     def stop(job_id: Id) -> dict[str, Any]:

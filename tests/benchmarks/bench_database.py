@@ -44,7 +44,7 @@ def measure(root: Path) -> dict[str, float]:
     with store.runs._rows.writing() as session:
         session.add(RunRow(name="run", config={}))
     jobs: list[Any] = []
-    claims = per_second(lambda number: jobs.append(store.queue.claim(f"w{number % WRITERS}", "h", "heavy")), JOBS)
+    claims = per_second(lambda number: jobs.append(store.attempts.claim(f"w{number % WRITERS}", "h", "heavy")), JOBS)
     assert len({job.id for job in jobs}) == JOBS
     steps = [{"run_id": 1, "step": step, "values": {"loss": 1.0}} for step in range(ROWS)]
     leases = [Lease(write_spec(store.home, job, None), os.environ.get(DATABASE_VARIABLE, "")) for job in jobs[:WRITERS]]

@@ -78,8 +78,8 @@ def add_runs(store: Store, count: int) -> None:
             job.run_id = run.id
 
 
-def add_steps(store: Store, run_id: int, count: int, rng: np.random.Generator) -> None:
-    """Steps of a run, as training records them: full doubles, and routing weights with every fifth."""
+def add_steps(store: Store, run_id: int, count: int, rng: np.random.Generator, *, routes: bool = True) -> None:
+    """Steps of a run, as training records them: full doubles, and routing weights with every fifth where it routes."""
     layers, _ = pack({name: [1 / EXPERTS] * EXPERTS for name in LAYERS})
     with store.engine.begin() as connection:
         connection.execute(insert(GateLayersRow), [{"run_id": run_id, "layers": layers}])
@@ -99,7 +99,7 @@ def add_steps(store: Store, run_id: int, count: int, rng: np.random.Generator) -
             }
             for step, (loss, rate, norm, speed) in zip(steps, numbers.tolist(), strict=True)
         ]
-        routed = [step for step in steps if step % GATE_EVERY == 0]
+        routed = [step for step in steps if step % GATE_EVERY == 0 and routes]
         shares = rng.integers(0, 20_000, (len(routed), len(LAYERS) * (EXPERTS - 1))).astype("<u2")
         gates = [
             {"run_id": run_id, "step": step, "shares": row.tobytes(), "layers": None}
@@ -107,7 +107,8 @@ def add_steps(store: Store, run_id: int, count: int, rng: np.random.Generator) -
         ]
         with store.engine.begin() as connection:
             connection.execute(insert(StepRow), rows)
-            connection.execute(insert(GateRow), gates)
+            if gates:
+                connection.execute(insert(GateRow), gates)
 
 
 def overview(folder: Path) -> Figures:
@@ -243,7 +244,7 @@ async def _open_tabs(studio: Studio, seconds: float, ask: Ask) -> Figures:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=TABS)
     async with httpx.AsyncClient(base_url=studio.address, headers=headers, limits=limits, timeout=60) as client:
         until, before = time.perf_counter() + seconds, _processor_seconds(studio)
-        found = await asyncio.gather(*(_one_tab(client, ask, until) for _ in range(TABS)))
+        found = await asyncio.gather(*(one_tab(client, ask, until) for _ in range(TABS)))
     times = sorted(each for tab, _ in found for each in tab)
     lost = sum(failed for _, failed in found)
     spent = _processor_seconds(studio) - before
@@ -263,7 +264,7 @@ def _processor_seconds(studio: Studio) -> float:
     return float(times.user + times.system)
 
 
-async def _one_tab(client: httpx.AsyncClient, ask: Ask, until: float) -> tuple[list[float], int]:
+async def one_tab(client: httpx.AsyncClient, ask: Ask, until: float) -> tuple[list[float], int]:
     """Milliseconds of the questions of one tab, and how many were not answered."""
     times, lost, known = [], 0, ""
     await asyncio.sleep(random.random() * TAB_SECONDS)  # tabs are not opened at the same moment

@@ -81,7 +81,7 @@ def main() -> None:
                 **first_page(studio),
             }
             home = Home(folder / "home")
-            wait_until(lambda: Store(home).queue.workers())
+            wait_until(lambda: Store(home).workers.seen())
             found |= {**page_of_rows(folder), **first_word(home)}
         finally:
             studio.end()

@@ -78,8 +78,10 @@ class Studio:
         self.process.wait()
 
     def end(self) -> None:
-        """End web process, worker and every job."""
+        """End web process, worker and every job; who called this may name the folder too, and goes on."""
         mine = [p for p in psutil.process_iter(["cmdline"]) if str(self.home) in " ".join(p.info["cmdline"] or ())]
+        own = psutil.Process()
+        mine = [p for p in mine if p not in (own, *own.parents())]
         family = [child for p in mine for child in (p, *p.children(recursive=True))]
         for process in family:
             with suppress(psutil.NoSuchProcess):

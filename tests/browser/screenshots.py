@@ -1,169 +1,225 @@
 """Take the pictures of README and docs from a real session: ``make screenshots``.
 
-Starts a studio on an empty folder, walks the whole thread on the sample corpus, and writes
-``docs/screenshots/*.png``.
+Five parts, each of which can be taken by itself (``--part``): ``empty`` is a studio in which nothing is, ``tour``
+walks the sample through, ``more`` adds runs and corpora, ``working`` shows what is at work, and ``states`` goes over
+the pages of what these left in ``--home``. Pictures go to ``docs/screenshots/``; ``docs/pages.md`` shows them.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from jobs.home import Home
+from jobs.store.records import Job
 from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.store import Store
+from jobs.tour import SETTING
+from tests.browser.camera import Camera
 from tests.browser.conftest import PROJECT, Studio, wait_until
+from tests.browser.pictured import ALL, AWAY, EMPTY, MOMENTS, SIGN_IN, STATES, WORKING, State
 from tests.setup import find_chromium
 
-FOLDER = PROJECT / "docs" / "screenshots"
-OTHER = "Another seed"
-LONG = 1_500_000  # ms a training may take
-TABS = ("answers", "experts", "routing", "weights", "training", "export")
+FOLDER, PAGE = PROJECT / "docs" / "screenshots", PROJECT / "docs" / "pages.md"
+PARTS = ("empty", "tour", "more", "working", "states")
+LONG = 1_500  # seconds a training may take
 OPEN = (*ACTIVE, JobStatus.QUEUED)
+STEPS = 150  # of the runs that are laid beside the tour's
+TICKETS = "Ticket;Customer question;What we reply\n" + "".join(
+    f"T-{i};Where is order {i}?;It left our house on day {i % 28 + 1} and comes by post.\n" for i in range(60)
+)
 
 
-def shoot(page: Page, name: str, *, full: bool = True) -> None:
-    """One picture, after figures have settled."""
-    page.mouse.move(2, 2)
-    page.wait_for_timeout(1_500)
-    page.screenshot(path=FOLDER / f"{name}.png", full_page=full)
-    print(name, flush=True)
+class Session:
+    """A studio over one home, and its pictures."""
+
+    def __init__(self, browser: Browser, home: Path, names: Sequence[str]) -> None:
+        self.browser, self.names = browser, names
+        self.studio = Studio(home)
+        self.studio.start()
+        self.store = Store(Home(home))
+        self.camera = Camera(browser, self.studio, FOLDER)
+
+    def take(self, state: State, path: str = "") -> None:
+        """The pictures of a state, unless only others are wanted."""
+        if not self.names or state.name in self.names:
+            self.camera.take(state.name, path or state.path, state.act, full=state.full)
+
+    def rest(self) -> None:
+        """Wait until nothing but the chat's server is at work."""
+        queue = self.store.queue
+        wait_until(lambda: not any(job.lane != "server" for job in queue.jobs(statuses=OPEN, limit=50)), LONG)
+
+    # Parts
+
+    def empty(self) -> None:
+        """A studio in which nothing is."""
+        strangers = Camera(self.browser, self.studio, FOLDER, is_known=False)
+        if not self.names or SIGN_IN.name in self.names:
+            strangers.take(SIGN_IN.name, SIGN_IN.path)
+        for state in EMPTY:
+            self.take(state)
+
+    def tour(self, minutes: float) -> None:
+        """The sample from its file to a chat, then more runs and corpora."""
+        moments = {state.name: state for state in MOMENTS}
+        self.store.settings.set(SETTING, {"minutes": minutes})
+        self.camera.wide.goto(self.studio.address)
+        self.camera.wide.locator("#try-sample").click()
+        self.camera.wide.wait_for_url("**/tour")
+        expect(self.camera.wide.locator("#tour-map .legend li").first).to_be_visible(timeout=300_000)
+        self.take(moments["tour-clusters"])
+        wait_until(lambda: bool(self.store.runs.all()) and (self._step(1) > 0.2), LONG)
+        self.take(moments["tour-training"])
+        wait_until(lambda: self.store.runs.get(1).summary is not None, LONG)
+        self.take(moments["tour-measure"])
+        self.rest()
+        self.take(moments["tour-done"])
+        self.take(moments["chat-tries"])
+        self.talk()
+
+    def working(self) -> None:
+        """What is to be seen while something works: one more run trains, and another waits."""
+        self.rest()
+        more = self.store.runs.get(3).config.model_dump()
+        ids = [
+            self.store.runs.start(1, {**more, "train": {**more["train"], "seed": seed, "max_steps": 2_000}}).id
+            for seed in (3, 4)
+        ]
+        wait_until(lambda: self._step(ids[0]) > 0.05, LONG)
+        for state in WORKING:
+            self.take(state, state.path.format(*ids))
+        for run_id in ids:
+            self.store.runs.stop(run_id)
+        self.rest()
+        for run_id in ids:
+            self.store.runs.delete(run_id)
+
+    def _step(self, run_id: int) -> float:
+        job: Job | None = self.store.runs.get(run_id).job
+        return job.progress if job else 0.0
+
+    @staticmethod
+    def _is_over(job: Job | None) -> bool:
+        return job is not None and job.is_finished
+
+    def talk(self) -> None:
+        """Ask, ask again without E2, and of the base: what the tour offers to try."""
+        page = self.camera.wide
+        page.goto(self.studio.address + "/run?run=1&tab=chat&try=1")
+        tries = page.get_by_role("region", name="Three things to try")
+        for place, name in enumerate(("1 Ask it", "2 Mute E2", "3 Compare"), 1):
+            tries.get_by_role("button", name=name).click()
+            answers = page.locator(".hy-msg.assistant")
+            expect(answers).to_have_count(place, timeout=120_000)
+            expect(answers.last.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
+
+    def more(self) -> None:
+        """A run that fails, three that are laid beside the tour's, an upload and a file that cannot be read."""
+        runs, work = self.store.runs, Path(tempfile.mkdtemp())
+        config = runs.get(1).config.model_dump()
+
+        def start(name: str, method: str = "hydralora", **train: object) -> int:
+            adapter = config["adapter"] if method == "hydralora" else {"r": 8}
+            more = {"method": method, "adapter": adapter, "train": {**config["train"], "max_steps": STEPS, **train}}
+            return runs.start(1, {**config, **more}, name=name).id
+
+        failing = start("Far too fast", learning_rate=1.0, max_grad_norm=1e6, max_steps=60)
+        wait_until(lambda: self._is_over(runs.get(failing).job), LONG)
+        start("HydraLoRA, seed 1", seed=1)
+        start("HydraLoRA, seed 2", seed=2)
+        start("LoRA r 8", "lora")
+        (work / "support.csv").write_text(TICKETS, "utf-8")
+        (work / "scan.csv").write_bytes(bytes(range(256)) * 40)
+        for name in ("support", "scan"):
+            corpus = self.store.corpora.draft(name.capitalize(), [work / f"{name}.csv"]).id
+            wait_until(lambda corpus=corpus: self._is_over(self.store.corpora.get(corpus).job))
+        self.rest()
+
+    def states(self) -> None:
+        """Every page at rest, once what it shows has been measured."""
+        for run in self.store.runs.all():
+            if run.summary is not None:
+                self.store.analyses.ask(run.id, "answers")
+        talk = self.store.chats.all()[0].id if not self.names or "chat" in self.names else 0
+        for state in STATES:
+            if self.names and state.name not in self.names:
+                continue
+            path = state.path or f"/run?run=1&tab=chat&conversation={talk}"
+            self.camera.wide.goto(self.studio.address + path)  # which asks for what is missing
+            self.camera.settle(self.camera.wide, path)
+            self.rest()
+            self.take(state, path)
+        self.away()
+
+    def away(self) -> None:
+        """The web process is killed under an open page."""
+        if self.names and AWAY.name not in self.names:
+            return
+        for page in (self.camera.wide, self.camera.phone):
+            page.goto(self.studio.address + AWAY.path)
+            self.camera.settle(page, AWAY.path)
+        self.studio.kill()
+        for page in (self.camera.wide, self.camera.phone):
+            page.bring_to_front()
+            expect(page.locator(".hy-live").first).to_contain_text("The studio cannot be reached")
+            self.camera.keep(page, AWAY.name, full=False)
+        self.studio.start()
 
 
-def walk(page: Page, studio: Studio, steps: int | None) -> None:
-    """The first page, then upload, cluster, train."""
-    page.goto(studio.address)
-    expect(page.get_by_role("heading", name="Teach a language model")).to_be_visible()
-    expect(page.locator(".hy-answers .tok[data-expert]").first).to_be_visible()
-    shoot(page, "first-page", full=False)
-    page.goto(studio.address + "/corpora")
-    page.locator("#use-sample").click()
-    page.wait_for_url(re.compile(r"corpora\?corpus="))
-    expect(page.get_by_text("duplicates")).to_be_visible()
-    page.locator("#cluster").click()
-    expect(page.locator("#corpus-map .legend li").first).to_be_visible(timeout=120_000)
-    shoot(page, "corpora")
-    page.get_by_role("link", name="Train on this").click()
-    expect(page.get_by_text("suggested number of experts: 4")).to_be_visible()
-    if steps:
-        page.locator("#field-max_steps input").fill(str(steps))
-    shoot(page, "new-run")
-    page.locator("#start-run").click()
-    page.wait_for_url(re.compile(r"run\?run="))
-    page.goto(page.url + "&tab=training")  # which stays open when the training ends
-    expect(page.locator("#chart-loss .main-svg").first).to_be_visible(timeout=120_000)
-    page.wait_for_timeout(12_000)
-    shoot(page, "run-live")
-    store = Store(Home(studio.home))
-    wait_until(lambda: store.runs.get(1).summary is not None, LONG / 1_000)
+ABOUT = """# Every page, in every state
+
+Taken from a real session on the shipped sample by `make screenshots` (AMD EPYC, two shared cores, no GPU), each in
+light, in dark and as a phone shows it. A picture opens in its full size. axe-core finds no rule of WCAG 2.1 A and AA
+broken on 41 addresses, 94 looks in light and in dark ([accessible.json](accessible.json),
+`tests/browser/test_accessible.py`).
+
+| what | light | dark | phone |
+|---|---|---|---|
+"""
+WIDTHS = {"": 300, "-dark": 300, "-phone": 110}  # pixels
 
 
-def look(page: Page, studio: Studio, prefix: str = "") -> None:
-    """Every tab of the run, once what it shows has been measured."""
-    queue = Store(Home(studio.home)).queue
-    for tab in TABS:
-        page.goto(f"{studio.address}/run?run=1&tab={tab}")
-        page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(2_000)  # what is missing is asked for
-        wait_until(lambda: not any(job.lane != "server" for job in queue.jobs(statuses=OPEN, limit=50)), 900)
-        page.wait_for_timeout(3_000)
-        shoot(page, f"{prefix}run-{tab}")
-
-
-def chat(page: Page, studio: Studio) -> None:
-    """A few answers, the last with two experts muted."""
-    page.goto(studio.address + "/run?run=1&tab=chat")
-    for index in (0, 2):
-        page.locator(".hy-examples button").nth(index).click()
-        page.wait_for_timeout(1_000)
-        answered = page.locator(".hy-msg.assistant").last.get_by_role("button", name="Answer again")
-        expect(answered).to_be_visible(timeout=120_000)
-    for expert in ("E1", "E3"):
-        page.get_by_label(f"Strength of {expert}").fill("0")
-    page.get_by_role("button", name="Answer again").last.click()
-    page.locator(".weighed summary").last.click(timeout=120_000)
-    page.locator(".hy-msg.assistant .tok[data-expert]").nth(1).focus()
-    shoot(page, "chat", full=False)
-
-
-def compare(page: Page, address: str, runs: str, prefix: str = "") -> None:
-    """The list of runs, and every part of Compare."""
-    page.goto(address + "/runs?sort=-exact")
-    expect(page.locator("#run-table tbody tr").first).to_be_visible()
-    for box in page.locator("input[data-tick]").all()[:2]:
-        box.check()
-    shoot(page, f"{prefix}runs", full=False)
-    page.locator("[data-clear]").click()
-    for tab in ("scores", "answers", "experts", "weights", "cost"):
-        page.goto(f"{address}/compare?runs={runs}&tab={tab}")
-        expect(page.get_by_role("button", name=tab.capitalize(), exact=True)).to_be_visible()
-        page.wait_for_load_state("networkidle")
-        shoot(page, f"{prefix}compare-{tab}")
-
-
-def train_another(home: Path) -> None:
-    """A second, shorter run with another seed, to lay beside the first."""
-    store = Store(Home(home))
-    config = store.runs.get(1).config.model_dump()
-    run = store.runs.start(1, {**config, "train": {**config["train"], "max_steps": 200, "seed": 1}}, name=OTHER)
-    wait_until(lambda: store.runs.get(run.id).summary is not None, 600)
-
-
-def stand(page: Page, address: str, prefix: str = "") -> None:
-    """The pages that wait for nothing."""
-    for path, name in (
-        ("/", "home"),
-        ("/corpora?corpus=1", "corpora"),
-        ("/new-run?corpus=1", "new-run"),
-        ("/run?run=1&tab=chat&conversation=1", "chat"),
-        ("/bases?base=starter", "base"),
-        ("/tour", "tour"),
-    ):
-        if not prefix and name in ("corpora", "new-run", "chat"):
-            continue  # taken on the way
-        page.goto(address + path)
-        page.wait_for_timeout(3_000)
-        shoot(page, f"{prefix}{name}", full=False)
-
-
-def visit(browser: Browser, studio: Studio, width: int, scheme: Literal["light", "dark"]) -> Page:
-    """A page of somebody who has the link."""
-    page = browser.new_page(viewport={"width": width, "height": 860}, color_scheme=scheme)
-    page.set_default_timeout(60_000)
-    studio.let_in(page.context)
-    return page
+def write_page() -> None:
+    """The page of the docs that shows every picture there is."""
+    rows = []
+    for state in ALL:
+        if not all((FOLDER / f"{state.name}{look}.webp").exists() for look in WIDTHS):
+            continue
+        shots = {f"screenshots/{state.name}{look}.webp": width for look, width in WIDTHS.items()}
+        cells = [
+            f'<a href="{at}"><img src="{at}" width="{width}" alt="{state.words}"></a>' for at, width in shots.items()
+        ]
+        rows.append(f"| {state.words} | {' | '.join(cells)} |")
+    PAGE.write_text(ABOUT + "\n".join(rows) + "\n", "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, help="shorter training than the preset, to try this script")
+    parser.add_argument("--home", type=Path, help="folder of the session, so that its parts can be taken one by one")
+    parser.add_argument("--part", choices=PARTS, nargs="+", default=PARTS)
+    parser.add_argument("--take", nargs="+", default=(), help="only the states of these names")
+    parser.add_argument("--phone", action="store_true", help="only as a phone shows them")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of the tour's training")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    studio = Studio(Path(tempfile.mkdtemp()))
-    studio.start()
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-            page = visit(browser, studio, 1280, "light")
-            walk(page, studio, options.steps)
-            train_another(studio.home)
-            look(page, studio)
-            chat(page, studio)
-            stand(page, studio.address)
-            compare(page, studio.address, "1-2")
-            for prefix, width in (("dark-", 1280), ("phone-", 390)):
-                other = visit(browser, studio, width, "dark" if prefix == "dark-" else "light")
-                look(other, studio, prefix)
-                stand(other, studio.address, prefix)
-                compare(other, studio.address, "1-2", prefix)
-            browser.close()
-    finally:
-        studio.end()
+    home = options.home or Path(tempfile.mkdtemp())
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        for part in options.part:
+            session = Session(browser, Path(tempfile.mkdtemp()) if part == "empty" else home, options.take)
+            if options.phone:
+                session.camera.looks = (session.camera.phone,)
+            try:
+                session.tour(options.minutes) if part == "tour" else getattr(session, part)()
+            finally:
+                session.studio.end()
+        browser.close()
+    write_page()
 
 
 if __name__ == "__main__":

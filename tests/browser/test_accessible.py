@@ -1,15 +1,18 @@
 """Every page in every state can be read and used by everybody: WCAG 2.1 A and AA by axe-core, focus, tab stops.
 
 What axe looks at: https://github.com/dequelabs/axe-core/blob/develop/doc/rule-descriptions.md
+``HYDRA_AXE_JSON=FILE`` keeps of each look what was looked at, how many rules held, and how many were broken.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
@@ -109,7 +112,7 @@ def add_runs(stored: Stored, ids: dict[str, int]) -> None:
     stored.end(failed.job, status=JobStatus.FAILED, error="Out of memory at step 2. Make the batch smaller.")
     running = stored.run(corpus, "Running", finished=False)
     assert running.job is not None
-    held = stored.store.queue.claim("tests", "here", running.job.lane)
+    held = stored.store.attempts.claim("tests", "here", running.job.lane)
     assert held is not None and held.id == running.job.id
     for run in (finished, running):
         add_steps(stored, run)
@@ -236,11 +239,31 @@ def violations(page: Page) -> list[str]:
         "([out, options]) => axe.run({exclude: out.map((s) => [s])}, options)", [list(LEFT_OUT), options]
     )
     assert found["passes"], "axe has looked at nothing"
+    keep(page, len(found["passes"]), len(found["violations"]))
     return [
         f"{rule['id']} at {node['target']}: {node['failureSummary']}"
         for rule in found["violations"]
         for node in rule["nodes"]
     ]
+
+
+def keep(page: Page, held: int, broken: int) -> None:
+    """Keep what a look has found where somebody asks for it."""
+    path = os.environ.get("HYDRA_AXE_JSON")
+    if not path or page.url == "about:blank":  # which is what shows that axe finds something
+        return
+    file, address = Path(path), urlsplit(page.url)
+    looks = json.loads(file.read_text("utf-8")) if file.exists() else []
+    looks.append(
+        {
+            "page": address.path + (f"?{address.query}" if address.query else ""),
+            "scheme": "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light",
+            "width": page.viewport_size["width"] if page.viewport_size else None,
+            "rules_held": held,
+            "rules_broken": broken,
+        }
+    )
+    file.write_text(json.dumps(looks, indent=1) + "\n", "utf-8")
 
 
 def violations_in_both(page: Page) -> dict[str, list[str]]:

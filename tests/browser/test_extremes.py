@@ -123,6 +123,16 @@ def test_a_run_that_is_deleted_in_another_tab_says_so(reader: Page, crowd: Crowd
     expect(reader.locator(".hy-empty").filter(has_text=f"Run {run.id} does not exist")).to_be_visible()
 
 
+def test_of_two_tabs_opened_in_quick_succession_the_last_one_is_filled(reader: Page, crowd: Crowd) -> None:
+    reader.goto(f"{crowd.address}/run?run=1&tab=export")
+    expect(reader.get_by_role("tab", name="Export", exact=True)).to_have_attribute("aria-selected", "true")
+    reader.wait_for_load_state("networkidle")
+    reader.evaluate(
+        "() => { for (const name of ['experts', 'training']) document.querySelector(`[data-name=${name}]`).click(); }"
+    )
+    expect(reader.locator("#chart-loss")).to_contain_text("The first numbers appear with the first step.")
+
+
 def test_moving_through_an_answer_of_4000_words_changes_no_more_than_through_a_short_one(
     reader: Page, crowd: Crowd
 ) -> None:

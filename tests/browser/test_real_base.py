@@ -70,7 +70,7 @@ def test_it_is_trained_on_a_table_of_text_messages(page: Page, studio: Studio, s
     corpus = store.corpora.all()[0]
     page.goto(f"{studio.address}/new-run?corpus={corpus.id}&base={SMOLLM2.name}")
     expect(page.locator("#run-base input")).to_have_value(SMOLLM2.name)
-    page.locator("#field-max_steps input").fill("12")
+    page.locator("#field-max_steps input").fill("40")
     page.locator("#start-run").click()
     page.wait_for_url(re.compile(r"run\?run=\d+"))
     wait_until(lambda: (found := store.runs.get(1).job) is not None and found.is_finished, 1_200)

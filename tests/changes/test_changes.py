@@ -318,11 +318,11 @@ from tests.studio.stored import SUMMARY
 from hydralora.results import AdapterFacts
 AdapterFacts(config=run.config, summary=SUMMARY).write(adapter)
 found = find_task("lengths")(Job(folder, {"kind": "lengths", "payload": job.payload, "home": str(store.home.root)}))
-while (held := store.queue.claim("tests", "here", "light")) is not None:
+while (held := store.attempts.claim("tests", "here", "light")) is not None:
     from jobs.store.status import JobStatus
     result = found.row() if held.kind == "lengths" else {"sentence": "Done."}
     done = JobStatus.SUCCEEDED if held.kind == "lengths" else JobStatus.STOPPED
-    store.queue.finish(held, done, 1.0, result=result)
+    store.attempts.finish(held, done, 1.0, result=result)
 changes = page.draw(asking(run=run.id, tab="lengths"), page.choosers.corpus.value, "", *values, "")
 assert found.sentence in changes[tab.verdict]
 reply = make_client(store.home).get(changes[tab.chart]["src"])

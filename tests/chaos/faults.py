@@ -21,6 +21,7 @@ from jobs.store.tables import JobRow
 from tests.chaos.world import CLOCK_VARIABLE, World, kill
 
 VICTIMS = ("web", "worker", "job", "reaper", "server")
+DATABASE = "database"  # one more, where it is a server
 MOMENTS = ("start", "any", "checkpoint", "save", "commit")
 NOBODY = 2**22 + 1  # a pid that no process has
 LONGEST = 20.0  # seconds to wait for a moment
@@ -36,36 +37,45 @@ class Fault:
     do: Callable[[World, Job], None]
 
 
-def choose(chance: random.Random, names: list[str], training: float) -> Fault:
+def choose(chance: random.Random, names: list[str], training: float, victims: Sequence[str] = VICTIMS) -> Fault:
     """A fault by chance, of these names; ``training`` is how many seconds a run takes."""
     name = chance.choice(names)
     if name in ("one death", "two deaths"):
-        return _deaths(chance, 1 if name == "one death" else 2, training)
+        return _deaths(chance, 1 if name == "one death" else 2, training, victims)
     return FAULTS[name](chance, training)
 
 
-def _deaths(chance: random.Random, number: int, training: float) -> Fault:
-    victims, moment = chance.sample(VICTIMS, number), chance.choice(MOMENTS)
+def _deaths(chance: random.Random, number: int, training: float, victims: Sequence[str] = VICTIMS) -> Fault:
+    dying, moment = chance.sample(victims, number), chance.choice(MOMENTS)
     wait, between = chance.uniform(0.0, training), chance.choice((0.0, chance.uniform(0.0, 0.5)))
-    return deaths(victims, moment, wait, between)
+    down = chance.uniform(0.0, 5.0) if DATABASE in dying else 0.0
+    return deaths(dying, moment, wait, between, down)
 
 
-def deaths(victims: Sequence[str], moment: str, wait: float = 0.0, between: float = 0.0) -> Fault:
+def deaths(victims: Sequence[str], moment: str, wait: float = 0.0, between: float = 0.0, down: float = 0.0) -> Fault:
     """Processes die one after the other.
 
     Args:
         wait: Seconds after the beginning, where the moment is ``any``.
         between: Seconds between two of them.
+        down: Seconds until a database that died is there again.
     """
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, moment, wait)
+        found = world.victims(job)
         for victim in victims:
-            kill(world.victims(job).get(victim, NOBODY))
+            if victim == DATABASE:
+                world.crash_database()
+            else:  # without a database nobody can say who came meanwhile
+                kill((found if DATABASE in victims else world.victims(job)).get(victim, NOBODY))
             time.sleep(between)
+        time.sleep(down)
+        world.mend_database()
 
     name = "one death" if len(victims) == 1 else "two deaths"
-    return Fault(name, f"{' and '.join(victims)}, {moment}, {between:.2f} s apart", do)
+    gone = f", {down:.1f} s without a database" if DATABASE in victims else ""
+    return Fault(name, f"{' and '.join(victims)}, {moment}, {between:.2f} s apart{gone}", do)
 
 
 def wait_for_moment(world: World, job: Job, moment: str, wait: float) -> None:
@@ -78,12 +88,15 @@ def wait_for_moment(world: World, job: Job, moment: str, wait: float) -> None:
 
 
 def kill_all(world: World, job: Job) -> None:
-    """Everything at the same time."""
-    for pid in world.victims(job).values():
+    """Everything at the same time; a database is there again at once."""
+    found = world.victims(job)
+    world.crash_database()
+    for pid in found.values():
         kill(pid)
     for process in world.processes():
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    world.mend_database()
 
 
 def _power_cut(chance: random.Random, training: float) -> Fault:

@@ -54,9 +54,13 @@ class StudioWorld(World):
         now = self.store.queue.get(job.id)
         return now if now.is_finished else None
 
+    def config(self, seed: int) -> dict[str, Any]:
+        """Settings of the training."""
+        train = {**TRAIN, "seed": seed}
+        return {"base": str(self.base), "method": "hydralora", "adapter": {**ADAPTER}, "train": train}
+
     def begin(self, seed: int, **payload: Any) -> Job:
-        config = {"base": str(self.base), "method": "hydralora", "adapter": ADAPTER, "train": {**TRAIN, "seed": seed}}
-        job = self.store.runs.start(self.corpus(), config).job
+        job = self.store.runs.start(self.corpus(), self.config(seed)).job
         assert job is not None
         return job
 

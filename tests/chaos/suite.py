@@ -7,13 +7,13 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.faults import Fault, choose, make_clock
+from tests.chaos.faults import VICTIMS, Fault, choose, make_clock
 from tests.chaos.verdict import Ending, Watch, check_ending, check_tidy, wait_for_end, wait_for_truth
 from tests.chaos.world import World
 
@@ -44,6 +44,7 @@ class Suite:
     disk = "size=192m"
     end_seconds = 120.0
     training = 2.5  # seconds that it takes, about
+    victims: Sequence[str] = VICTIMS
 
     def __init__(self, seed: int, folder: Path, tell: Any = lambda verdict: None) -> None:
         self.seed, self.folder, self.tell = seed, folder, tell
@@ -97,7 +98,7 @@ class Suite:
     def run(self, index: int, fault: Fault | None = None) -> Verdict:
         """One run to which a fault happens; by chance where none is given."""
         expected, began, truth = self.expected(), time.monotonic(), None
-        fault = fault or choose(random.Random(f"{self.seed} {index}"), self.names, self.training)
+        fault = fault or choose(random.Random(f"{self.seed} {index}"), self.names, self.training, self.victims)
         wrong: list[str] = []
         try:
             world = self.world()
@@ -122,12 +123,13 @@ class Suite:
         self.tell(verdict)
         return verdict
 
-    def summary(self) -> dict[str, Any]:
-        """All verdicts as an answer."""
+    def summary(self, first: int = 0) -> dict[str, Any]:
+        """All verdicts as an answer; ``first`` is the number of the first run."""
         good = [verdict for verdict in self.verdicts if not verdict.wrong]
         all_, passed = (Counter(verdict.fault for verdict in some) for some in (self.verdicts, good))
         return {
             "seed": self.seed,
+            "first": first,
             "runs": len(self.verdicts),
             "passed": len(good),
             "by_fault": {name: f"{passed[name]} of {number}" for name, number in sorted(all_.items())},

@@ -16,6 +16,7 @@ import psutil
 
 from hydralora.files import COMPLETE, PART
 from jobs.home import Home
+from jobs.runner.cgroup import end_group, groups_of
 from jobs.runner.ownership import started_in
 from jobs.runner.processes import Identity, is_alive
 from jobs.runner.service import holder, is_running
@@ -87,6 +88,14 @@ class World:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             time.sleep(0.1)
+        for group, _, _ in groups_of(self.home.root):
+            end_group(group)
+
+    def crash_database(self) -> None:
+        """Kill the server of the database; a file has none."""
+
+    def mend_database(self) -> None:
+        """Start it again where it was killed."""
 
     # Who is who
 

@@ -20,7 +20,7 @@ test("the closed tray counts what runs, how far it is and how long it takes", ()
 
 test("what waits and what failed is counted too, and a server that never ends is no work", () => {
   const found = summary({ running: [{ ends: false, progress: 0 }], waiting: [{}, {}], failed: [{}] });
-  assert.deepEqual(found, { count: "", about: "2 waiting", failed: "1 failed", share: null });
+  assert.deepEqual(found, { count: "2 waiting", about: "", failed: "1 failed", share: null });
   assert.equal(summary({ running: [], waiting: [], failed: [] }).count, "No jobs");
 });
 

@@ -17,6 +17,8 @@ import pytest
 from sqlalchemy import event
 
 from jobs.home import Home
+from jobs.runner.cgroup import end_group, groups_of
+from jobs.store.attempts import Attempts
 from jobs.store.queue import Queue
 from jobs.store.records import Job
 from jobs.store.store import Store
@@ -52,11 +54,13 @@ def counting(store: Store) -> Iterator[list[str]]:
 
 
 def end_home(home: Home) -> None:
-    """Kill every process that works on this folder, and its children."""
+    """Kill every process that works on this folder, its children, and what of attempts lives besides."""
     mine = [p for p in psutil.process_iter(["cmdline"]) if str(home.root) in " ".join(p.info["cmdline"] or ())]
     for process in [child for p in mine for child in (*p.children(recursive=True), p)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    for group, _, _ in groups_of(home.root):
+        end_group(group)
 
 
 @pytest.fixture
@@ -72,6 +76,11 @@ def store(home: Home) -> Store:
 @pytest.fixture
 def queue(store: Store) -> Queue:
     return store.queue
+
+
+@pytest.fixture
+def attempts(store: Store) -> Attempts:
+    return store.attempts
 
 
 class Workshop:
@@ -90,7 +99,7 @@ class Workshop:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_for(lambda: any(w["process"]["pid"] == worker.pid for w in self.store.queue.workers()))
+        wait_for(lambda: any(w["process"]["pid"] == worker.pid for w in self.store.workers.seen()))
         return worker
 
     def submit(self, do: str, *, slow: bool = False, **payload: Any) -> Job:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from jobs.kinds import GIB
+from jobs.kind_limits import GIB
 from jobs.runner.child import Job
 from jobs.tasks import train
 

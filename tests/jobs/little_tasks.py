@@ -13,6 +13,21 @@ from typing import Any
 from hydralora.errors import StoppedError, UserError
 from jobs.runner.child import Job
 
+# A program that leaves session, parent and folder, as a server does that goes into the background.
+DAEMON = """
+import os, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+os.chdir("/")
+with open(sys.argv[1] + ".part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".part", sys.argv[1])
+time.sleep(600)
+"""
+
 
 def _work(job: Job) -> dict[str, Any]:
     do, payload = job.payload["do"], job.payload
@@ -37,6 +52,11 @@ def _work(job: Job) -> dict[str, Any]:
     if do == "leave behind":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         (job.folder / "grandchild").write_text(str(child.pid))
+    if do == "daemon":
+        environment = {} if payload.get("bare") else None  # without a mark in it
+        command = [sys.executable, "-c", DAEMON, str(job.folder / "grandchild")]
+        subprocess.run(command, check=True, env=environment)
+        _wait(job, deaf=False)
     if do == "once interrupted" and (job.home.root / "interrupted").exists():
         return {"done": do}
     if do == "once interrupted":

@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 from hydralora.results import Result
 from jobs.home import Home
-from jobs.kinds import Kind, Limits, register
+from jobs.kind import Kind
+from jobs.kind_limits import Limits
+from jobs.kinds import register
 from jobs.runner.child import Job
 from jobs.store.tables import JobRow, RunRow
 

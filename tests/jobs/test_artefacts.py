@@ -239,7 +239,7 @@ class Machine:
         self.home.use_artefacts(url)
 
     def begin(self, lane: str = "heavy") -> tuple[Job, subprocess.Popen[bytes]]:
-        job = self.store.queue.claim(f"worker of {self.home.root.name}", self.home.root.name, lane)
+        job = self.store.attempts.claim(f"worker of {self.home.root.name}", self.home.root.name, lane)
         assert job is not None
         folder = write_spec(self.home, job, self.tasks)
         environment = {**os.environ, VARIABLE: self.url, "PYTHONPATH": os.pathsep.join([str(PROJECT), *sys.path])}
@@ -252,7 +252,7 @@ class Machine:
         process.wait(timeout=280)
         outcome = outcome_of(RunningJob(self.store.queue.get(job.id), self.home.job(job.id, job.attempt), {}))
         assert not isinstance(outcome, Retry), outcome
-        assert self.store.queue.finish(job, outcome.status, 1.0, **outcome.values)
+        assert self.store.attempts.finish(job, outcome.status, 1.0, **outcome.values)
         send_what_waits(self.store)
         return self.store.queue.get(job.id)
 
@@ -264,7 +264,7 @@ class Machine:
     def take_up(self, job: Job) -> None:
         """Take up a job whose machine has gone, as the worker does."""
         self.home.artefacts.fetch(self.home.job(job.id, job.attempt))
-        self.store.queue.give_back(job, "Its worker has not been heard of.", interrupted=True)
+        self.store.attempts.give_back(job, "Its worker has not been heard of.", interrupted=True)
         with self.store._rows.writing() as session:
             from jobs.store.tables import JobRow
 

@@ -41,7 +41,7 @@ def changing(store: Store, *expected: str) -> Iterator[None]:
 def held(store: Store, kind: str, lane: str, **links: int) -> Job:
     """A job that a worker has begun."""
     store.queue.submit(kind, **links)
-    job = store.queue.claim("w", "here", lane)
+    job = store.attempts.claim("w", "here", lane)
     assert job is not None
     return job
 
@@ -82,14 +82,14 @@ def test_jobs_as_they_go_on(store: Store) -> None:
     with changing(store, "all", "jobs"):
         store.queue.submit("map")
     with changing(store, "all", "jobs"):
-        job = store.queue.claim("w", "here", "light")
+        job = store.attempts.claim("w", "here", "light")
     assert job is not None
     with changing(store, "all", "jobs"):
-        store.queue.renew(job, progress=0.5, progress_text="Half")
+        store.attempts.renew(job, progress=0.5, progress_text="Half")
     with changing(store, "all", "jobs"):
         store.queue.stop(job.id)
     with changing(store, "all", "jobs"):
-        store.queue.finish(job, JobStatus.STOPPED, time.time())
+        store.attempts.finish(job, JobStatus.STOPPED, time.time())
 
 
 def test_steps_change_their_run_alone(store: Store) -> None:
@@ -100,10 +100,10 @@ def test_steps_change_their_run_alone(store: Store) -> None:
 
 def test_what_a_kind_writes_changes_what_it_belongs_to(store: Store) -> None:
     store.clusterings.add(1, 2)
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None and job.kind == "cluster"
     with changing(store, *OF_CORPUS):
-        store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result={"k": 2})
+        store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result={"k": 2})
 
 
 def test_chats_change_apart_from_the_rest(store: Store) -> None:
@@ -132,32 +132,32 @@ def test_timing_changes_what_waits_for_a_speed(store: Store) -> None:
     config = parse_config(CONFIG)
     with changing(store, "all", "jobs", "speeds"):
         store.speeds.ask(1, config)
-    job = store.queue.claim("w", "here", "heavy")
+    job = store.attempts.claim("w", "here", "heavy")
     assert job is not None and job.kind == "speed"
     with changing(store, "all", "jobs", "speeds", "settings"):
-        store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result={"step": 1.0})
+        store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result={"step": 1.0})
 
 
 def test_a_lease_that_is_renewed_without_news_changes_nothing(store: Store) -> None:
     job = held(store, "train", "heavy", run_id=1)
-    store.queue.renew(job, progress=0.5, progress_text="Half")
+    store.attempts.renew(job, progress=0.5, progress_text="Half")
     with changing(store):
-        assert store.queue.renew(job, progress=0.5, progress_text="Half")
-        assert store.queue.renew(job, process={"pid": 1})
-        assert store.queue.adopt(job, "another") is not None
+        assert store.attempts.renew(job, progress=0.5, progress_text="Half")
+        assert store.attempts.renew(job, process={"pid": 1})
+        assert store.attempts.adopt(job, "another") is not None
 
 
 def test_a_worker_changes_something_when_it_comes_and_goes_and_not_by_a_sign_of_life(store: Store) -> None:
     with changing(store, "all", "workers"):
-        store.queue.sign_in("w", "here", {})
+        store.workers.sign_in("w", "here", {})
     with changing(store):
-        store.queue.sign_in("w", "here", {})
+        store.workers.sign_in("w", "here", {})
     with changing(store, "all", "workers"):
-        store.queue.sign_out("w")
+        store.workers.sign_out("w")
 
 
 def test_a_worker_that_is_silent_for_long_has_gone(store: Store) -> None:
-    store.queue.sign_in("w", "here", {})
+    store.workers.sign_in("w", "here", {})
     with changing(store, "all", "workers"), store.engine.begin() as connection:
         connection.execute(text("UPDATE workers SET seen_at = seen_at - 60"))
 
@@ -178,10 +178,10 @@ def test_a_write_that_is_refused_changes_nothing(store: Store, refused: Callable
 
 def test_a_worker_that_lost_its_job_changes_nothing(store: Store) -> None:
     job = held(store, "train", "heavy", run_id=1)
-    store.queue.adopt(job, "another")
+    store.attempts.adopt(job, "another")
     with changing(store):
-        assert not store.queue.write(job, progress=0.9)
-        assert not store.queue.finish(job, JobStatus.FAILED, time.time())
+        assert not store.attempts.write(job, progress=0.9)
+        assert not store.attempts.finish(job, JobStatus.FAILED, time.time())
         store.runs.add_steps(job, [{"run_id": 1, "step": 9, "values": {"loss": 1.0}}], 20)
 
 

@@ -82,7 +82,7 @@ def test_a_damaged_file_ends_its_own_job_and_no_other(
     ended, fine = store.queue.get(job.id), store.queue.get(other.id)
     assert (ended.status, ended.error_kind) == (JobStatus.FAILED, "damaged")
     assert (ended.error or "").startswith(f"{file} of this attempt is damaged: ") and "resume it" in (ended.error or "")
-    assert fine.status == JobStatus.SUCCEEDED and not worker.running
+    assert fine.status == JobStatus.SUCCEEDED and not worker.care.running
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_later_worker_quarantines_what_it_adopts(store: Store, worker: Worker,
     puppets.alive.clear()
     other = store.queue.submit("map", {})
     later = Worker(store.home, store=store, executor=puppets)
-    later.name = "a later worker"
+    later.me.name = "a later worker"
     later.do_round()
     assert store.queue.get(job.id).error_kind == "damaged"
     assert store.queue.get(other.id).status == JobStatus.RUNNING
@@ -168,13 +168,13 @@ def test_a_later_worker_quarantines_what_it_adopts(store: Store, worker: Worker,
 
 def test_numbers_are_stored_before_a_job_is_queued_again(store: Store, job: Job) -> None:
     write_lines(store, job, *(line(job.run_id or 0, step) for step in (1, 2, 3)))
-    store.queue.give_back(job, "Its worker has not been heard of.")  # as for a worker of another machine
+    store.attempts.give_back(job, "Its worker has not been heard of.")  # as for a worker of another machine
     assert store.queue.get(job.id).status == JobStatus.QUEUED and stored_steps(store, job) == [1, 2, 3]
 
 
 def test_numbers_are_stored_before_a_job_ends(store: Store, job: Job) -> None:
     write_lines(store, job, *(line(job.run_id or 0, step) for step in (1, 2, 3)))
-    assert store.queue.finish(job, JobStatus.FAILED, 1.0, error="no")
+    assert store.attempts.finish(job, JobStatus.FAILED, 1.0, error="no")
     assert stored_steps(store, job) == [1, 2, 3]
 
 
@@ -192,6 +192,6 @@ def test_numbers_of_a_job_that_was_lost_are_stored_once(
 
 def test_a_worker_that_lost_its_job_stores_no_number(store: Store, job: Job) -> None:
     write_lines(store, job, line(job.run_id or 0, 1))
-    assert store.queue.adopt(job, "another") is not None
-    assert not store.queue.finish(job, JobStatus.FAILED, 1.0)
+    assert store.attempts.adopt(job, "another") is not None
+    assert not store.attempts.finish(job, JobStatus.FAILED, 1.0)
     assert stored_steps(store, job) == []

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from jobs.runner.worker import Worker
+from jobs.store.attempts import Attempts
 from jobs.store.events import STUDIO, move
 from jobs.store.queue import Queue
 from jobs.store.records import Job
@@ -99,7 +100,7 @@ def test_every_move_is_written_down_with_who_and_why(store: Store, worker: Worke
     worker.do_round()
     events = store.queue.events(job.id)
     found = [(event.before, event.after, event.who, event.why) for event in events]
-    name = f"worker {worker.name}"
+    name = f"worker {worker.me.name}"
     assert found == [
         (None, "queued", STUDIO, ""),
         ("queued", "running", name, "Attempt 1."),
@@ -167,7 +168,7 @@ def test_after_a_restart_of_the_machine_a_job_goes_on_without_waiting(
 ) -> None:
     job = begin(store, worker, most=2)
     later = Worker(store.home, store=store, executor=puppets)
-    later.name, later.host = "after the restart", worker.host.rpartition("/")[0] + "/another"
+    later.me.name, later.me.host = "after the restart", worker.me.host.rpartition("/")[0] + "/another"
     later.do_round()
     assert (store.queue.get(job.id).status, store.queue.get(job.id).attempt) == (JobStatus.RUNNING, 2)
     assert [event.why for event in store.queue.events(job.id)][2:] == ["The machine was restarted.", "Attempt 2."]
@@ -180,74 +181,78 @@ def test_what_had_ended_before_the_machine_was_restarted_is_not_done_again(
     job = begin(store, worker, "map")
     puppets.end(result={"status": "succeeded", "result": {"sentence": "Done so."}}, exit=EXIT)
     later = Worker(store.home, store=store, executor=puppets)
-    later.name, later.host = "after the restart", worker.host.rpartition("/")[0] + "/another"
+    later.me.name, later.me.host = "after the restart", worker.me.host.rpartition("/")[0] + "/another"
     later.do_round()
     assert (store.queue.get(job.id).status, store.queue.get(job.id).attempt) == (JobStatus.SUCCEEDED, 1)
 
 
-def test_a_job_that_is_interrupted_again_and_again_ends_with_a_sentence(store: Store, queue: Queue) -> None:
-    job, pauses = training(store, queue), []
+def test_a_job_that_is_interrupted_again_and_again_ends_with_a_sentence(
+    store: Store, queue: Queue, attempts: Attempts
+) -> None:
+    job, pauses = training(store), []
     for _ in range(MOST_INTERRUPTIONS):
         assert job.status == JobStatus.RUNNING
-        queue.give_back(job, "It was interrupted.", interrupted=True)
+        attempts.give_back(job, "It was interrupted.", interrupted=True)
         with Session(store.engine) as session, session.begin():
             row = session.get_one(JobRow, job.id)
             pauses.append(row.not_before > time.time())
             row.not_before = 0.0
-        job = queue.claim("w", "here", "heavy") or queue.get(job.id)
+        job = attempts.claim("w", "here", "heavy") or queue.get(job.id)
     assert job.status == JobStatus.LOST and f"{MOST_INTERRUPTIONS} times without a step further" in (job.error or "")
     assert pauses[:4] == [False] * 4 and all(pauses[4:-1])
 
 
-def test_interruptions_count_anew_after_a_step_further(store: Store, queue: Queue) -> None:
-    job = training(store, queue)
+def test_interruptions_count_anew_after_a_step_further(store: Store) -> None:
+    job = training(store)
     for step in range(1, 2 * MOST_INTERRUPTIONS):
-        job = killed_at(store, queue, job, step, interrupted=True)
+        job = killed_at(store, job, step, interrupted=True)
     assert job.status == JobStatus.RUNNING
 
 
-def test_a_pause_that_a_clock_set_back_has_made_long_is_not_waited_for(store: Store, queue: Queue) -> None:
+def test_a_pause_that_a_clock_set_back_has_made_long_is_not_waited_for(
+    store: Store, queue: Queue, attempts: Attempts
+) -> None:
     job = queue.submit("map")
     with Session(store.engine) as session, session.begin():
         session.get_one(JobRow, job.id).not_before = time.time() + 3600
-    assert queue.claim("w", "here", "light") is not None
+    assert attempts.claim("w", "here", "light") is not None
 
 
 # Attempts count only without progress
 
 
-def killed_at(store: Store, queue: Queue, job: Job, step: int, *, interrupted: bool = False) -> Job:
+def killed_at(store: Store, job: Job, step: int, *, interrupted: bool = False) -> Job:
     """The attempt has come to a step and vanishes; the next one that a worker takes, or the end."""
     folder = store.home.job(job.id, job.attempt)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(line(job.run_id or 0, n) for n in range(max(1, step - 2), step + 1)))
-    queue.give_back(job, "Its process vanished.", interrupted=interrupted)
+    store.attempts.give_back(job, "Its process vanished.", interrupted=interrupted)
     with Session(store.engine) as session, session.begin():
         session.get_one(JobRow, job.id).not_before = 0.0
-    return queue.claim("w", "here", "heavy") or queue.get(job.id)
+    return store.attempts.claim("w", "here", "heavy") or store.queue.get(job.id)
 
 
-def training(store: Store, queue: Queue) -> Job:
+def training(store: Store) -> Job:
     run = make_run(store)
-    queue.submit("train", {"run_id": run}, run_id=run, max_attempts=2)
-    job = queue.claim("w", "here", "heavy")
+    store.queue.submit("train", {"run_id": run}, run_id=run, max_attempts=2)
+    job = store.attempts.claim("w", "here", "heavy")
     assert job is not None
     return job
 
 
-def test_a_job_that_comes_further_each_time_is_taken_up_for_ever(store: Store, queue: Queue) -> None:
-    job = training(store, queue)
+def test_a_job_that_comes_further_each_time_is_taken_up_for_ever(store: Store) -> None:
+    job = training(store)
     for step in range(3, 11):
-        job = killed_at(store, queue, job, step)
+        job = killed_at(store, job, step)
         assert job.status == JobStatus.RUNNING
     assert job.attempt == 9
 
 
-def test_a_job_that_comes_no_further_is_lost_after_its_last_attempt(store: Store, queue: Queue) -> None:
-    job = training(store, queue)
+def test_a_job_that_comes_no_further_is_lost_after_its_last_attempt(store: Store) -> None:
+    job = training(store)
     for step in (3, 9):
-        job = killed_at(store, queue, job, step)
-    job = killed_at(store, queue, job, 9)
+        job = killed_at(store, job, step)
+    job = killed_at(store, job, 9)
     assert job.status == JobStatus.RUNNING
-    job = killed_at(store, queue, job, 8)
+    job = killed_at(store, job, 8)
     assert job.status == JobStatus.LOST and "2 times without a step further" in (job.error or "")

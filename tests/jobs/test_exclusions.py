@@ -25,9 +25,9 @@ def corpus(store: Store, tmp_path: Path) -> CorpusRecord:
     file = write_lines(tmp_path / "easy.jsonl", easy_rows())
     corpus = store.corpora.add("easy", [file])
     manifest = import_corpus([file], store.home.corpus(corpus.id))
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None
-    store.queue.finish(job, JobStatus.SUCCEEDED, 0.0, result=manifest.row())
+    store.attempts.finish(job, JobStatus.SUCCEEDED, 0.0, result=manifest.row())
     return store.corpora.get(corpus.id)
 
 
@@ -76,10 +76,10 @@ def test_a_run_keeps_the_list_it_began_with(store: Store, corpus: CorpusRecord) 
 def read_again(store: Store, corpus: CorpusRecord, status: JobStatus) -> None:
     """Ask for another import, and end it so."""
     again = store.corpora.import_again(corpus.id, {"prompt": ["prompt"], "answer": "answer"})
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None and again.job is not None and job.id == again.job.id
     found = {"examples": 64, "rejected": 0, "format": "JSONL"} if status == JobStatus.SUCCEEDED else None
-    store.queue.finish(job, status, 0.0, result=found)
+    store.attempts.finish(job, status, 0.0, result=found)
 
 
 def test_a_corpus_read_again_leaves_nothing_out(store: Store, corpus: CorpusRecord) -> None:
@@ -131,9 +131,9 @@ def test_what_is_left_out_again_must_leave_something(store: Store, corpus: Corpu
 
 def test_a_corpus_read_again_has_no_clusters_of_its_former_rows(store: Store, corpus: CorpusRecord) -> None:
     clustering = store.clusterings.add(corpus.id, 2)
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None and job.id == (clustering.job and clustering.job.id)
-    store.queue.finish(job, JobStatus.STOPPED, 0.0)
+    store.attempts.finish(job, JobStatus.STOPPED, 0.0)
     store.corpora.import_again(corpus.id, {"prompt": ["prompt"], "answer": "answer"})
     assert store.clusterings.latest(corpus.id) is None
 

@@ -17,6 +17,7 @@ from jobs.runner.choice import KEY, NODE_LOST, Choice, Handle, UnreachableError
 from jobs.runner.executors import EXECUTORS, find_executor
 from jobs.runner.executors.by_lane import ByLane, choose
 from jobs.runner.worker import Worker, work
+from jobs.store.logs import tail
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -118,7 +119,7 @@ def test_a_result_of_any_executor_ends_the_job(store: Store, worker: Worker, pup
     worker.do_round()
     done = store.queue.get(job.id)
     assert (done.status, done.result) == (JobStatus.SUCCEEDED, {"sentence": "Done so.", "peak_bytes": 5})
-    assert len(puppets.collected) == 1 and not worker.running
+    assert len(puppets.collected) == 1 and not worker.care.running
 
 
 def test_what_vanishes_without_a_word_is_queued_again(store: Store, worker: Worker, puppets: Puppets, job: Job) -> None:
@@ -130,20 +131,20 @@ def test_what_vanishes_without_a_word_is_queued_again(store: Store, worker: Work
 
 def test_a_later_worker_adopts_what_still_lives(store: Store, worker: Worker, puppets: Puppets, job: Job) -> None:
     later = Worker(store.home, store=store, executor=puppets)
-    later.name = "a later worker"
-    store.queue.sign_out(worker.name)
+    later.me.name = "a later worker"
+    store.workers.sign_out(worker.me.name)
     later.do_round()
-    assert list(later.running) == [job.id] and store.queue.get(job.id).worker == later.name
+    assert list(later.care.running) == [job.id] and store.queue.get(job.id).worker == later.me.name
     worker.do_round()  # the first finds that the job is not its own any more
-    assert not worker.running
+    assert not worker.care.running
 
 
 def test_a_stop_asks_first_and_kills_after_the_grace(store: Store, worker: Worker, puppets: Puppets, job: Job) -> None:
     store.queue.stop(job.id)
     worker.do_round()
     assert len(puppets.asked) == 1 and puppets.alive
-    assert (worker.running[job.id].folder / "stop").exists()
-    worker.running[job.id].stop_sent_at = time.monotonic() - grace_seconds("map") - 1
+    assert (worker.care.running[job.id].folder / "stop").exists()
+    worker.care.running[job.id].stop_sent_at = time.monotonic() - grace_seconds("map") - 1
     worker.do_round()
     assert not puppets.alive
     worker.do_round()
@@ -216,7 +217,7 @@ def test_a_job_whose_node_is_lost_is_interrupted_and_not_to_blame(store: Store, 
     worker.do_round()
     found = store.queue.get(job.id)
     assert (found.status, found.progress_text) == (JobStatus.QUEUED, NODE_LOST)
-    assert far.said in store.queue.log_tail(found)
+    assert far.said in tail(store.home, found)
 
 
 def test_while_an_engine_cannot_be_asked_the_lease_says_who_lives(store: Store, worker: Worker, far: Puppets) -> None:
@@ -228,7 +229,7 @@ def test_while_an_engine_cannot_be_asked_the_lease_says_who_lives(store: Store, 
     assert running.status == JobStatus.RUNNING
     far.places = 0
     (store.home.job(job.id, 1) / "started.json").write_text("{}")
-    store.queue.write(running, lease_until=1.0)
+    store.attempts.write(running, lease_until=1.0)
     worker.signed_at = -1e9
     worker.do_round()
     assert store.queue.get(job.id).status == JobStatus.QUEUED

@@ -89,8 +89,8 @@ def test_a_later_worker_knows_which_gpu_is_taken(store: Store, worker: Worker, p
     queued(store, "train")
     worker.do_round()
     later = Worker(store.home, store=store, executor=places)
-    later.name = "a later worker"
-    store.queue.sign_out(worker.name)
+    later.me.name = "a later worker"
+    store.workers.sign_out(worker.me.name)
     queued(store, "train")
     later.do_round()
     assert places.gpus == [("train", "GPU-bbbb"), ("train", "GPU-aaaa")]
@@ -108,7 +108,7 @@ class Dying(Places):
 def test_a_later_worker_knows_the_gpu_that_an_earlier_one_died_too_early_to_store(two: Path, store: Store) -> None:
     dying = Dying()
     first, later = (Worker(store.home, store=store, executor=dying) for _ in range(2))
-    later.name = "a later worker"
+    later.me.name = "a later worker"
     for worker in (first, later):
         queued(store, "train")
         with pytest.raises(SystemExit):
@@ -131,7 +131,7 @@ def test_chat_leaves_its_gpu_when_a_training_takes_the_same_one_and_comes_back(
     first, second = queued(store, "train", "train")
     worker.do_round()
     assert home.make_room.exists()
-    folder = worker.running[first.id].folder
+    folder = worker.care.running[first.id].folder
     places.alive = {name: place for name, place in places.alive.items() if place != folder}
     (folder / "result.json").write_text('{"status": "succeeded", "result": {}}', "utf-8")
     (folder / "exit.json").write_text(str(EXIT).replace("'", '"').replace("None", "null"), "utf-8")
@@ -197,6 +197,6 @@ def test_a_driver_that_fails_is_no_gpu(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_row_of_a_worker_says_what_its_machine_has(two: Path, store: Store, worker: Worker) -> None:
     worker.do_round()
-    (row,) = store.queue.workers()
+    (row,) = store.workers.seen()
     assert [gpu["uuid"] for gpu in row["devices"]] == ["GPU-aaaa", "GPU-bbbb"]
     assert row["memory"] > 0 and row["address"] == "127.0.0.1"

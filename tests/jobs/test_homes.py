@@ -13,6 +13,7 @@ from jobs.home import NAME, Home
 from jobs.runner.lease import Held, Lease
 from jobs.runner.running import write_spec
 from jobs.store.database import shown_url
+from jobs.store.logs import tail
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.jobs.conftest import Workshop, end_home
@@ -38,7 +39,7 @@ def test_a_home_of_any_name_keeps_its_rows_in_its_own_folder(tmp_path: Path, nam
     home = Home(tmp_path / name)
     store = Store(home)
     store.queue.submit("map")
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None and Lease(write_spec(home, job, None)).renew() == Held.OURS
     assert Store(Home(tmp_path / name)).queue.get(job.id).status == JobStatus.RUNNING
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name / NAME).stat().st_size
@@ -75,7 +76,7 @@ def test_jobs_run_in_a_home_of_any_name(tmp_path: Path) -> None:
     try:
         workshop.start()
         job = workshop.ended(workshop.submit("nothing"))
-        assert job.status == JobStatus.SUCCEEDED and workshop.store.queue.log_tail(job)
+        assert job.status == JobStatus.SUCCEEDED and tail(workshop.home, job)
     finally:
         end_home(home)
 

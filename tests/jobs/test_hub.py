@@ -86,7 +86,7 @@ def test_a_data_set_that_is_not_there_is_told_and_can_be_deleted(hub: str, store
 
 def test_a_download_of_a_corpus_that_is_deleted_meanwhile_leaves_nothing(hub: str, store: Store, home: Home) -> None:
     corpus = store.corpora.draft_of_hub("somebody/faq")
-    job = store.queue.claim("w", "here", "network")
+    job = store.attempts.claim("w", "here", "network")
     assert job is not None
     store.corpora.delete(corpus.id)
     (folder := home.job(job.id, 1)).mkdir(parents=True)

@@ -18,7 +18,9 @@ from jobs.runner.lease import Held, Keeper, Lease
 from jobs.runner.ownership import give_up, started_in
 from jobs.runner.processes import host_name
 from jobs.runner.running import write_spec
-from jobs.store.queue import LEASE_SECONDS, Queue
+from jobs.store.attempts import Attempts
+from jobs.store.clock import LEASE_SECONDS
+from jobs.store.queue import Queue
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -32,10 +34,10 @@ pytestmark = pytest.mark.databases
 
 
 @pytest.fixture
-def job(queue: Queue) -> Job:
+def job(queue: Queue, attempts: Attempts) -> Job:
     """A job that a worker has claimed."""
     queue.submit("map", {"do": "wait"})
-    job = queue.claim("w", host_name(), "light")
+    job = attempts.claim("w", host_name(), "light")
     assert job is not None
     return job
 
@@ -65,19 +67,19 @@ def test_a_renewed_lease_is_counted_from_now_on(store: Store, job: Job, folder: 
 
 
 def test_a_lease_that_another_worker_has_taken_is_lost(store: Store, job: Job, folder: Path) -> None:
-    store.queue.adopt(job, "another", takes_lease=True)
+    store.attempts.adopt(job, "another", takes_lease=True)
     assert lease_of(folder).renew() == Held.LOST
 
 
 def test_a_later_worker_that_adopts_a_living_attempt_leaves_its_lease(store: Store, job: Job, folder: Path) -> None:
-    store.queue.adopt(job, "another")
+    store.attempts.adopt(job, "another")
     assert lease_of(folder).renew() == Held.OURS
 
 
 def test_the_lease_of_a_job_that_was_taken_up_again_is_lost(store: Store, job: Job, folder: Path) -> None:
-    store.queue.give_back(job, "Its worker has not been heard of.", interrupted=True)
+    store.attempts.give_back(job, "Its worker has not been heard of.", interrupted=True)
     assert lease_of(folder).renew() == Held.LOST
-    again = store.queue.claim("another", "elsewhere", "light")
+    again = store.attempts.claim("another", "elsewhere", "light")
     assert again is not None and again.token != job.token
     assert lease_of(folder).renew() == Held.LOST
 
@@ -98,7 +100,7 @@ def test_a_database_that_cannot_be_asked_says_nothing_of_a_lease(home: Home, job
 def test_a_database_of_a_url_holds_the_same_lease(home: Home, store: Store, job: Job, folder: Path) -> None:
     other = Lease(folder, f"sqlite:///{home.root / 'studio.db'}")
     assert other.renew() == Held.OURS
-    store.queue.adopt(job, "another", takes_lease=True)
+    store.attempts.adopt(job, "another", takes_lease=True)
     assert other.renew() == Held.LOST
 
 
@@ -132,16 +134,16 @@ def test_an_attempt_of_a_home_in_one_file_goes_on_while_the_database_cannot_be_a
 
 def test_leases_are_over_by_the_clock_of_the_database(store: Store, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 4e9)  # this machine's clock is a century ahead
-    assert store.queue.orphans("w", lambda job: False) == []
+    assert store.attempts.orphans("w", lambda job: False) == []
     set_lease(store, job, 1.0)
-    assert [orphan.id for orphan in store.queue.orphans("w", lambda job: False)] == [job.id]
+    assert [orphan.id for orphan in store.attempts.orphans("w", lambda job: False)] == [job.id]
 
 
 # The process
 
 
 def test_an_attempt_whose_lease_is_lost_does_not_begin(store: Store, job: Job, folder: Path) -> None:
-    store.queue.adopt(job, "another", takes_lease=True)
+    store.attempts.adopt(job, "another", takes_lease=True)
     began = [sys.executable, "-c", f"open({str(folder / 'began')!r}, 'w')"]
     command = [sys.executable, "-m", "jobs.runner.reaper", str(folder), *began]
     told = os.environ.get(DATABASE_VARIABLE, "")
@@ -171,7 +173,7 @@ def test_an_attempt_ends_itself_when_its_lease_was_taken_while_no_worker_lives(w
     worker = workshop.start()
     job = workshop.running(workshop.submit("wait"))
     kill(worker)
-    assert workshop.store.queue.adopt(workshop.store.queue.get(job.id), "elsewhere", takes_lease=True) is not None
+    assert workshop.store.attempts.adopt(workshop.store.queue.get(job.id), "elsewhere", takes_lease=True) is not None
     wait_for(lambda: not tasks_of(workshop.home), 20)
     wait_for(lambda: not alive((job.process or {})["pid"]), 20)
 
@@ -201,7 +203,7 @@ def trained(store: Store) -> Job:
     """A training that has written its adapter into its attempt's folder."""
     run = make_run(store)
     store.queue.submit("train", {"run_id": run}, run_id=run)
-    job = store.queue.claim("w", host_name(), "heavy")
+    job = store.attempts.claim("w", host_name(), "heavy")
     assert job is not None
     made = store.home.job(job.id, job.attempt) / "out" / "adapter"
     made.mkdir(parents=True)
@@ -214,20 +216,20 @@ def test_what_was_made_is_published_when_its_job_succeeds(store: Store, trained:
     adapter.mkdir(parents=True)
     (adapter / "weights").write_text("of an attempt before")
     (adapter / "more").touch()
-    assert store.queue.finish(trained, JobStatus.SUCCEEDED, time.time())
+    assert store.attempts.finish(trained, JobStatus.SUCCEEDED, time.time())
     assert (adapter / "weights").read_text() == "new" and not (adapter / "more").exists()
     assert [place.name for place in adapter.parent.iterdir()] == ["adapter"]
 
 
 def test_an_attempt_that_lost_its_job_publishes_nothing(store: Store, trained: Job) -> None:
-    store.queue.adopt(trained, "another", takes_lease=True)
-    assert not store.queue.finish(trained, JobStatus.SUCCEEDED, time.time())
+    store.attempts.adopt(trained, "another", takes_lease=True)
+    assert not store.attempts.finish(trained, JobStatus.SUCCEEDED, time.time())
     assert not (store.home.run(trained.run_id or 0) / "adapter").exists()
 
 
 @pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.STOPPED])
 def test_what_did_not_succeed_is_not_published(store: Store, trained: Job, status: JobStatus) -> None:
-    assert store.queue.finish(trained, status, time.time())
+    assert store.attempts.finish(trained, status, time.time())
     assert not (store.home.run(trained.run_id or 0) / "adapter").exists()
 
 
@@ -235,5 +237,5 @@ def test_what_was_put_in_its_place_by_a_commit_that_was_cut_short_is_found_there
     adapter = store.home.run(trained.run_id or 0) / "adapter"
     adapter.parent.mkdir(parents=True)
     (store.home.job(trained.id, 1) / "out" / "adapter").rename(adapter)  # and then the power went
-    assert store.queue.finish(trained, JobStatus.SUCCEEDED, time.time())
+    assert store.attempts.finish(trained, JobStatus.SUCCEEDED, time.time())
     assert (adapter / "weights").read_text() == "new"

@@ -4,6 +4,7 @@ as if nothing had happened."""
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from jobs.home import DATABASE_VARIABLE
 from jobs.runner.ownership import started_in
-from jobs.store.queue import LEASE_SECONDS
+from jobs.store.clock import LEASE_SECONDS
 from jobs.store.records import Job
 from tests.chaos.arithmetic import FILE_BYTES, FILES, numbers_of
 from tests.chaos.verdict import Watch, check_tidy, wait_for_end
@@ -20,6 +21,7 @@ from tests.machines import Machine, Namespace, can_separate, machines
 from tests.postgresql import Server, binaries
 
 LONG = 2_500  # steps: longer than a lease
+CUT_SECONDS = 30.0  # after which an attempt goes on as if nothing had happened
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +165,17 @@ def test_an_attempt_that_is_cut_off_ends_itself_and_the_other_machine_goes_on_fr
 
 
 @pytest.mark.long
-def test_a_short_cut_of_the_cable_changes_nothing(crew: tuple[World, Machine, Machine]) -> None:
+@pytest.mark.parametrize("seconds", [9.0, CUT_SECONDS])
+def test_a_short_cut_of_the_cable_changes_nothing(crew: tuple[World, Machine, Machine], seconds: float) -> None:
     world = crew[0]
-    job = world.begin(seed=1, steps=800)
+    job = world.begin(seed=1, steps=1_600)
     with Watch(world, job) as watch:
         here, _ = where(crew, job)
         here.pull_out()
+        began = time.monotonic()
         until(lambda: world.store.queue.silent_since(world.store.queue.get(job.id)), 12, "its silence was not told")
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
         here.plug_in()
         ended = wait_for_end(world, job, 180)
     assert watch.wrong == [] and ended.attempt == 1
-    check_whole(world, job, steps=800)
+    check_whole(world, job, steps=1_600)

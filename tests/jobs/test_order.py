@@ -33,7 +33,7 @@ def waiting(store: Store) -> list[int]:
 def claimed(store: Store) -> list[int]:
     """All that can begin, in the order in which they do."""
     found = []
-    while (job := store.queue.claim("w", "here", "heavy")) is not None:
+    while (job := store.attempts.claim("w", "here", "heavy")) is not None:
         found.append(job.id)
     return found
 
@@ -127,7 +127,7 @@ def test_no_job_waits_for_itself(store: Store, jobs: list[int]) -> None:
 @pytest.mark.parametrize("change", ["move", "hold", "put_after"])
 def test_only_a_waiting_job_can_be_changed(store: Store, jobs: list[int], change: str) -> None:
     more = {"move": ["first"], "hold": [], "put_after": [jobs[1:2]]}[change]
-    assert store.queue.claim("w", "here", "heavy") is not None
+    assert store.attempts.claim("w", "here", "heavy") is not None
     with pytest.raises(UserError, match=f"Job {jobs[0]} does not wait"):
         getattr(store.order, change)(jobs[0], *more)
     with pytest.raises(UserError, match="Job 777 does not exist"):

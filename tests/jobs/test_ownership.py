@@ -74,7 +74,7 @@ def test_a_worker_that_died_before_it_stored_the_pid_leaves_one_owner(
     if has_begun:
         wait_for(lambda: started_in(home.job(job.id, 1)))
     later = Worker(home, store=store, tasks=LITTLE, executor=LocalExecutor(forks=False))
-    later.name = "a later worker"
+    later.me.name = "a later worker"
     workers.append(later)
 
     def is_under_way() -> bool:
@@ -111,13 +111,13 @@ def test_a_worker_whose_lease_was_taken_ends_its_attempt_and_stores_nothing_more
     write_lines(store, job, line(run, 1))
     take_lease_away(store, job)
     other = Worker(store.home, store=store, executor=Puppets())
-    other.name, other.host = "another machine", "elsewhere/" + worker.host.rpartition("/")[2]
+    other.me.name, other.me.host = "another machine", "elsewhere/" + worker.me.host.rpartition("/")[2]
     other.do_round()
     again = store.queue.get(job.id)
-    assert (again.attempt, again.host) == (2, other.host) and stored_steps(store, job) == [1]
+    assert (again.attempt, again.host) == (2, other.me.host) and stored_steps(store, job) == [1]
     write_lines(store, job, line(run, 2))  # by the first attempt, which does not know yet
     worker.do_round()
-    assert not puppets.alive and not worker.running
+    assert not puppets.alive and not worker.care.running
     assert stored_steps(store, job) == [1] and store.queue.get(job.id).status == JobStatus.RUNNING
     assert folder_of(store, job) != folder_of(store, again)
 

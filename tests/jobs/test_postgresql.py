@@ -19,13 +19,17 @@ from jobs.database_file import known_revisions
 from jobs.home import DATABASE_VARIABLE, Home
 from jobs.runner.lease import Held, Lease
 from jobs.runner.running import write_spec
+from jobs.runner.worker import Worker
+from jobs.store.attempts import Attempts
 from jobs.store.database import migrate, open_engine
 from jobs.store.postgresql import SESSION
 from jobs.store.queue import Queue
 from jobs.store.store import Store
 from jobs.store.tables import ChangeRow, JobRow, RunRow
+from studio.doctor import _clock
 from tests.jobs.conftest import wait_for
 from tests.jobs.test_database import test_several_processes_may_open_a_new_database_at_once as open_at_once
+from tests.jobs.test_executors import Puppets
 from tests.postgresql import Server
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -116,7 +120,7 @@ def _waiters(store: Store) -> int:
 
 def test_a_lease_is_renewed_while_somebody_writes(home: Home, store: Store) -> None:
     store.queue.submit("map")
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None
     lease = Lease(write_spec(home, job, None), home.database_url)
     with store.settings._rows.writing() as session:
@@ -261,9 +265,34 @@ def test_no_text_in_a_setting_of_one_run_hides_the_others(store: Store) -> None:
     assert kept["note"] == "a\ufffdb \\u0000 \ufffd"
 
 
-def test_leases_are_told_by_the_clock_of_the_server(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leases_are_told_by_the_clock_of_the_server(
+    queue: Queue, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue.submit("map")
-    job = queue.claim("w", "here", "light")
+    job = attempts.claim("w", "here", "light")
     assert job is not None and abs(job.lease_until - time.time() - 60) < 5
     monkeypatch.setattr(time, "time", lambda: 4e9)  # this machine's clock is a century ahead
-    assert queue.silent_since(job) is None and queue.orphans("w", lambda job: False) == []
+    assert queue.silent_since(job) is None and attempts.orphans("w", lambda job: False) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(300.0, "300 s ahead of"), (-300.0, "300 s behind"), (2.0, "2.0 s from")]
+)
+def test_a_machine_whose_clock_is_minutes_off_is_told_and_no_lease_suffers(
+    store: Store,
+    queue: Queue,
+    attempts: Attempts,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    words: str,
+) -> None:
+    real, far = time.time, abs(seconds) > 60
+    queue.submit("train")
+    job = attempts.claim("w", "here", "heavy")
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+    found = _clock(store)
+    assert found.ok != far and words in found.found and ("NTP" in found.way_out) == far
+    Worker(store.home, store=store, executor=Puppets()).do_round()
+    assert ("set their clocks by NTP" in caplog.text) == far
+    assert job is not None and queue.get(job.id).attempt == 1 and queue.silent_since(queue.get(job.id)) is None

@@ -25,16 +25,16 @@ def sizes(folder: Path) -> Path:
 
 def work(store: Store, kind: str, lane: str = "light") -> object:
     """Do the next job in this process, and end it as the worker does."""
-    job = store.queue.claim("w", "here", lane)
+    job = store.attempts.claim("w", "here", lane)
     assert job is not None and job.kind == kind
     (folder := store.home.job(job.id, 1)).mkdir(parents=True)
     try:
         found = find_task(kind)(Job(folder, {"kind": kind, "payload": job.payload, "home": str(store.home.root)}))
     except UserError as error:
-        store.queue.finish(job, JobStatus.FAILED, time.time(), error=str(error), error_kind="user")
+        store.attempts.finish(job, JobStatus.FAILED, time.time(), error=str(error), error_kind="user")
         return error
     assert isinstance(found, Part)
-    store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result=found.row())
+    store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result=found.row())
     return found
 
 

@@ -149,10 +149,10 @@ def test_a_deleted_name_is_gone_and_its_examples_stay(store: Store, corpus: Corp
 def test_names_go_with_the_rows_that_they_meant(store: Store, stored: Stored, corpus: Corpus) -> None:
     store.selections.add(corpus.id, "mine", Query(labels=["a"]))
     again = store.corpora.import_again(corpus.id, {"prompt": ["prompt"], "answer": "answer"})
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None and again.job is not None and job.id == again.job.id
     found = {"examples": COUNT, "rejected": 0, "format": "JSONL"}
-    store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result=found)
+    store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result=found)
     assert store.selections.all(corpus.id) == []
     store.selections.add(corpus.id, "mine", Query(rows=[1]))
     store.corpora.delete(corpus.id)

@@ -28,7 +28,7 @@ from jobs.runner.service import (
     wait_for_lock,
 )
 from jobs.runner.worker import Worker
-from jobs.store.queue import LEASE_SECONDS
+from jobs.store.clock import LEASE_SECONDS
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.jobs.conftest import Workshop, end_home, kill, wait_for
@@ -172,7 +172,7 @@ def test_a_reader_stores_the_end_that_no_worker_saw(workshop: Workshop) -> None:
 
 def test_a_reader_leaves_everything_to_a_worker_that_lives(store: Store, home: Home) -> None:
     store.queue.submit("map")
-    job = store.queue.claim("a worker that writes nothing down", host_name(), "light")
+    job = store.attempts.claim("a worker that writes nothing down", host_name(), "light")
     assert job is not None
     lock = hold_lock(home)
     reconcile(store)
@@ -181,12 +181,12 @@ def test_a_reader_leaves_everything_to_a_worker_that_lives(store: Store, home: H
 
 def test_a_job_that_was_not_heard_of_lately_says_since_when(store: Store) -> None:
     store.queue.submit("map")
-    job = store.queue.claim("w", "elsewhere", "light")
+    job = store.attempts.claim("w", "elsewhere", "light")
     assert job is not None and store.queue.silent_since(job) is None
     heard = time.time() - 9.0
     set_lease(store, job, heard + LEASE_SECONDS)
     assert store.queue.silent_since(job) == pytest.approx(heard)
-    store.queue.finish(job, JobStatus.FAILED, time.time())
+    store.attempts.finish(job, JobStatus.FAILED, time.time())
     assert store.queue.silent_since(job) is None
 
 

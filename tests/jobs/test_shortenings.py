@@ -41,9 +41,9 @@ def corpus(store: Store, tmp_path: Path) -> CorpusRecord:
 
 
 def finish(store: Store, kind: str, result: dict[str, object]) -> None:
-    job = store.queue.claim("w", "here", "light")
+    job = store.attempts.claim("w", "here", "light")
     assert job is not None and job.kind == kind
-    assert store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
+    assert store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
 
 
 def work(store: Store, corpus: CorpusRecord, job: Job) -> Shortened:

@@ -65,7 +65,7 @@ def test_the_first_page_takes_few_statements_however_much_there_is(full: Store) 
 
 def test_totals_count_what_there_is(full: Store) -> None:
     full.queue.submit("map")
-    full.queue.sign_in("w", "here", {})
+    full.workers.sign_in("w", "here", {})
     assert full.totals() == Totals(ROWS, 0, ROWS, ROWS, 1, 0, 1, has_samples=False)
 
 

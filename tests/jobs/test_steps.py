@@ -213,7 +213,7 @@ def test_a_run_that_is_deleted_leaves_no_step_and_no_folder_of_its_jobs(store: S
     folder = store.home.job(job.id, 1)
     folder.mkdir(parents=True)
     (folder / "log.txt").write_text("said")
-    store.queue.give_back(store.queue.get(job.id), "gone")
+    store.attempts.give_back(store.queue.get(job.id), "gone")
     store.queue.stop(job.id)
     store.runs.delete(1)
     with store.engine.connect() as connection:
@@ -242,7 +242,7 @@ def test_numbers_of_a_job_that_has_ended_are_not_kept_twice(store: Store, job: J
     (folder / "metrics.jsonl").write_text("x" * 50)
     store.runs.add_steps(job, [{"run_id": 1, "step": 1, "values": {"loss": 1.0}}], 50 if stored else 20)
     assert (folder / "metrics.jsonl").exists()
-    assert store.queue.finish(job, JobStatus.FAILED, 1.0)
+    assert store.attempts.finish(job, JobStatus.FAILED, 1.0)
     assert (folder / "metrics.jsonl").exists() == (not stored) and (folder / "log.txt").exists()
 
 

@@ -47,9 +47,9 @@ def ready_corpus(store: Store, folder: Path) -> int:
 
 
 def finish(store: Store, kind: str, result: dict[str, object]) -> None:
-    job = store.queue.claim("w", "here", KINDS[kind].lane)
+    job = store.attempts.claim("w", "here", KINDS[kind].lane)
     assert job is not None and job.kind == kind
-    assert store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
+    assert store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
 
 
 def finished_run(store: Store, folder: Path) -> int:
@@ -183,8 +183,8 @@ def test_an_imported_adapter_takes_its_settings_from_its_files(store: Store, tmp
 
 def test_a_failed_import_keeps_its_files_and_is_tried_again(store: Store, tmp_path: Path) -> None:
     run = imported(store, tmp_path)
-    held = store.queue.claim("w", "here", "light")
-    assert held is not None and store.queue.finish(held, JobStatus.FAILED, time.time(), error="no")
+    held = store.attempts.claim("w", "here", "light")
+    assert held is not None and store.attempts.finish(held, JobStatus.FAILED, time.time(), error="no")
     again = store.runs.resume(run.id)
     assert again.job is not None and again.job.kind == "import" and again.job.id != held.id
     assert all((store.home.uploads / name).exists() for name in again.job.payload["files"])
@@ -324,9 +324,9 @@ def test_what_is_given_out_cannot_be_changed(store: Store, tmp_path: Path) -> No
 
 def test_steps_of_a_dead_attempt_are_not_taken(store: Store, tmp_path: Path) -> None:
     run = store.runs.start(ready_corpus(store, tmp_path), {})
-    job = store.queue.claim("w", "here", "heavy")
+    job = store.attempts.claim("w", "here", "heavy")
     assert job is not None
-    store.queue.adopt(job, "other")
+    store.attempts.adopt(job, "other")
     store.runs.add_steps(job, [{"run_id": run.id, "step": 1, "values": {"loss": 1.0}}], 10)
     assert store.runs.steps(run.id) == []
 

@@ -37,7 +37,7 @@ def test_what_was_left_half_written_is_found_once_nobody_can_be_writing_it(store
     old, fresh = put(run / "adapter.part"), put(run / "checkpoints" / "checkpoint-3.part", age=5.0)
     assert [one.path for one in half_written(store)] == [old]
     store.queue.submit("map")
-    assert store.queue.claim("w", "here", "light") is not None
+    assert store.attempts.claim("w", "here", "light") is not None
     assert half_written(store) == [] and fresh.exists()
 
 

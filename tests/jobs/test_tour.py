@@ -35,9 +35,9 @@ def tour(store: Store) -> Tour:
 
 def finish(store: Store, kind: str, status: JobStatus = JobStatus.SUCCEEDED, **values: Any) -> Job:
     """End the waiting job of this kind as a worker would."""
-    job = store.queue.claim("w", "here", KINDS[kind].lane)
+    job = store.attempts.claim("w", "here", KINDS[kind].lane)
     assert job is not None and job.kind == kind
-    assert store.queue.finish(job, status, time.time(), **values)
+    assert store.attempts.finish(job, status, time.time(), **values)
     return job
 
 
@@ -94,8 +94,8 @@ def test_it_ends_with_answers_and_gates(store: Store, tour: Tour) -> None:
     ended(store, tour, "train", {"steps": 10})
     assert sorted(waiting(store)) == ["answers", "routing"] and not tour.is_done
     for _ in range(2):
-        job = store.queue.claim("w", "here", "light")
-        assert job is not None and store.queue.finish(
+        job = store.attempts.claim("w", "here", "light")
+        assert job is not None and store.attempts.finish(
             job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "Fine."}
         )
     assert tour.is_done and all(stage.is_done for stage in tour.stages())
@@ -140,10 +140,10 @@ def test_samples_are_removed_in_one_go_and_nothing_else_is(store: Store, tour: T
 
 def test_a_sample_in_training_is_removed_once_it_has_stopped(store: Store, tour: Tour) -> None:
     walk_to_run(store, tour)
-    job = store.queue.claim("w", "here", "heavy")
+    job = store.attempts.claim("w", "here", "heavy")
     tour.remove()
     assert len(store.runs.all()) == 1 and job is not None and store.queue.get(job.id).status == JobStatus.STOPPING
-    store.queue.finish(job, JobStatus.STOPPED, time.time())
+    store.attempts.finish(job, JobStatus.STOPPED, time.time())
     tour.advance()
     tour.advance()
     assert store.runs.all() == [] and store.corpora.all() == []
@@ -196,8 +196,9 @@ def test_a_finished_tour_goes_on_with_the_real_model_on_the_same_clusters(store:
     assert tour.base == "starter"  # under way: nothing is changed
     ended(store, tour, "train", {"steps": 10})
     for _ in range(2):
-        job = store.queue.claim("w", "here", "light")
-        assert job is not None and store.queue.finish(job, JobStatus.SUCCEEDED, time.time(), result={"sentence": "A."})
+        job = store.attempts.claim("w", "here", "light")
+        result = {"sentence": "A."}
+        assert job is not None and store.attempts.finish(job, JobStatus.SUCCEEDED, time.time(), result=result)
     first, clusters = tour.run_id, tour.notes["clustering_id"]
     tour.begin(base=SMOLLM2.name)
     tour.advance()

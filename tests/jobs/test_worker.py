@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from jobs.home import Home
+from jobs.store.logs import tail
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.jobs.conftest import PROJECT, Workshop, kill, wait_for
@@ -52,7 +53,7 @@ def test_a_failed_job_says_what_happened(workshop: Workshop, do: str, kind: str,
     job = workshop.ended(workshop.submit(do, slow=slow))
     assert (job.status, job.error_kind) == (JobStatus.FAILED, kind)
     assert words in (job.error or "") and "Traceback" not in (job.error or "")
-    assert "Traceback" in workshop.store.queue.log_tail(job)
+    assert "Traceback" in tail(workshop.home, job)
 
 
 def test_a_killed_job_is_tried_again_and_then_called_lost(workshop: Workshop) -> None:
@@ -194,7 +195,7 @@ def test_a_worker_that_is_asked_to_end_leaves_its_jobs_alone(workshop: Workshop)
     job = workshop.running(workshop.submit("wait"))
     worker.terminate()
     worker.wait(timeout=30)
-    assert workshop.store.queue.workers() == []
+    assert workshop.store.workers.seen() == []
     assert alive((job.process or {})["pid"])
 
 

@@ -97,12 +97,12 @@ def fill(home: Home) -> Store:
     store.cluster_edits.rename(corpus.id, 1, "Boats")
     store.exclusions.add(corpus.id, [7], "it is wrong")
     run = store.runs.start(corpus.id, {"base": "starter", "adapter": {"num_experts": 2}, "train": {"max_steps": 4}})
-    held = store.queue.claim("tests", "here", "heavy")
+    held = store.attempts.claim("tests", "here", "heavy")
     assert held is not None and run.job is not None and held.id == run.job.id
     stored.steps(
         store.runs.get(run.id), [{"loss": 2.0, "gates": {"layer": [0.5, 0.5]}}, {"loss": 1.0, "eval_loss": 1.5}]
     )
-    store.queue.finish(
+    store.attempts.finish(
         held, JobStatus.SUCCEEDED, time.time(), result={"trainable": 10, "total": 20, "seconds": 1.0, "steps": 4}
     )
     stored.adapter(run, ["adapter_config.json", "adapter_model.safetensors"])
@@ -127,8 +127,8 @@ def refusing_worker(store: Store) -> Iterator[None]:
     def refuse() -> None:
         while not ended.wait(0.02):
             for lane in SLOTS:
-                while (job := store.queue.claim("tests", "here", lane)) is not None:
-                    store.queue.finish(
+                while (job := store.attempts.claim("tests", "here", lane)) is not None:
+                    store.attempts.finish(
                         job, JobStatus.FAILED, time.time(), error="Nothing is computed here.", error_kind="user"
                     )
 

@@ -298,21 +298,23 @@ def test_a_reader_that_leaves_is_forgotten() -> None:
 
 
 def test_sixty_jobs_of_one_visitor_do_not_keep_another_waiting(tmp_path: Path) -> None:
-    queue = Store(Home(tmp_path / "home")).queue
+    store = Store(Home(tmp_path / "home"))
+    queue, attempts = store.queue, store.attempts
     with on_behalf_of("ann"):
         for _ in range(60):
             queue.submit("cluster")
     with on_behalf_of("bob"):
         mine = [queue.submit("cluster").id for _ in range(2)]
-    order = [job.id for _ in range(5) if (job := queue.claim("w", "here", "light"))]
+    order = [job.id for _ in range(5) if (job := attempts.claim("w", "here", "light"))]
     assert order == [1, mine[0], 2, mine[1], 3]
 
 
 def test_one_visitors_jobs_go_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
-    queue = Store(Home(tmp_path / "home")).queue
+    store = Store(Home(tmp_path / "home"))
+    queue, attempts = store.queue, store.attempts
     with on_behalf_of("ann"):
         asked = [queue.submit("cluster").id for _ in range(5)]
-    assert [job.id for _ in asked if (job := queue.claim("w", "here", "light"))] == asked
+    assert [job.id for _ in asked if (job := attempts.claim("w", "here", "light"))] == asked
 
 
 def test_the_jobs_that_one_visitor_may_have_waiting_are_bounded(tmp_path: Path) -> None:
@@ -332,7 +334,7 @@ def test_a_store_for_a_user_queues_on_that_users_behalf(tmp_path: Path) -> None:
         ann.queue.submit("cluster")
     with on_behalf_of("ann"):  # who is named goes before whoever the code happens to work for
         mine = bob.queue.submit("cluster").id
-    order = [job.id for _ in range(3) if (job := store.queue.claim("w", "here", "light"))]
+    order = [job.id for _ in range(3) if (job := store.attempts.claim("w", "here", "light"))]
     assert order == [1, mine, 2]
     assert [job.id for job in bob.queue.jobs()] == [4, 3, 2, 1]  # there are no accounts: everybody sees everything
 

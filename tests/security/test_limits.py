@@ -13,7 +13,8 @@ import pytest
 
 from hydralora.errors import UserError
 from jobs.home import Home
-from jobs.kinds import GIB, KINDS, Limits
+from jobs.kind_limits import GIB, Limits
+from jobs.kinds import KINDS
 from jobs.runner.environment import job_environment
 from jobs.runner.limits import limits_of, sentence
 from jobs.runner.service import start_worker
@@ -180,7 +181,7 @@ def test_limits_scale_with_the_memory_and_can_be_taken_away_or_given() -> None:
 
 
 def test_every_kind_of_job_has_a_limit_of_memory_and_all_that_end_one_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.kinds.has_gpu", lambda: False)
+    monkeypatch.setattr("jobs.kind_limits.has_gpu", lambda: False)
     limits = {name: kind.limits(8 * GIB) for name, kind in KINDS.items()}
     assert {name for name, found in limits.items() if found.memory is None} == set()
     assert {name for name, found in limits.items() if found.wall is None} == {"serve"}
@@ -188,7 +189,7 @@ def test_every_kind_of_job_has_a_limit_of_memory_and_all_that_end_one_of_time(mo
 
 
 def test_a_gpu_takes_the_limit_of_memory_from_the_kinds_that_load_models_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.kinds.has_gpu", lambda: True)
+    monkeypatch.setattr("jobs.kind_limits.has_gpu", lambda: True)
     unlimited = {name for name, kind in KINDS.items() if kind.limits(8 * GIB).memory is None}
     assert unlimited == {name for name, kind in KINDS.items() if kind.uses_gpu}
     assert all(KINDS[name].uses_hub for name in unlimited)

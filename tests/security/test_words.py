@@ -140,7 +140,7 @@ def test_what_is_said_when_the_server_has_gone_has_no_password(
     store = Store(Home(tmp_path / "home"))
     worker = Worker(store.home, store=store)
     job = store.queue.submit("map")
-    held = store.queue.claim(worker.name, worker.host, "light")
+    held = store.attempts.claim(worker.me.name, worker.me.host, "light")
     assert held is not None
     lease = Lease(write_spec(store.home, held, None), store.home.database_url)
     server.stop()
@@ -150,7 +150,7 @@ def test_what_is_said_when_the_server_has_gone_has_no_password(
         hides_all(str(error.value))
     assert lease.renew() == Held.UNKNOWN
     with caplog.at_level(logging.DEBUG):
-        worker._take_care(RunningJob(held, tmp_path, {}), worker._watch)
+        worker.care._take_care(RunningJob(held, tmp_path, {}), worker.care._watch)
     assert caplog.text
     hides_all(caplog.text)
 

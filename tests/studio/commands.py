@@ -52,7 +52,7 @@ class Commands:
 
     def end(self) -> None:
         """End the worker that the commands have started, with its jobs."""
-        for worker in Store(Home(self.home)).queue.workers():
+        for worker in Store(Home(self.home)).workers.seen():
             kill(family(worker["process"]))
         for process in psutil.process_iter(["cmdline"]):  # a job that left its worker's family
             with suppress(psutil.NoSuchProcess):

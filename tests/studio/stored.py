@@ -68,9 +68,9 @@ class Stored:
     ) -> None:
         """Claim the oldest job of this job's lane, which must be it, and end it."""
         assert job is not None
-        held = self.store.queue.claim("tests", "here", job.lane)
+        held = self.store.attempts.claim("tests", "here", job.lane)
         assert held is not None and held.id == job.id
-        assert self.store.queue.finish(held, status, time.time(), result=result, **more)
+        assert self.store.attempts.finish(held, status, time.time(), result=result, **more)
 
     def end_all(self) -> None:
         """Stop what waits and end what a test has claimed."""
@@ -78,7 +78,7 @@ class Stored:
             if job.status == JobStatus.QUEUED:
                 self.store.queue.stop(job.id)
             else:
-                self.store.queue.finish(job, JobStatus.FAILED, time.time())
+                self.store.attempts.finish(job, JobStatus.FAILED, time.time())
 
     def corpus(self, name: str = "Trades", rows: list[dict[str, str]] | None = None) -> Corpus:
         """An imported corpus; four short questions where none are given."""

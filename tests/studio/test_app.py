@@ -83,7 +83,7 @@ def test_the_folder_is_private(tmp_path: Path, start: Start) -> None:
 def test_without_a_worker_no_worker_is_started(tmp_path: Path, start: Start) -> None:
     _, client = start(tmp_path / "home")
     assert client.get("/ui/health").json()["workers"] == 0
-    assert Store(Home(tmp_path / "home")).queue.workers() == []
+    assert Store(Home(tmp_path / "home")).workers.seen() == []
 
 
 def test_a_base_named_at_the_start_is_on_the_list(tmp_path: Path, start: Start) -> None:

@@ -16,6 +16,7 @@ from studio.comparison.address import MOST, parse_ids, written
 from studio.comparison.answers import Pair, apart
 from studio.comparison.groups import EACH, SETTINGS, common_questions, compare
 from studio.comparison.scores import exact_difference, score_rows
+from studio.comparison.settings import NONE, differing
 from studio.comparison.statistics import compare_hits, compare_values, welch, wilson
 from studio.comparison.verdict import verdict_of
 
@@ -190,6 +191,14 @@ def test_other_rows_and_other_corpora_are_said() -> None:
     compared = compare(lines)
     assert len(compared.groups) == 1
     assert "did not learn the same rows" in verdict_of(compared, score_rows(compared, {})).warnings[0]
+
+
+def test_settings_differ_where_they_are_written_differently_and_only_there() -> None:
+    column = {"one": [1, 1.0], "yes": [1, True], "same": [0.5, 0.5], "words": ["a", "a"], "list": [[1], [1.0]]}
+    assert list(differing([{name: values[run] for name, values in column.items()} for run in (0, 1)])) == [
+        *("one", "yes", "list")
+    ]
+    assert list(differing([{"a": None, "b": "x"}, {"a": NONE}])) == ["a", "b"]
 
 
 def test_without_answers_the_loss_is_compared_and_said_to_be_all_there_is() -> None:

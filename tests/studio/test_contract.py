@@ -43,6 +43,8 @@ ORDER: dict[str, tuple[set[str], ...]] = {
     "jobs": (
         {"database_file", "visitor", "http"},
         {"home"},
+        {"kind_folders", "kind_limits"},
+        {"kind"},
         {"kinds"},
         {"store"},
         {"breakdown", "new_bases", "machine", "repeats", "sweeping"},

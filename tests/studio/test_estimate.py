@@ -26,7 +26,7 @@ def test_a_timing_that_was_asked_for_comes_after_the_trainings_that_wait(stored:
     corpus = stored.corpus()
     assert ask_speed(stored.store, Place(corpus.id, "starter", "hydralora"), fetch=True) is not None
     trainings = [stored.run(corpus, finished=False) for _ in range(2)]
-    claimed = [stored.store.queue.claim("tests", "here", "heavy") for _ in range(3)]
+    claimed = [stored.store.attempts.claim("tests", "here", "heavy") for _ in range(3)]
     kinds = [job.kind for job in claimed if job]
     assert kinds == ["train", "train", "speed"] and len(trainings) == 2
 

@@ -14,6 +14,7 @@ from studio.figures import curve_titles, gate_titles, head_titles
 from studio.figures.base import elbow
 from studio.figures.curves import CURVES, curve, gate_curves
 from studio.figures.gates import gate_drift
+from studio.figures.laid_over import Bundle, laid_over
 from studio.figures.look import Look
 from studio.figures.views import VIEWS, Query, analysis_figure
 from tests.studio.stored import (
@@ -91,6 +92,12 @@ def test_the_other_curves_tell_their_ends() -> None:
     assert curve_titles.ends({"a": [], "norm": [(1, 2.0), (4, 3.0)]}) == "Norm: 2.00 at step 1, 3.00 at step 4"
     margins = {"trained pairs": [(1, 0.0), (4, 3.0)], "held-out pairs": [(1, 0.0), (3, 0.5), (4, 0.2)]}
     assert curve_titles.margin(margins) == "Margin of held-out pairs was 0.50 at step 3, now 0.20"
+
+
+def test_groups_whose_curves_end_at_the_same_number_are_drawn_and_told_as_open() -> None:
+    same = np.array([1, 2]), np.array([0.9, 0.5])
+    found = laid_over([Bundle(name, i, [(name, same)]) for i, name in enumerate("ab")], "held-out loss", "nats", Look())
+    assert found.title == "Held-out loss: the ends lie within one standard deviation"
 
 
 def test_an_expert_leads_where_it_is_beyond_the_noise_of_batches() -> None:

@@ -157,6 +157,13 @@ def test_a_run_that_trains_shows_its_training_first_and_says_when_the_rest_comes
     assert not [job for job in stored.store.queue.jobs() if job.kind == "experts"]
 
 
+def test_nothing_is_exported_before_the_ways_to_do_it_are_known(draw: Opened, stored: Stored) -> None:
+    page, run = draw(RunPage), stored.run(stored.corpus())
+    start = part_of(page, "Export").start
+    assert not start.interactive
+    assert drawn_run(page, run=run.id, tab="export")[start].interactive
+
+
 def test_the_way_to_export_that_is_chosen_stays_while_an_export_goes_on(draw: Opened, stored: Stored) -> None:
     page, run = draw(RunPage), stored.run(stored.corpus())
     how = part_of(page, "Export").how
@@ -218,6 +225,14 @@ def test_a_new_run_starts_with_what_the_form_holds(draw: Opened, stored: Stored)
     opened = page.begin(corpus.id, "Mine", "starter", "hydralora", *values.values())
     run = stored.store.runs.get(int(opened[page.opened]))
     assert (run.name, run.config.train.max_steps, run.config.adapter.model_dump()["r"]) == ("Mine", 7, 2)
+
+
+def test_a_training_cannot_be_started_before_the_form_is_filled(draw: Opened, stored: Stored) -> None:
+    stored.corpus()
+    page = draw(NewRunPage)
+    assert not page.start.interactive
+    filled = page.load(asking())
+    assert filled[page.start].interactive
 
 
 def test_a_method_without_experts_hides_their_number(draw: Opened, stored: Stored) -> None:

@@ -25,7 +25,7 @@ def test_what_only_waits_is_cancelled_what_runs_is_stopped_and_else_there_is_no_
     run = stored.run(stored.corpus())
     waiting = stop_button(client, run.id)
     assert (waiting["value"], waiting["visible"]) == (CANCEL, True)
-    assert stored.store.queue.claim("tests", "here", "light") is not None
+    assert stored.store.attempts.claim("tests", "here", "light") is not None
     running = stop_button(client, run.id)
     assert (running["value"], running["visible"]) == (STOP, True)
     stored.end_all()

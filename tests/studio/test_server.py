@@ -244,7 +244,7 @@ def test_the_adapter_holds_the_allowed_files_only(client: TestClient, stored: St
 
 def test_the_metrics_table_holds_every_recorded_number(client: TestClient, stored: Stored) -> None:
     given = stored.run(stored.corpus(), finished=False)
-    held = stored.store.queue.claim("tests", "here", "heavy")
+    held = stored.store.attempts.claim("tests", "here", "heavy")
     stored.steps(stored.store.runs.get(given.id), STEPS)
     assert held is not None
     rows = list(csv.DictReader(io.StringIO(client.get(f"/ui/runs/{given.id}/metrics.csv").text)))
@@ -260,7 +260,7 @@ def test_the_metrics_table_holds_every_recorded_number(client: TestClient, store
 def running(stored: Stored) -> int:
     """The id of a run with two recorded steps."""
     given = stored.run(stored.corpus(), finished=False)
-    assert stored.store.queue.claim("tests", "here", "heavy") is not None
+    assert stored.store.attempts.claim("tests", "here", "heavy") is not None
     stored.steps(stored.store.runs.get(given.id), STEPS)
     return given.id
 
@@ -299,7 +299,7 @@ def test_a_run_without_steps_says_when_the_figure_comes(client: TestClient, stor
 
 def test_a_method_without_a_router_says_that_it_has_none(client: TestClient, stored: Stored) -> None:
     plain = stored.run(stored.corpus(), finished=False, method="lora", adapter={})
-    stored.store.queue.claim("tests", "here", "heavy")
+    stored.store.attempts.claim("tests", "here", "heavy")
     stored.steps(stored.store.runs.get(plain.id), [{"loss": 1.0}])
     assert "no router" in client.get(f"/ui/figures/runs/{plain.id}/gates").json()["empty"]
 

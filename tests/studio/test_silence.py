@@ -45,7 +45,7 @@ def hear(store: Store, job: Job, ago: float = 0.0) -> str:
 def training(stored: Stored) -> tuple[int, Job]:
     """A run that a worker has begun, with a step."""
     run = stored.run(stored.corpus(), finished=False)
-    job = stored.store.queue.claim("tests", "here", "heavy")
+    job = stored.store.attempts.claim("tests", "here", "heavy")
     assert job is not None
     stored.store.runs.add_steps(job, [{"run_id": run.id, "step": 3, "values": {"loss": 2.0}}], 1)
     return run.id, stored.store.queue.get(job.id)
@@ -100,7 +100,7 @@ def test_the_data_page_says_it_of_an_import(stored: Stored) -> None:
     file = stored.home.uploads / "new.csv"
     file.write_text("question,answer\na,b\n")
     corpus = stored.store.corpora.add("New", [file])
-    job = stored.store.queue.claim("tests", "here", "light")
+    job = stored.store.attempts.claim("tests", "here", "light")
     assert job is not None and job.corpus_id == corpus.id
     words = hear(stored.store, job, AGO)
     with gr.Blocks() as blocks:

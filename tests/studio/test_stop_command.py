@@ -31,7 +31,7 @@ def make_abandoned_run(store: Store) -> int:
     with Session(store.engine) as session, session.begin():
         row = session.get_one(RunRow, run)
         row.job_id, row.config = job.id, {"method": "lora", "base": "starter"}
-    assert store.queue.claim("dead", host_name(), "heavy") is not None
+    assert store.attempts.claim("dead", host_name(), "heavy") is not None
     return run
 
 

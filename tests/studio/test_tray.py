@@ -40,7 +40,7 @@ def test_jobs_that_wait_have_places_within_their_lane_in_the_order_they_begin(st
     assert first.job and second.job and place_of(stored.store, second.job) == 2 and place_of(stored.store, looks) == 1
     rows = {row["title"]: row for row in tray(stored.store)["waiting"]}
     assert (
-        rows["Training: One"]["about"] == "hydralora on Doors"
+        rows["Training: One"]["about"] == "HydraLoRA on Doors"
         and rows["Training: One"]["href"] == f"/run?run={first.id}"
     )
 

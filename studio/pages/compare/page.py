@@ -20,7 +20,7 @@ from studio.comparison.groups import SETTINGS, Compared
 from studio.comparison.scores import score_rows
 from studio.comparison.tables import speeds_of
 from studio.comparison.verdict import verdict_of
-from studio.pages.common import TICK, chosen_text
+from studio.pages.common import ACT, TICK, chosen_text
 from studio.pages.compare.answers import AnswersTab
 from studio.pages.compare.asked import Asked, asked_of
 from studio.pages.compare.cost import CostTab
@@ -49,7 +49,7 @@ class ComparePage(Page):
     def layout(self) -> None:
         self.watch = LiveChanges()
         self.desk = Desk(self.store)
-        with gr.Row():
+        with gr.Row(elem_classes="hy-listed"):
             with gr.Column(scale=0, min_width=236):
                 self.list = Addressed(elem_id="compare-list")
             with gr.Column(scale=1, min_width=320):
@@ -69,7 +69,8 @@ class ComparePage(Page):
         live = [self.watch, self.list, self.top, *self.columns, *parts, self.stamp]
         self.on_change(self.watch, self.draw, self.stamp, live)
         for control in self.controls:
-            control.select(self.act, self.stamp, [*live, self.opened], **TICK).then(
+            control.input(self.draw, self.stamp, live, **TICK)
+            control.select(self.act, self.stamp, [*live, self.opened], **ACT).then(
                 None, self.opened, None, js=WITH_RUNS
             )
 

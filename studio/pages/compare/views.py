@@ -30,6 +30,8 @@ def chip(group: Group) -> Markup:
 def run_list(compared: Compared | None, others: Sequence[RunLine], asked: Asked, whole: int) -> Markup:
     """The compared runs with their boxes ticked, then others that can be taken in."""
     lines = compared.lines if compared else []
+    if not whole:
+        return Markup("<div class='hy-side'><h1>Compare</h1></div><p class='hy-quiet'>No runs yet.</p>")
     head = (
         f"<div class='hy-side'><h1>Compare</h1><span class='hy-quiet'>{len(lines):,} of {whole:,}</span></div>"
         "<input type='search' class='hy-find' data-param='find' aria-label='Find other runs' "

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from hydralora.corpus.formats import ENDINGS
+from hydralora.corpus.formats import ENDINGS, known_names
 from hydralora.errors import UserError
 from hydralora.samples import GENERATORS
 from jobs.store.bases import is_hub_allowed
@@ -33,7 +33,10 @@ from studio.silence import words_of
 from studio.widgets import FigurePanel, LiveChanges, figure
 
 FILE_TYPES = list(ENDINGS)
-LEAD = "A corpus is all examples of one dataset: questions with answers, conversations, or plain text."
+LEAD = (
+    "A corpus is all examples of one dataset: questions with answers, conversations, or plain text. Files may be "
+    f"{known_names()}; also packed, or many in one archive (ZIP, tar)."
+)
 SOON = 500  # ms between two looks at what has changed, while files are being looked at
 
 
@@ -47,14 +50,14 @@ class CorporaPage(Page):
 
     def layout(self) -> None:
         self.watch = LiveChanges()
-        with gr.Row():
+        with gr.Row(elem_classes="hy-listed"):
             with gr.Column(scale=0, min_width=236):
                 gr.HTML(cards.side("Data", "/corpora", "Add data"))
                 self.table = gr.HTML()
             with gr.Column(scale=1, min_width=320):
                 self.nothing = gr.HTML()
                 with gr.Column() as self.adding:
-                    gr.HTML(Markup(f"<p class='hy-quiet'>{LEAD}</p>"))
+                    gr.HTML(cards.join(cards.section("Bring your data"), cards.paragraph(LEAD)))
                     with gr.Row():
                         self._upload()
                         self._samples()
@@ -111,12 +114,12 @@ class CorporaPage(Page):
         with gr.Accordion("Clusters: what kinds of text are there?", open=True, elem_id="part-clusters"):
             with gr.Row():
                 self.auto = gr.Checkbox(True, label="Suggest the number", min_width=160, scale=0)
-                self.k = gr.Slider(1, 24, 4, step=1, label="Clusters k", interactive=False, min_width=180)
+                self.k = gr.Slider(1, 24, 4, step=1, label="Clusters k", interactive=False, min_width=240)
                 self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90, scale=0)
                 self.cluster = gr.Button("Cluster", variant="primary", min_width=120, scale=0, elem_id="cluster")
             self.report = gr.HTML()
             self.clusters = Clusters(self.blocks, self.store)
-            self.chart = FigurePanel(height=300, elem_id="elbow")
+            self.chart = FigurePanel(height=300, elem_id="elbow", visible=False)
 
     # Events
 
@@ -130,12 +133,12 @@ class CorporaPage(Page):
         self.reading.link(self.stamp)
         self.problems.connect_to(self.stamp)
         self.clusters.connect_to(self.stamp)
-        self.stamp.change(self.fill_problems, None, self.problems.drawn, **TICK)
+        filled = self.stamp.change(self.fill_problems, None, self.problems.drawn, **TICK)
         self.selection.connect_to(self.stamp)
-        self.stamp.change(self.fill_selection, self.selection.fields, self.selection.drawn, **TICK)
+        filled = filled.then(self.fill_selection, self.selection.fields, self.selection.drawn, **TICK)
         self.edits.connect_to(self.stamp)
-        self.stamp.change(self.fill_edits, None, self.edits.drawn, **TICK)
-        self.stamp.change(self.fill_clusters, None, [self.report, self.chart, *self.clusters.drawn], **TICK)
+        filled = filled.then(self.fill_edits, None, self.edits.drawn, **TICK)
+        filled.then(self.fill_clusters, None, [self.report, self.chart, *self.clusters.drawn], **TICK)
         self._connect_adding()
         self.auto.change(self.suggest, self.auto, self.k, **TICK)
         self.on_click(self.cluster, self.start_clustering, [self.auto, self.k, self.seed], self.stamp)
@@ -225,7 +228,7 @@ class CorporaPage(Page):
         src = f"/ui/figures/clusterings/{done.id}" if done else None
         return {
             self.report: cluster_report(self.store, self.store.clusterings.latest(ready.id)) if ready else Markup(""),
-            self.chart: figure(src and f"{src}/elbow", "The choice of k appears after clustering."),
+            self.chart: gr.update(value=figure(f"{src}/elbow"), visible=True) if src else gr.update(visible=False),
             **self.clusters.draw(corpus),
         }
 

@@ -8,20 +8,27 @@ from typing import Any
 import gradio as gr
 
 from hydralora.corpus.folder import Corpus as Rows
-from hydralora.corpus.narrowing import findings_of, languages, tokens
+from hydralora.corpus.narrowing import findings_of, tokens
 from hydralora.corpus.query import LONGEST_SEARCH, Query
 from hydralora.errors import UserError
 from jobs.store.membership import Membership
 from jobs.store.records import Corpus
 from jobs.store.selections import checked_query
 from jobs.store.status import JobStatus
-from studio.pages.common import TICK, address_id, chosen_id, chosen_text, job_state, set_address
-from studio.pages.corpora.selection_views import count_line, export_links, last_page, map_of, page_of_rows
+from studio.pages.common import ACT, TICK, address_id, chosen_id, chosen_text, job_state, set_address
+from studio.pages.corpora.selection_views import (
+    choices_of,
+    count_line,
+    export_links,
+    language_choices,
+    last_page,
+    map_of,
+    page_of_rows,
+)
 from studio.pages.page import Changes, Part
-from studio.selections import NO_LANGUAGES, flagged, language_title, saved_title
+from studio.selections import flagged, saved_title
 from studio.widgets import Choice, CorpusMap
 
-LIVE: dict[str, Any] = {**TICK, "trigger_mode": "always_last"}  # of what is typed, the newest counts
 SAVED = 8  # place of the named selection among the fields
 SPREAD = "Place the rows by UMAP"
 STATES = [("left out or not", ""), ("not left out", "no"), ("left out", "yes")]
@@ -106,15 +113,15 @@ class SelectionPart(Part):
         """Connect its events; what changes the corpus empties ``stamp``, whereupon the page looks anew."""
         self.stamp = stamp
         for field in (self.search, self.least, self.most):  # what is pasted is no input to Gradio
-            field.change(self.narrow, self.fields, self.found, **LIVE)
+            field.change(self.narrow, self.fields, self.found, **TICK)
         for chooser in (self.labels, self.clusters, self.flags, self.languages, self.left_out, self.saved):
-            chooser.input(self.narrow, self.fields, self.found, **LIVE)
+            chooser.input(self.narrow, self.fields, self.found, **TICK)
         self.saved.change(None, self.saved, None, js=f"(id) => ({set_address('selection')})(id || null)")
-        self.map.select(self.pick, self.fields, [self.picked, *self.found], **TICK)
+        self.map.select(self.pick, self.fields, [self.picked, *self.found], **ACT)
         turned = [self.number, self.rows]
         self.on_click(self.forth, self.next_rows, [self.number, *self.fields], turned)
         self.on_click(self.back, self.previous_rows, [self.number, *self.fields], turned)
-        self.number.input(self.show_rows, [self.number, *self.fields], turned, **LIVE)
+        self.number.input(self.show_rows, [self.number, *self.fields], turned, **TICK)
         self.on_click(self.clear, self.clear_all, None, [*self.fields, *self.found])
         self.on_click(self.keep, self.name_it, [self.name, *self.fields], [self.name, stamp])
         self.on_click(self.exclude, self.leave_out, self.fields, stamp)
@@ -140,10 +147,10 @@ class SelectionPart(Part):
         values = (*values[:SAVED], opened, *values[SAVED + 1 :])
         unit = "Tokens" if tokens(rows) is not None else "Characters"
         return {
-            self.labels: _choices(list(rows.manifest.labels)),
-            self.clusters: _choices(names),
-            self.flags: _choices(flags),
-            self.languages: _language_choices(rows),
+            self.labels: choices_of(list(rows.manifest.labels)),
+            self.clusters: choices_of(names),
+            self.flags: choices_of(flags),
+            self.languages: language_choices(rows),
             self.least: gr.Textbox(label=f"{unit} from"),
             self.saved: gr.Dropdown(
                 choices=[("any", 0), *((saved_title(one), one.id) for one in saved)],
@@ -276,20 +283,6 @@ class SelectionPart(Part):
 
     def _corpus(self, request: gr.Request) -> int:
         return self.store.corpora.ready(address_id(request, "corpus") or 0).id
-
-
-def _choices(found: list[Any]) -> gr.Dropdown:
-    """A list to choose from; there is none to see where it is empty."""
-    return gr.Dropdown(choices=found, visible=bool(found))
-
-
-def _language_choices(rows: Rows) -> gr.Dropdown:
-    """The languages with their counts; why there is none where no report has told any."""
-    told = languages(rows)
-    if told is None:
-        return gr.Dropdown(choices=[], visible=True, interactive=False, info=NO_LANGUAGES)
-    titles = [(language_title(code, count), code) for code, count in told.counts().items()]
-    return gr.Dropdown(choices=titles, visible=True, interactive=True, info=None)
 
 
 def _picked(text: str) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import gradio as gr
 import numpy as np
 
 from hydralora.corpus.folder import Corpus as Rows
+from hydralora.corpus.narrowing import languages
 from hydralora.corpus.query import Query
 from hydralora.corpus.writing import FORMATS
 from jobs.store.membership import Membership
@@ -19,7 +21,7 @@ from studio import cards
 from studio.cards import Markup
 from studio.figures.corpus_map import EMPTY, map_value
 from studio.pages.corpora.views import PAGE_ROWS
-from studio.selections import count_sentence, flags_sentence
+from studio.selections import NO_LANGUAGES, count_sentence, flags_sentence, language_title
 
 NO_MATCH = "No row is selected"
 WIDEN = "Nothing meets all of this at once. Take a choice away, or press Clear."
@@ -102,3 +104,17 @@ def _states(store: Store, corpus_id: int, positions: list[int]) -> list[str]:
         words = ["left out"] * bool(out[place]) + ["edited"] * (position in edited)
         states.append(", ".join(words))
     return states
+
+
+def choices_of(found: list[Any]) -> gr.Dropdown:
+    """A list to choose from; there is none to see where it is empty."""
+    return gr.Dropdown(choices=found, visible=bool(found))
+
+
+def language_choices(rows: Rows) -> gr.Dropdown:
+    """The languages with their counts; why there is none where no report has told any."""
+    told = languages(rows)
+    if told is None:
+        return gr.Dropdown(choices=[], visible=True, interactive=False, info=NO_LANGUAGES)
+    titles = [(language_title(code, count), code) for code, count in told.counts().items()]
+    return gr.Dropdown(choices=titles, visible=True, interactive=True, info=None)

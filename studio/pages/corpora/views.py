@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hydralora.corpus.examples import Example
 from hydralora.corpus.folder import Corpus as Rows
-from hydralora.corpus.formats import known_names
 from jobs.store.records import Clustering, Corpus
 from jobs.store.store import Store
 from studio import cards
@@ -20,9 +19,7 @@ def corpora_list(store: Store, chosen: int | None) -> Markup:
     """All corpora, newest first, each with how far it is."""
     found = store.corpora.all()
     if not found:
-        return cards.empty(
-            "No corpus yet", f"Upload files: {known_names()}; also packed, or many in one archive (ZIP, tar)."
-        )
+        return cards.paragraph("No corpus yet.")
     links = [(f"/corpora?corpus={corpus.id}", corpus.name, _state(corpus)) for corpus in found]
     return cards.side_list("Corpora", links, f"/corpora?corpus={chosen}")
 

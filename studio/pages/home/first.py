@@ -20,6 +20,7 @@ from studio.pages.home import sketch
 from studio.pages.tour.views import whole_minutes
 
 RECORDED = Path(__file__).with_name("recorded.json")
+ABOUT = "Three unseen questions that the sample model got right. Point at a word."  # as first-answers.js says it
 SENTENCE = "Teach a language model with your own examples, and see which expert writes each word."
 
 
@@ -36,7 +37,9 @@ def answers() -> dict[str, Any]:
 
 def drawn_answers() -> Markup:
     """The same as they look before any script has loaded."""
-    pieces = [Markup("<p class='hy-quiet'>Answers of the sample model. Point at a word.</p>")]
+    pieces = [
+        Markup("<p class='hy-quiet'>Three unseen questions that the sample model got right. Point at a word.</p>")
+    ]
     for answer in recorded()["answers"]:
         words = [_word(token, shares) for token, shares in answer["tokens"]]
         asked = Markup(f"<div class='hy-msg user'><div class='body'>{cards.text(answer['question'])}</div></div>")

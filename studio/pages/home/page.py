@@ -8,7 +8,7 @@ import gradio as gr
 
 from hydralora.bases.packages import SMOLLM2
 from jobs.tour import Tour
-from studio.pages.common import TICK, chosen_id, chosen_text
+from studio.pages.common import ACT, TICK, chosen_id, chosen_text
 from studio.pages.home.first import answers, drawn_answers, moments, ways
 from studio.pages.home.views import Desk, corpora, finished, headline, runs_now, what_next
 from studio.pages.page import Changes, Page
@@ -48,9 +48,9 @@ class HomePage(Page):
     def connect(self) -> None:
         live = [self.watch, self.first, self.work, self.head, self.now, self.finished, self.next, self.corpora]
         self.on_change(self.watch, self.draw, self.since, live)
-        self.before.select(self.note_visit, None, self.since, **TICK).then(self.draw, self.since, live, **TICK)
-        self.ways.select(self.act, None, self.opened, **TICK)
-        self.now.select(self.act, None, self.opened, **TICK)
+        self.before.select(self.note_visit, None, self.since, **ACT).then(self.draw, self.since, live, **TICK)
+        self.ways.select(self.act, None, self.opened, **ACT)
+        self.now.select(self.act, None, self.opened, **ACT)
         self.opened.change(None, self.opened, None, js="(page) => { if (page) location.assign('/tour'); }")
 
     def draw(self, since: Any = "") -> Changes:

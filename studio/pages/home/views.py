@@ -13,6 +13,7 @@ from jobs.store.records import Corpus, Run
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from jobs.store.totals import Totals
+from jobs.tour import NAME as TOUR
 from studio import cards
 from studio.cards import Markup
 from studio.pages.run.verdict import Judged, judge
@@ -28,6 +29,7 @@ UNFINISHED: dict[str, str] = {
     JobStatus.LOST: "has not ended well",
     JobStatus.STOPPED: "was stopped, and can go on",
 }
+NOT_YET = ("is not imported yet", "Look at its columns")  # what is said of a draft, and where it leads
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -98,12 +100,16 @@ class Desk:
 
     def steps(self) -> Iterator[Step]:
         """Everything that could be done next, the most pressing first."""
+        if any(run.name.startswith(TOUR) and run.job and not run.job.is_finished for run in self.runs):
+            about = "Each step says what happens and why, with its pictures."
+            yield Step("The sample is being learnt", about, "/tour", "Open the tour")
         for corpus in self.corpora:
             if corpus.is_draft:
-                about = "Its import waits for you. Nothing is lost."
-                yield Step(
-                    f"{corpus.name} is not imported yet", about, f"/corpora?corpus={corpus.id}", "Look at its columns"
-                )
+                failed = corpus.job is not None and corpus.job.status == JobStatus.FAILED
+                about = without_paths(corpus.job.error or "") if failed and corpus.job else ""
+                title, way = ("could not be read", "See the way on") if failed else NOT_YET
+                about = about or "Its import waits for you. Nothing is lost."
+                yield Step(f"{corpus.name} {title}", about, f"/corpora?corpus={corpus.id}", way)
         for run in self.runs:
             if run.job and run.job.status in UNFINISHED:
                 why = without_paths(run.job.error or run.job.progress_text)

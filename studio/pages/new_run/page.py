@@ -13,15 +13,14 @@ from hydralora.errors import UserError
 from hydralora.methods import METHODS
 from hydralora.training.presets import PRESETS
 from jobs.store.bases import is_hub_allowed
-from jobs.store.records import Corpus, Run
 from studio import cards
 from studio.cards import Markup
 from studio.estimate import settings_of
 from studio.form import BASIC, collect, field_input, method_fields, train_fields
 from studio.pages.common import (
+    ACT,
     FIELDS,
     TICK,
-    asked_for,
     chosen_id,
     chosen_text,
     corpus_choices,
@@ -29,7 +28,6 @@ from studio.pages.common import (
     forget_touched,
     go_to,
     known_bases,
-    nothing_there,
 )
 from studio.pages.new_run.data import DataNote
 from studio.pages.new_run.fit import DECIDING as TAKING_MEMORY
@@ -37,12 +35,12 @@ from studio.pages.new_run.fit import BaseNote
 from studio.pages.new_run.groups import grouped
 from studio.pages.new_run.imports import ImportPart
 from studio.pages.new_run.offer import BaseOffer
+from studio.pages.new_run.opening import OWN, Opening
 from studio.pages.new_run.pace import DECIDING as TAKING_TIME
 from studio.pages.new_run.pace import PaceNote, place_of
 from studio.pages.new_run.views import (
     about_corpus,
     about_method,
-    first_config,
     known_method,
     published_choices,
     shown_fields,
@@ -51,7 +49,6 @@ from studio.pages.page import Changes, Page
 from studio.widgets import Choice, LiveChanges
 
 LEAD = "Choose a corpus and press Start. Everything else has a sensible value already."
-OWN = "As set below"
 BASE_INFO = "starter, or one of the list (`python -m studio bases add`)"
 HUB_INFO = ", or a hub id such as owner/name"
 # Who types a number has chosen it: the preset is theirs too, and no later filling takes it back.
@@ -86,7 +83,8 @@ class NewRunPage(Page):
             self._draw_fields(BASIC)
         self.pace = PaceNote(self.blocks, self.store)
         self.data = DataNote(self.blocks, self.store)
-        self.start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run")
+        # It can be pressed once the form is filled: before, it would start nothing, or what nobody has chosen.
+        self.start = gr.Button("Start training", variant="primary", size="lg", elem_id="start-run", interactive=False)
         self._expert_settings()
         self.imports = ImportPart(self.blocks, self.store)
         self.opened = gr.Textbox(visible=False)
@@ -196,22 +194,23 @@ class NewRunPage(Page):
     def _connect_estimate(self) -> None:
         pace, asked = self.pace, self._looking()[0][2:]
         for changed in asked[3:]:
-            changed.change(pace.guess, asked, [pace.estimate, pace.clock], **TICK)
-        self.watch.select(pace.look, *self._looking(), **TICK)
+            changed.change(pace.guess, asked, [pace.estimate, pace.clock], **ACT)
         pace.timed.change(None, pace.timed, self.train_inputs, js=fill_untouched(self.train_inputs))
         self.on_click(pace.clock, pace.time_steps, asked, [pace.estimate, pace.clock])
 
     def _connect_data(self) -> None:
         asked = [self.corpus, self.base, *(self.inputs[name] for name in DECIDING)]
         for changed in asked:
-            changed.change(self.data.draw, asked, self.data.drawn, **TICK)
-        self.watch.select(self.data.draw, asked, self.data.drawn, **TICK)
+            changed.change(self.data.draw, asked, self.data.drawn, **ACT)
         sizes = [self.corpus, self.base, self.method, *(self.inputs[name] for name in TAKING_MEMORY)]
         for changed in sizes:
-            changed.change(self.fit.draw, sizes, self.fit.note, **TICK)
+            changed.change(self.fit.draw, sizes, self.fit.note, **ACT)
         self.on_click(self.offer.get, self.offer.start, None, self.offer.drawn)
         bases = [*self.offer.drawn, self.base]
-        self.on_change(self.watch, self.draw_bases, None, bases)
+        self.on_open(self.draw_bases, None, bases)
+        news = self.watch.select(self.draw_bases, None, bases, **TICK)
+        news = news.then(self.pace.look, *self._looking(), **TICK)
+        news.then(self.data.draw, asked, self.data.drawn, **TICK)
         self.on_click(self.data.check, self.data.start, asked, self.data.drawn)
 
     def _looking(self) -> tuple[list[Any], list[Any]]:
@@ -228,46 +227,17 @@ class NewRunPage(Page):
 
     def load(self, request: gr.Request) -> Changes:
         """The form as it opens: for the corpus or the run to repeat that the address names, else the newest corpus."""
-        source, chosen, missing = self._asked_for(request)
-        note, experts = about_corpus(self.store, chosen) if chosen else (Markup(""), None)
-        config = first_config(self.store, source, chosen, experts, self._named_base(request))
-        choices, method = corpus_choices(self.store), config["method"]
-        values = {
-            "run-corpus": chosen.id if chosen else None,
-            "run-base": self.store.bases.name_of(config["base"]),
-            "run-method": method,
-            "run-preset": OWN if source else "Quick",
-            **shown_fields(METHODS[method].options, config["adapter"]),
-            **shown_fields(TrainConfig, config["train"]),
-        }
+        opening = Opening.of(self.store, request)
+        note, values = opening.filled()
         return {
-            self.problem: missing,
-            self.corpus: gr.Dropdown(choices=choices),
+            self.problem: opening.problem,
+            self.corpus: gr.Dropdown(choices=(choices := corpus_choices(self.store))),
             self.corpus_note: note,
             self.base: gr.Dropdown(choices=known_bases(self.store)),
             self.start: gr.Button(interactive=bool(choices)),
-            **self._about(method),
+            **self._about(values["run-method"]),
             self.filled: json.dumps(values),
         }
-
-    def _named_base(self, request: gr.Request | None) -> str:
-        """The base that the address names, where it is one that can be chosen; else empty."""
-        given = request.query_params.get("base", "") if request else ""
-        return given if given in known_bases(self.store) else ""
-
-    def _asked_for(self, request: gr.Request) -> tuple[Run | None, Corpus | None, Markup]:
-        """The run to repeat and the corpus that the address asks for, else the newest corpus; and what is wrong."""
-        source, no_run = asked_for(request, "again", "Run", self.store.runs.get)
-        wanted, no_corpus = asked_for(request, "corpus", "Corpus", self.store.corpora.ready)
-        if no_run or no_corpus:
-            return None, None, nothing_there(no_run or no_corpus, "Choose a corpus below to start another run.")
-        if source is not None:
-            return source, self.store.corpora.ready(source.corpus_id) if source.corpus_id else None, Markup("")
-        ready = [corpus for corpus in self.store.corpora.all() if corpus.is_ready]
-        if not ready:
-            way_on = cards.join("Add one on the ", cards.link("/corpora", "Corpora"), " page.")
-            return None, None, cards.empty("There is no corpus to train on yet", way_on)
-        return None, wanted or ready[0], Markup("")
 
     def _about(self, method: str) -> Changes:
         """What a method is, its published settings, and which fields it has."""
@@ -312,7 +282,7 @@ class NewRunPage(Page):
         """Start the training, and open its page."""
         chosen, method = chosen_id(corpus_id), known_method(method)
         if chosen is None:
-            raise UserError("No corpus is chosen. Choose one, or add one on the Corpora page.")
+            raise UserError("No corpus is chosen. Choose one, or add one under Data.")
         found = dict(zip(self.inputs, values, strict=True))
         config = {
             "base": chosen_text(base).strip() or "starter",

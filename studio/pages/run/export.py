@@ -84,7 +84,8 @@ class ExportTab(Tab):
                 min_width=220,
                 elem_id="export-form",
             )
-            self.start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export")
+            # It can be pressed once the ways to export are known.
+            self.start = gr.Button("Export", scale=0, min_width=130, elem_id="start-export", interactive=False)
         self.view = gr.HTML(elem_id="exports")
         with gr.Row(equal_height=True):
             self.repository = gr.Textbox(

@@ -49,7 +49,8 @@ def list_words(run: Run) -> str:
     if run.summary is None:
         return cards.STATUS_WORDS[run.status]
     loss = run.summary.held_out_loss
-    return run.method if loss is None else f"held-out loss {loss:.3f}, {run.method}"
+    method = METHODS[run.method].title
+    return method if loss is None else f"held-out loss {loss:.3f}, {method}"
 
 
 def headline(store: Store, run: Run, newest: Step | None, answers: Analysis | None, *, is_small: bool) -> Markup:

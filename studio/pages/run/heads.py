@@ -8,7 +8,7 @@ import gradio as gr
 
 from hydralora.results import Weights
 from studio import cards
-from studio.pages.common import TICK
+from studio.pages.common import ACT
 from studio.pages.page import Changes
 from studio.pages.run.tab import Found, Look, Tab, Wanted, picked, result_of, side_by_side, source, state_of
 
@@ -59,7 +59,7 @@ class HeadsTab(Tab):
         self.norms, self.drift = side_by_side((300, None), (320, "head-drift"))
 
     def connect(self) -> None:
-        self.grid.select(self.open_layer, None, self.choosers.layer, **TICK)
+        self.grid.select(self.open_layer, None, self.choosers.layer, **ACT)
 
     def picks(self) -> list[Any]:
         return [self.compare, self.step]

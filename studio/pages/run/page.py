@@ -124,7 +124,7 @@ class RunPage(Page):
         self.bar.select(None, None, self.tabs, js=OPEN_TAB)
         self.bar.select(**drawing)
         for pick in [corpus, *self.own_picks]:
-            pick.input(**{**drawing, "trigger_mode": "always_last"})
+            pick.input(**drawing)
         layer.change(**drawing)
         for button, handler in (
             (self.stop, self.stop_run),

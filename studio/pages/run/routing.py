@@ -13,7 +13,7 @@ from studio import cards
 from studio.cards import Markup
 from studio.figures.base import short_layer
 from studio.figures.palette import expert_name
-from studio.pages.common import TICK, chosen_id, chosen_text
+from studio.pages.common import ACT, chosen_id, chosen_text
 from studio.pages.page import Changes
 from studio.pages.run.tab import (
     NO_CORPUS,
@@ -100,8 +100,8 @@ class RoutingTab(Tab):
 
     def connect(self) -> None:
         corpus, layer = self.choosers.corpus, self.choosers.layer
-        self.panels["layers"].select(self.open_cell, corpus, [self.texts, layer], **TICK)
-        self.panels["groups"].select(self.open_group, [corpus, self.group], self.group_texts, **TICK)
+        self.panels["layers"].select(self.open_cell, corpus, [self.texts, layer], **ACT)
+        self.panels["groups"].select(self.open_group, [corpus, self.group], self.group_texts, **ACT)
 
     def picks(self) -> list[Any]:
         return [self.group]

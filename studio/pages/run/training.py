@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
+from jobs.store.logs import tail
 from jobs.store.records import Step
 from studio import cards
 from studio.figures.curves import CURVES
@@ -57,7 +58,7 @@ class TrainingTab(Tab):
 
     def connect(self) -> None:
         # A choice that follows another at once is drawn too.
-        self.options.select(**{**self.drawing, "trigger_mode": "always_last"})
+        self.options.input(**self.drawing)
 
     def live(self) -> list[Any]:
         folds = [self.history, self.log, self.settings]
@@ -78,7 +79,7 @@ class TrainingTab(Tab):
             self.options: choice_row(*look_controls(read_look(look.query))),
             self.links: "" if run.is_imported else cards.links(links),
             self.history: history_table(store.runs.events(run.id)),
-            self.log: cards.log(store.queue.log_tail(run.job) if run.job else ""),
+            self.log: cards.log(tail(store.home, run.job) if run.job else ""),
             self.settings: settings_table(run, training_set),
             **self._draw_charts(look, newest, planned(run, training_set)),
         }

@@ -12,7 +12,7 @@ from jobs.store.run_list import SORTS, RunQuery
 from studio import cards
 from studio.cards import Markup
 from studio.comparison.address import parse_ids
-from studio.pages.common import TICK, address_id, chosen_text
+from studio.pages.common import ACT, TICK, address_id, chosen_text
 from studio.pages.page import Changes, Page
 from studio.pages.runs.views import checked_act, filters, read_sort, runs_table
 from studio.widgets import Addressed, LiveChanges, RunTable
@@ -61,8 +61,9 @@ class RunsPage(Page):
     def connect(self) -> None:
         live = [self.watch, self.filters, self.table, self.stamp]
         self.on_change(self.watch, self.draw, self.stamp, live)
-        self.filters.select(self.act, self.stamp, live, **TICK)
-        self.table.select(self.act, self.stamp, live, **TICK)
+        for control in (self.filters, self.table):
+            control.input(self.draw, self.stamp, live, **TICK)
+        self.table.select(self.act, self.stamp, live, **ACT)
 
     # Handlers
 

@@ -33,6 +33,8 @@ ENDED_BADLY = {"memory": "out of memory", "user": "failed", "lost": "lost"}
 
 def filters(page: RunPage) -> Markup:
     """What can be asked for; values stand in the address, and are filled in by the page itself."""
+    if not page.whole and not page.archived:
+        return Markup("")
     names = {"corpus": "Corpus", "base": "Base", "method": "Method", "tag": "Tag"}
     selects = [_select(name, words, page.choices[name]) for name, words in names.items() if page.choices[name]]
     search = (
@@ -74,6 +76,8 @@ def counts(page: RunPage, query: RunQuery) -> Markup:
 
 def runs_table(page: RunPage, query: RunQuery) -> Markup:
     """The runs of one page with boxes to tick, and what can be done with those that are ticked."""
+    if not page.whole and not page.archived:
+        return _nothing(page, query)
     if not page.lines:
         return cards.join(counts(page, query), _nothing(page, query), _bar(query))
     head = "".join(_head(*column, query) for column in COLUMNS)
@@ -92,9 +96,9 @@ def _nothing(page: RunPage, query: RunQuery) -> Markup:
     if page.whole or query.archived:
         return cards.empty("No run is like that", "Take a filter away, or look for another word.")
     ways = cards.join(
-        "Begin with a corpus on the ",
-        cards.link("/corpora", "Corpora"),
-        " page, or try the sample on the ",
+        "Begin with a corpus under ",
+        cards.link("/corpora", "Data"),
+        ", or try the sample on the ",
         cards.link("/", "first page"),
         ".",
     )

@@ -172,7 +172,8 @@ class TourPage(Page):
     def _map(self, tour: Tour) -> dict[str, Any] | None:
         corpus_id = tour.notes["corpus_id"]
         known = self.store.selections.membership(corpus_id)
-        return map_of(known, corpus_id, Query(), self.store.selections.find(corpus_id, Query()))
+        found = map_of(known, corpus_id, Query(), self.store.selections.find(corpus_id, Query()))
+        return {**found, "selects": False}
 
     def start(self) -> None:
         """Begin the tour with the starter, or begin it again."""

@@ -143,9 +143,12 @@ def stage_seconds(tour: Tour, stage: Stage) -> float:
 
 
 def time_words(tour: Tour) -> str:
-    """How much of the whole is left."""
-    left = sum(stage_seconds(tour, stage) for stage in tour.stages())
-    minutes = whole_minutes(tour.base, tour.minutes, fetches=bool(tour.notes.get("fetches")))
+    """How much of the whole is left; the whole is what it usually takes, or longer where it does."""
+    stages = tour.stages()
+    left = sum(stage_seconds(tour, stage) for stage in stages)
+    begun = min((stage.job.started_at for stage in stages if stage.job and stage.job.started_at), default=time.time())
+    usual = whole_minutes(tour.base, tour.minutes, fetches=bool(tour.notes.get("fetches")))
+    minutes = max(usual, round((time.time() - begun + left) / 60))
     return f"About {cards.about_span(left)} left of {minutes} min."
 
 
