@@ -24,15 +24,15 @@ def adapter_of_run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [home.near.corpus(payload["corpus_id"])]
+    return [home.near.corpus(payload["corpus_id"])] if "corpus_id" in payload else []
 
 
 def clustering(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [home.near.clustering(payload["clustering_id"])]
+    return [home.near.clustering(payload["clustering_id"])] if "clustering_id" in payload else []
 
 
 def analysis(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [home.near.analysis(payload["analysis_id"])]
+    return [home.near.analysis(payload["analysis_id"])] if "analysis_id" in payload else []
 
 
 def run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -40,7 +40,7 @@ def run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def uploads(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [home.uploads / Path(name).parts[0] for name in payload["files"]]
+    return [home.uploads / Path(name).parts[0] for name in payload.get("files", [])]
 
 
 def _aside(folder: Path) -> Path:

@@ -170,20 +170,16 @@ def train(job: Job) -> results.RunSummary:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
     from hydralora.config import parse_config
     from hydralora.training.ranks import why_alone
-    from jobs.runner.ranks import asked_processes, followed, is_on_ray
+    from jobs.runner.ranks import asked_processes, followed
 
     processes = asked_processes()
     if processes > 1 and (why := why_alone(parse_config(job.payload["config"]), processes)):
         logging.getLogger(__name__).warning("One process trains, not %d: %s.", processes, why)
         processes = 1
-    if processes > 1 and is_on_ray():
-        from jobs.runner.ray_train import train_on_nodes
-
-        return train_on_nodes(job, processes)
-    return lead(job, followed(job, processes))
+    return _lead(job, followed(job, processes))
 
 
-def lead(job: Job, others: AbstractContextManager[None]) -> results.RunSummary:
+def _lead(job: Job, others: AbstractContextManager[None]) -> results.RunSummary:
     """Train, report and save; ``others`` are the processes that train along, if any."""
     from hydralora.training.energy import counting
     from jobs.artefacts.sender import sending_checkpoints

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from hydralora.bases.folder import STARTER
 from hydralora.errors import UserError
-from jobs.artefacts.choice import check_artefacts
+from jobs.artefact_choice import check_artefacts
 from jobs.home import Home
 from jobs.runner.cgroup import end_group, processes_of
 from jobs.runner.choice import KEY, Choice

@@ -61,7 +61,7 @@ class Artefacts:
             log.warning("%s", one_line(str(error)))
 
     def pend(self, folder: Path) -> None:
-        """Have a folder sent soon, by whoever sends what waits here (``jobs.artefacts.sender``)."""
+        """Have a folder sent soon, by whoever sends what waits here (``jobs.sending``)."""
         if self.is_on:
             self._notes.add(SEND, self._key(folder))
 

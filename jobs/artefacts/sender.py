@@ -1,29 +1,19 @@
-"""What is sent beside the work: checkpoints while a training goes on, and what waits in a home, again and again."""
+"""Checkpoints are sent to the artefact store beside the training that goes on."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydralora.errors import UserError
 from hydralora.plain import one_line
-from jobs.artefacts.address import KEY, StoreError
+from jobs.artefacts.address import StoreError
 from jobs.artefacts.artefacts import Artefacts
-from jobs.artefacts.notes import FOLDER
-
-if TYPE_CHECKING:
-    from jobs.store.store import Store
 
 log = logging.getLogger(__name__)
-LOOK_SECONDS = 1.0  # between two looks at what waits
-SETTING_SECONDS = 5.0  # between two looks at the setting
-RETRY_SECONDS = 15.0  # after a store that could not be used
 CLOSE_SECONDS = 40.0  # that a training waits at its end for its last checkpoint to be sent
 
 
@@ -95,49 +85,6 @@ def sending_checkpoints(artefacts: Artefacts, run: Path, attempt: Path) -> Itera
         yield sender
     finally:
         sender.close()
-
-
-def send_what_waits(store: Store) -> int:
-    """Send and delete what waits in a home, unless another process of it does; how many are done.
-
-    Raises:
-        StoreError: When the artefact store cannot be used.
-    """
-    artefacts = store.home.artefacts
-    if not artefacts.waiting():
-        return 0
-    with (store.home.root / FOLDER / "sender.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        return artefacts.settle()
-
-
-def keep_sending(store: Store) -> None:
-    """The same for as long as this process lives; where a home has or had a store, its address is looked up now and
-    then. Runs in a thread."""
-    looked = time.monotonic()
-    while True:
-        pause = LOOK_SECONDS
-        try:
-            is_due = time.monotonic() - looked > SETTING_SECONDS
-            if is_due and (store.home.root / FOLDER).exists():
-                looked = time.monotonic()
-                store.home.use_artefacts((store.settings.get(KEY) or {}).get("url", ""))
-            send_what_waits(store)
-        except (UserError, OSError) as error:
-            log.warning("%s", one_line(str(error)))
-            pause = RETRY_SECONDS
-        except Exception as error:  # the database, for a moment; the thread must not end by it
-            log.warning("What waits for the artefact store was not sent: %s", type(error).__name__)
-            pause = RETRY_SECONDS
-        time.sleep(pause)
-
-
-def start_sending(store: Store) -> None:
-    """Begin ``keep_sending`` in the background."""
-    threading.Thread(target=keep_sending, args=(store,), daemon=True).start()
 
 
 def early(artefacts: Artefacts, made: Path, final: Path) -> None:

@@ -23,25 +23,22 @@ from jobs.runner.choice import Choice
 from jobs.runner.environment import PROJECT, job_environment, other_database
 from jobs.runner.limits import limits_of
 from jobs.runner.ownership import STARTED
-from jobs.runner.ranks import PROCESSES_VARIABLE
 
 LEFT = "begin.json"  # in the attempt's folder, until its first process has read it
 REFUSED = "The node cannot work on this:"  # begins the sentence of a node that cannot; it stands in the engine's log
 OF_THE_NODE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR", "HOSTNAME")
-OF_RAY = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_JOB_CONFIG_JSON_ENV_VAR")  # to ask it for workers
 CORES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CODE = 3  # of a process that does not begin
 
 
-def leave(folder: Path, kind: str, choice: Choice, gpus: int, **more: str) -> None:
-    """Put down what the first process of an attempt needs to know; ``gpus`` are those that its engine gives it, and
-    ``more`` are variables besides.
+def leave(folder: Path, kind: str, choice: Choice, gpus: int) -> None:
+    """Put down what the first process of an attempt needs to know; ``gpus`` are those that its engine gives it.
 
     Raises:
         OSError: When the disk does not take it.
     """
     environment = {name: value for name, value in job_environment(kind).items() if name not in OF_THE_NODE}
-    environment |= {**dict.fromkeys(CORES, str(choice.cpus)), PROCESSES_VARIABLE: str(choice.processes), **more}
+    environment |= dict.fromkeys(CORES, str(choice.cpus))
     left = {"kind": kind, "environment": environment, "database": other_database(), "gpus": gpus}
     write_json(folder / LEFT, {**left, "memory_gib": choice.memory_gib}, mode=0o600)
 
@@ -85,9 +82,7 @@ def main(folder: Path) -> int:
 
 def _environment(left: dict[str, Any]) -> dict[str, str]:
     """What the worker has left, with what only the node knows; an attempt without a GPU sees none."""
-    together = OF_RAY if int(left["environment"].get(PROCESSES_VARIABLE, 1)) > 1 else ()
-    names = [name for name in (*OF_THE_NODE, *together) if name in os.environ]
-    found = {**left["environment"], **{name: os.environ[name] for name in names}}
+    found = {**left["environment"], **{name: os.environ[name] for name in OF_THE_NODE if name in os.environ}}
     if not left["gpus"]:
         found["CUDA_VISIBLE_DEVICES"] = ""
     return found

@@ -29,8 +29,7 @@ class Choice:
         cpus: Processors of an attempt.
         gpus: GPUs of an attempt; None for one where the cluster has any.
         memory_gib: GiB of memory that are kept for an attempt; None for no bound.
-        processes: That train one run together: on Ray each with its own ``cpus``, ``gpus`` and ``memory_gib``, over
-            several nodes where there are; here each with a GPU.
+        processes: Of this machine that train one run together, each with a GPU where there are any.
         options: Further options of Slurm's `sbatch`, by name.
     """
 
@@ -49,6 +48,11 @@ class Choice:
                 f"A job needs at least one processor and no negative number of anything, got {self.cpus} CPUs, "
                 f"{self.gpus} GPUs, {self.memory_gib} GiB and {self.processes} processes. Check --job-cpus, "
                 "--job-gpus, --job-memory-gib and --job-processes."
+            )
+        if self.processes > 1 and self.executor not in ("local", "spawn"):
+            raise UserError(
+                f"Several processes train one run on the worker's own machine only, got --job-processes "
+                f"{self.processes} with {self.executor}. Leave it out, or take --executor local."
             )
 
     def dump(self) -> dict[str, Any]:

@@ -32,20 +32,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jobs.runner.ranks")  # under its own name also where it runs as a program
 PROCESSES_VARIABLE = "HYDRA_STUDIO_PROCESSES"  # how many a training has
-GPUS_VARIABLE = "HYDRA_STUDIO_WORKER_GPUS"  # of each of them on Ray
 LOOK_SECONDS = 0.2
 END_SECONDS = 20.0  # that the leading process has to end by itself after another one has failed
 FAILED = 1
+FOLLOW = "jobs.tasks.follow"  # imported in a job's own process only, as the tasks of kinds are
 
 
 def asked_processes() -> int:
     """How many processes a training is asked to have."""
     return max(1, int(os.environ.get(PROCESSES_VARIABLE) or 1))
-
-
-def is_on_ray() -> bool:
-    """Whether this attempt was begun by Ray, which has the other processes' places."""
-    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 @contextmanager
@@ -127,8 +122,8 @@ def _end(other: subprocess.Popen[bytes]) -> None:
 
 def main(folder: Path, rank: int) -> int:
     """Train along as process ``rank`` of the attempt in ``folder``."""
+    from jobs.kind import named
     from jobs.runner.child import Job
-    from jobs.tasks import follow
 
     begin_log()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the leading process says when to stop
@@ -137,7 +132,7 @@ def main(folder: Path, rank: int) -> int:
     job = Job(folder, json.loads((folder / "spec.json").read_bytes()))
     os.chdir(folder)
     try:
-        follow(job)
+        named(FOLLOW)(job)
     except StoppedError:
         return 0
     except Exception as error:

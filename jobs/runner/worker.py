@@ -24,7 +24,6 @@ from typing import Any
 from hydralora.errors import UserError
 from hydralora.plain import one_line, plain
 from jobs.artefacts.address import VARIABLE
-from jobs.artefacts.sender import start_sending
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.machine import choose_gpu, look_at_gpus, own_address
@@ -41,6 +40,7 @@ from jobs.runner.room import is_full, lacks_room
 from jobs.runner.running import RunningJob, write_spec
 from jobs.runner.service import own_version, sign_lock, wait_for_lock
 from jobs.runner.webhook import Webhook
+from jobs.sending import start_sending
 from jobs.store.clock import FAR_APART_SECONDS, clock_offset
 from jobs.store.database import without_secrets
 from jobs.store.records import Job

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from hydralora.errors import UserError
-from jobs.artefacts.choice import choose_artefacts, folders_of
-from jobs.artefacts.sender import send_what_waits
+from jobs.artefact_choice import choose_artefacts, folders_of
+from jobs.sending import send_what_waits
 from jobs.store.store import Store
 from studio.cli.terminal import AsJson, Studio, out, show
 

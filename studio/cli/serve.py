@@ -12,8 +12,8 @@ from pathlib import Path
 import uvicorn
 
 from hydralora.errors import UserError
+from jobs.artefact_choice import check_artefacts, choose_artefacts
 from jobs.artefacts.address import checked_url
-from jobs.artefacts.choice import check_artefacts, choose_artefacts
 from jobs.home import HOME_VARIABLE, Home
 from jobs.runner.executors import find_executor
 from jobs.runner.executors.by_lane import choose

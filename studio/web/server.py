@@ -28,11 +28,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from hydralora.plain import hide_place
-from jobs.artefacts.sender import start_sending
 from jobs.database_file import NAME
 from jobs.home import Home
 from jobs.http import BoundedBody
 from jobs.runner.service import keep_worker
+from jobs.sending import start_sending
 from jobs.store.store import Store
 from studio.pages import build_pages
 from studio.web.answers import Answers

@@ -70,10 +70,6 @@ class RayNodes:
         lines = [process.cmdline() for process in self._of(number)]
         return [line[3] for line in lines if line[1:3] == ["-m", "jobs.runner.reaper"]]
 
-    def trains(self, number: int) -> bool:
-        """Whether a node has a worker of a training by several."""
-        return any("RayTrainWorker" in " ".join(process.cmdline()) for process in self._of(number))
-
     def _of(self, number: int) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             node = psutil.Process(self.nodes[number].pid)

@@ -16,14 +16,14 @@ import pytest
 
 from hydralora.errors import UserError
 from hydralora.files import file_hash, list_checkpoints
+from jobs.artefact_choice import check_artefacts, choose_artefacts
 from jobs.artefacts.address import KEY, VARIABLE, StoreError, checked_url
 from jobs.artefacts.artefacts import Artefacts
-from jobs.artefacts.choice import check_artefacts, choose_artefacts
-from jobs.artefacts.sender import send_what_waits
 from jobs.home import DATABASE_VARIABLE, Home, sqlite_url
 from jobs.runner.environment import job_environment
 from jobs.runner.outcome import Retry, outcome_of
 from jobs.runner.running import RunningJob, write_spec
+from jobs.sending import send_what_waits
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store

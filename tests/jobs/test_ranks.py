@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,15 @@ from hydralora.config import TrainConfig, parse_config
 from hydralora.errors import UserError
 from hydralora.files import file_hash
 from hydralora.training.ranks import share_of, why_alone
-from jobs.runner.choice import KEY, Choice
+from jobs.runner.choice import Choice
 from jobs.runner.executors import find_executor
 from jobs.runner.outcome import Retry, outcome_of
 from jobs.runner.ranks import PROCESSES_VARIABLE
 from jobs.runner.running import RunningJob
-from jobs.runner.service import start_worker
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.hydralora.conftest import easy_rows, make_llama, make_tokenizer, write_lines
-from tests.jobs.conftest import end_home, wait_for
-from tests.jobs.ray_nodes import RayNodes
+from tests.jobs.conftest import wait_for
 from tests.jobs.test_artefacts import Machine, told
 
 TRAIN = {"batch_size": 4, "accumulation": 2, "max_steps": 24, "save_every": 4, "eval_every": 8, "gate_every": 4}
@@ -142,40 +138,6 @@ def test_two_processes_train_what_one_does_and_end_together(
     assert file_hash(weights[0]) == file_hash(weights[1])
 
 
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[RayNodes]:
-    nodes = None
-    try:
-        nodes = RayNodes(tmp_path, others=2)
-        yield nodes
-    finally:
-        if nodes is not None:
-            nodes.close()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install '.[ray]'")
-def test_one_run_is_trained_over_two_nodes_and_goes_on_when_one_is_lost(
-    trainings: Trainings, nodes: RayNodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alone, run = trainings.start("alone")
-    assert alone.work().status == JobStatus.SUCCEEDED
-    cluster, spread = trainings.start("cluster")
-    store = cluster.store
-    store.settings.set(KEY, Choice("ray", nodes.address, cpus=1, gpus=0, processes=2).dump())
-    start_worker(store.home)
-    try:
-        checkpoints = store.home.near.run(spread) / "checkpoints"
-        wait_for(lambda: list(checkpoints.glob("*/complete.json")), 300)
-        lost = next(number for number in (1, 2) if nodes.trains(number))  # not the head
-        nodes.kill(lost)
-        job = store.runs.get(spread).job
-        assert job is not None
-        wait_for(lambda: store.queue.get(job.id).is_finished, 400)
-        done = store.queue.get(job.id)
-        assert done.status == JobStatus.SUCCEEDED, done.error
-        assert done.attempt > 1 and (done.result or {})["resumed_from"] >= 4
-        assert_close(store, spread, alone.store, run)
-    finally:
-        end_home(store.home)
+def test_several_processes_are_refused_where_another_engine_trains() -> None:
+    with pytest.raises(UserError, match=r"--job-processes 2 with ray\. Leave it out, or take --executor local"):
+        Choice("ray", "http://127.0.0.1:8265", processes=2)

@@ -21,7 +21,6 @@ from jobs.runner.begin import command, leave
 from jobs.runner.choice import HANDLE, Choice, Handle, need
 from jobs.runner.limits import GIB
 from jobs.runner.ownership import ENDED, STARTED, give_up
-from jobs.runner.ranks import GPUS_VARIABLE
 from jobs.runner.ray_api import RayApi
 from jobs.runner.ray_head import find_head
 
@@ -55,7 +54,7 @@ class RayExecutor:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             try:
-                self._fits = sum(map(self._fit_on, self._api().nodes())) // self.choice.processes
+                self._fits = sum(map(self._fit_on, self._api().nodes()))
             except UserError as error:
                 self._fits = 0
                 log.warning("%s", error)
@@ -75,15 +74,14 @@ class RayExecutor:
         name = f"studio-{spec['job']}-{spec['attempt']}-{(spec['token'] or '')[:8]}"
         handle = {"engine": "ray", "id": name, "address": api.address, "folder": str(folder)}
         gpus = self.choice.gpus if self.choice.gpus is not None else int(any(node.get("GPU") for node in api.nodes()))
-        is_alone = self.choice.processes == 1  # else it only asks Ray for workers, which are given what it would be
-        leave(folder, kind, self.choice, gpus if is_alone else 0, **({} if is_alone else {GPUS_VARIABLE: str(gpus)}))
+        leave(folder, kind, self.choice, gpus)
         write_json(folder / HANDLE, handle)
         asked = {
             "submission_id": name,
             "entrypoint": f"exec {shlex.join(command(folder))}",
-            "entrypoint_num_cpus": self.choice.cpus if is_alone else 0,
-            "entrypoint_num_gpus": gpus if is_alone else 0,
-            "entrypoint_memory": int(self.choice.memory_gib * GIB) if self.choice.memory_gib and is_alone else None,
+            "entrypoint_num_cpus": self.choice.cpus,
+            "entrypoint_num_gpus": gpus,
+            "entrypoint_memory": int(self.choice.memory_gib * GIB) if self.choice.memory_gib else None,
             "runtime_env": {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}},
         }
         api.ask("POST", "/api/jobs/", asked)
