@@ -7,12 +7,18 @@ import os
 import re
 import socket
 import stat
+from copy import copy
+from functools import cached_property
 from pathlib import Path
 
 from platformdirs import user_data_path
 
 from hydralora.errors import UserError
+from hydralora.files import list_checkpoints, step_of
 from hydralora.plain import hide_place
+from jobs.artefacts.address import VARIABLE, checked_url
+from jobs.artefacts.artefacts import Artefacts
+from jobs.artefacts.notes import FOLDER as ARTEFACTS
 from jobs.database_file import COPY, NAME, check_database
 
 HOME_VARIABLE = "HYDRA_STUDIO_HOME"
@@ -37,7 +43,7 @@ MENDED = ".private"  # there once the modes of everything below have been mended
 
 def is_ours(name: str) -> bool:
     """Whether the studio puts something of this name right below its folder: a folder, a file, a copied database."""
-    return name in (*FOLDERS, *FILES, MACHINES, MENDED) or COPY.fullmatch(name) is not None
+    return name in (*FOLDERS, *FILES, MACHINES, MENDED, ARTEFACTS) or COPY.fullmatch(name) is not None
 
 
 def private_files() -> None:
@@ -54,6 +60,9 @@ class Home:
     A home with a database of its own belongs to one machine. Where the database is elsewhere, several may share the
     folder, and ``machine`` holds what is each one's own: who works, its log, how its model server is reached.
 
+    With an artefact store the folder is this machine's own, and a path that is asked for here has been fetched from the
+    store before, where that has another one; ``near`` gives the bare paths.
+
     Args:
         machine: That folder, for a process that knows no database and need not look at it.
     """
@@ -63,6 +72,7 @@ class Home:
         self.root = Path(named).expanduser().absolute()
         own = self.root / MACHINES / machine_name() if is_shared() else self.root
         self.machine = Path(machine) if machine else own
+        self.artefacts = Artefacts(self.root, checked_url(os.environ.get(VARIABLE, "")))
         hide_place(self.root)
         private_files()
         try:
@@ -82,6 +92,19 @@ class Home:
                 f"Choose another with --home or {HOME_VARIABLE}."
             ) from error
 
+    def use_artefacts(self, url: str) -> None:
+        """Have another artefact store, or none where it is empty; what the environment names goes before."""
+        if not os.environ.get(VARIABLE) and url != self.artefacts.url:
+            self.artefacts = Artefacts(self.root, url)
+            self.__dict__.pop("near", None)
+
+    @cached_property
+    def near(self) -> Home:
+        """The same folder without a store: paths as they are here, to write or to delete."""
+        near = copy(self)
+        near.artefacts = Artefacts(self.root)
+        return near
+
     @property
     def database_url(self) -> str:
         """URL of the database: SQLite in this folder, or what the environment names."""
@@ -94,23 +117,24 @@ class Home:
 
     def corpus(self, corpus_id: int) -> Path:
         """Folder of an imported corpus."""
-        return self.root / "corpora" / str(int(corpus_id))
+        return self._fetched(self.root / "corpora" / str(int(corpus_id)))
 
     def clustering(self, clustering_id: int) -> Path:
         """Folder of a clustering."""
-        return self.root / "clusterings" / str(int(clustering_id))
+        return self._fetched(self.root / "clusterings" / str(int(clustering_id)))
 
     def run(self, run_id: int) -> Path:
         """Folder of a run: checkpoints and the finished adapter."""
-        return self.root / "runs" / str(int(run_id))
+        return self._fetched(self.root / "runs" / str(int(run_id)))
 
     def adapter(self, run_id: int) -> Path:
         """Folder of a run's finished adapter.
 
         Raises:
-            UserError: When the run's files are gone, though the database knows the run.
+            UserError: When the run's files are gone, though the database knows the run, or cannot be fetched.
         """
         folder = self.run(run_id) / "adapter"
+        self.artefacts.need(folder)
         if not folder.is_dir():
             raise UserError(
                 f"The files of run {int(run_id)} are gone: {self.run(run_id)} holds no adapter. "
@@ -120,7 +144,13 @@ class Home:
 
     def analysis(self, analysis_id: int) -> Path:
         """Folder of an analysis' results."""
-        return self.root / "analyses" / str(int(analysis_id))
+        return self._fetched(self.root / "analyses" / str(int(analysis_id)))
+
+    def checkpoints(self, run_id: int) -> list[int]:
+        """Steps of the complete checkpoints of a run, in order, those that only the artefact store has among them."""
+        folder = self.run(run_id)
+        there = [step_of(Path(name)) for name in self.artefacts.below(folder / "checkpoints")]
+        return sorted({*list_checkpoints(folder), *there})
 
     def attempts(self, job_id: int) -> Path:
         """Folder of all attempts at a job."""
@@ -129,6 +159,10 @@ class Home:
     def job(self, job_id: int, attempt: int) -> Path:
         """Folder of one attempt at a job: spec, log, metrics, result."""
         return self.attempts(job_id) / str(int(attempt))
+
+    def _fetched(self, folder: Path) -> Path:
+        self.artefacts.fetch(folder)
+        return folder
 
     @property
     def bases(self) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hydralora.results import Part, Result
 from jobs.home import Home
-from jobs.kind_folders import nothing
+from jobs.kind_folders import analysis, nothing
 from jobs.kind_limits import Limits, only_memory
 
 Lane = Literal["light", "heavy", "server", "network"]
@@ -48,6 +48,8 @@ class Kind:
         leftovers: Folders that it may leave half-written when it is killed.
         outputs: Folders that its task writes into its attempt's own folder (``Job.place``), and that are put in their
             place by the transaction that ends a job which succeeded.
+        artefacts: Folders that it has made or changed, which other machines may need (``jobs.artefacts``); that of its
+            analysis where it is a look.
         writer: Dotted module and function, called with a session, the job's row and the home in the transaction that
             ends a job which succeeded, to write its result where it belongs; None where the result stays with the job.
         spent: Folders that nothing needs any more once it has succeeded.
@@ -75,6 +77,7 @@ class Kind:
     limits: Callable[[int], Limits] = field(default=only_memory, repr=False)
     leftovers: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
     outputs: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
+    artefacts: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
     writer: str | None = None
     spent: Callable[[Home, Mapping[str, Any]], list[Path]] = field(default=nothing, repr=False)
 
@@ -82,6 +85,10 @@ class Kind:
         """The function that does the work; what it gives is a result with a type, or plain JSON."""
         task: Callable[[Any], Part | dict[str, Any]] = named(self.task)
         return task
+
+    def artefacts_of(self, home: Home, payload: Mapping[str, Any]) -> list[Path]:
+        """The folders that a job has made for other machines too."""
+        return analysis(home, payload) if self.version is not None else self.artefacts(home, payload)
 
     def write_result(self, session: Any, job: Any, home: Home) -> None:
         """Write the result of a job that succeeded, within the transaction that ends it."""

@@ -1,4 +1,5 @@
-"""Folders of each kind of job: what it may leave half-written, makes to be published, and has used up at its end."""
+"""Folders of each kind of job: what it may leave half-written, makes, for other machines too, and has used up at its
+end."""
 
 from __future__ import annotations
 
@@ -19,7 +20,27 @@ def nothing(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def adapter_of_run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [home.run(payload["run_id"]) / "adapter"] if "run_id" in payload else []
+    return [home.near.run(payload["run_id"]) / "adapter"] if "run_id" in payload else []
+
+
+def corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.corpus(payload["corpus_id"])] if "corpus_id" in payload else []
+
+
+def clustering(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.clustering(payload["clustering_id"])] if "clustering_id" in payload else []
+
+
+def analysis(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.analysis(payload["analysis_id"])] if "analysis_id" in payload else []
+
+
+def run(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.near.run(payload["run_id"]), *adapter_of_run(home, payload)] if "run_id" in payload else []
+
+
+def uploads(home: Home, payload: Mapping[str, Any]) -> list[Path]:
+    return [home.uploads / Path(name).parts[0] for name in payload.get("files", [])]
 
 
 def _aside(folder: Path) -> Path:
@@ -35,7 +56,7 @@ def upload_of_base(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def half_a_corpus(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.corpus(payload["corpus_id"]))]
+    return [_aside(home.near.corpus(payload["corpus_id"]))]
 
 
 def half_a_download(home: Home, payload: Mapping[str, Any]) -> list[Path]:
@@ -45,28 +66,28 @@ def half_a_download(home: Home, payload: Mapping[str, Any]) -> list[Path]:
 
 
 def half_a_check(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.corpus(payload["corpus_id"]) / QUALITY)]
+    return [_aside(home.near.corpus(payload["corpus_id"]) / QUALITY)]
 
 
 def half_a_clustering(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.clustering(payload["clustering_id"]))]
+    return [_aside(home.near.clustering(payload["clustering_id"]))]
 
 
 def half_a_split(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return half_written(home.corpus(payload["corpus_id"]), f"edit-{payload['edit_id']}")
+    return half_written(home.near.corpus(payload["corpus_id"]), f"edit-{payload['edit_id']}")
 
 
 def half_a_layout(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.clustering(payload["clustering_id"]) / LAYOUT)]
+    return [_aside(home.near.clustering(payload["clustering_id"]) / LAYOUT)]
 
 
 def half_an_export(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    return [_aside(home.analysis(payload["analysis_id"]))]
+    return [_aside(home.near.analysis(payload["analysis_id"]))]
 
 
 def half_an_import(home: Home, payload: Mapping[str, Any]) -> list[Path]:
-    run = home.run(payload["run_id"])
-    return [run / "given", _aside(run / "adapter")]
+    folder = home.near.run(payload["run_id"])
+    return [folder / "given", _aside(folder / "adapter")]
 
 
 def uploads_of_import(home: Home, payload: Mapping[str, Any]) -> list[Path]:

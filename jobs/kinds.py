@@ -10,6 +10,7 @@ from __future__ import annotations
 from hydralora.errors import UserError
 from hydralora.plain import shown
 from hydralora.results import Answers, Comparison, Experts, Export, MatrixMap, Routing, Weights
+from jobs import kind_folders
 from jobs.kind import Kind
 from jobs.kind_folders import (
     adapter_of_run,
@@ -86,6 +87,7 @@ for _kind in (
         limits=limits_of_ingest,
         leftovers=half_a_corpus,
         writer="jobs.store.corpora.write_import",
+        artefacts=kind_folders.corpus,
     ),
     Kind(
         "check",
@@ -95,6 +97,7 @@ for _kind in (
         uses_hub=True,
         limits=limits_of_cluster,
         leftovers=half_a_check,
+        artefacts=kind_folders.corpus,
     ),
     Kind(
         "shorten",
@@ -104,6 +107,7 @@ for _kind in (
         uses_hub=True,
         limits=limits_of_cluster,
         writer="jobs.store.shortenings.write_shortening",
+        artefacts=kind_folders.corpus,
     ),
     Kind("preview", "Preview of an import", "jobs.tasks.preview", limits=limits_of_preview),
     Kind(
@@ -123,6 +127,7 @@ for _kind in (
         uses_hub=True,
         limits=limits_of_fetch,
         leftovers=half_a_download,
+        artefacts=kind_folders.uploads,
     ),
     Kind(
         "base",
@@ -156,6 +161,7 @@ for _kind in (
         leftovers=half_an_import,
         writer="jobs.store.runs.write_import",
         spent=uploads_of_import,
+        artefacts=kind_folders.run,
     ),
     Kind(
         "cluster",
@@ -164,6 +170,7 @@ for _kind in (
         limits=limits_of_cluster,
         leftovers=half_a_clustering,
         writer="jobs.store.clusterings.write_result",
+        artefacts=kind_folders.clustering,
     ),
     Kind(
         "split",
@@ -172,6 +179,7 @@ for _kind in (
         limits=limits_of_cluster,
         leftovers=half_a_split,
         writer="jobs.store.cluster_edits.write_split",
+        artefacts=kind_folders.corpus,
     ),
     Kind(
         "layout",
@@ -180,6 +188,7 @@ for _kind in (
         priority=-1,  # it takes long, so it waits behind the quick ones
         limits=limits_of_cluster,
         leftovers=half_a_layout,
+        artefacts=kind_folders.clustering,
     ),
     Kind(
         "train",
@@ -195,6 +204,7 @@ for _kind in (
         writer="jobs.store.runs.write_training",
         outputs=adapter_of_run,
         limits=for_models(wall=MONTH),
+        artefacts=kind_folders.run,
     ),
     Kind(
         "speed",

@@ -5,9 +5,11 @@ Heavy modules are imported inside the functions, so in the job's own process onl
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,9 @@ def ingest(job: Job) -> results.CorpusManifest:
     """Import uploaded files as a corpus; they stay, so that it can be read again with other columns."""
     from hydralora.corpus.imports import import_corpus
 
-    return import_corpus(_files(job), _corpus(job), **_reading(job), progress=job.progress)
+    return import_corpus(
+        _files(job), job.home.near.corpus(job.payload["corpus_id"]), **_reading(job), progress=job.progress
+    )
 
 
 def preview(job: Job) -> results.Preview:
@@ -92,6 +96,8 @@ def check_base(job: Job) -> results.bases.BaseCheck:
 
 
 def _files(job: Job) -> list[Path]:
+    for name in {Path(name).parts[0] for name in job.payload["files"]}:
+        job.home.artefacts.fetch(job.home.uploads / name)
     return [job.home.uploads / name for name in job.payload["files"]]
 
 
@@ -134,7 +140,7 @@ def cluster(job: Job) -> results.Clusters:
     """Cluster a corpus."""
     from hydralora.corpus.clusters.clustering import cluster_corpus
 
-    out, asked = job.home.clustering(job.payload["clustering_id"]), job.payload
+    out, asked = job.home.near.clustering(job.payload["clustering_id"]), job.payload
     how = {name: asked[name] for name in ("method", "options") if name in asked}  # jobs of earlier versions have none
     return cluster_corpus(_corpus(job), out, k=asked["k"], seed=asked["seed"], progress=job.progress, **how)
 
@@ -162,30 +168,62 @@ def lay_out(job: Job) -> results.clusters.Layout:
 
 def train(job: Job) -> results.RunSummary:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
+    from hydralora.config import parse_config
+    from hydralora.training.ranks import why_alone
+    from jobs.runner.ranks import asked_processes, followed
+
+    processes = asked_processes()
+    if processes > 1 and (why := why_alone(parse_config(job.payload["config"]), processes)):
+        logging.getLogger(__name__).warning("One process trains, not %d: %s.", processes, why)
+        processes = 1
+    return _lead(job, followed(job, processes))
+
+
+def _lead(job: Job, others: AbstractContextManager[None]) -> results.RunSummary:
+    """Train, report and save; ``others`` are the processes that train along, if any."""
+    from hydralora.training.energy import counting
+    from jobs.artefacts.sender import sending_checkpoints
+    from jobs.runner.ownership import alone_in
+
+    run = job.home.run(job.payload["run_id"])
+    country = os.environ.get(COUNTRY_VARIABLE, "").upper() or None
+    artefacts = job.home.artefacts
+    artefacts.fetch_below(run / "checkpoints")
+    sending = sending_checkpoints(artefacts, run, job.folder)
+    with alone_in(run, job.progress), counting(run, country) as meter, sending as on_checkpoint, others:
+        return _train(
+            job,
+            on_step=job.step,
+            on_checkpoint=on_checkpoint,
+            progress=job.progress,
+            adapter_folder=job.place(run / "adapter"),
+            meter=meter,
+        )
+
+
+def follow(job: Job) -> None:
+    """Train along with the process that leads; nothing is reported."""
+    _train(job)
+
+
+def _train(job: Job, **reports: Any) -> results.RunSummary:
     from hydralora.bases.load import fit_threads
     from hydralora.config import parse_config
     from hydralora.files import last_checkpoint
     from hydralora.options import sources_of
-    from hydralora.training.energy import counting
     from hydralora.training.train import train_adapter
-    from jobs.runner.ownership import alone_in
 
-    run, config = job.home.run(job.payload["run_id"]), parse_config(job.payload["config"])
+    run, config = job.home.near.run(job.payload["run_id"]), parse_config(job.payload["config"])
     fit_threads(known_base(job, config.base))
-    country = os.environ.get(COUNTRY_VARIABLE, "").upper() or None
-    with alone_in(run, job.progress), counting(run, country) as meter:
-        return train_adapter(
-            config,
-            _corpus(job),
-            run,
-            clusters_folder=_clusters(job),
-            sources=[job.home.adapter(source) for source in sources_of(config.adapter)],
-            on_step=job.step,
-            progress=job.progress,
-            resume=last_checkpoint(run) is not None,
-            adapter_folder=job.place(run / "adapter"),
-            meter=meter,
-        )
+    return train_adapter(
+        config,
+        _corpus(job),
+        run,
+        clusters_folder=_clusters(job),
+        sources=[job.home.adapter(source) for source in sources_of(config.adapter)],
+        resume=last_checkpoint(run) is not None,
+        **reports,
+    )
 
 
 def import_(job: Job) -> results.AdapterFacts:
@@ -194,7 +232,7 @@ def import_(job: Job) -> results.AdapterFacts:
     from jobs.store.bases import Bases
 
     find, asked = Bases(job.home).resolve, job.payload
-    files = [job.home.uploads / name for name in asked["files"]]
+    files = _files(job)
     if not files:  # it is here already; only its base was not
         return check_again(job.home.adapter(asked["run_id"]).parent, asked["base"], find)
     folder = job.home.run(asked["run_id"])
@@ -248,7 +286,7 @@ def push(job: Job) -> dict[str, Any]:
     from hydralora.adapters.card import model_card
     from hydralora.adapters.hub import push_folder
 
-    asked, folder = job.payload, job.home.analysis(job.payload["analysis_id"])
+    asked, folder = job.payload, job.home.artefacts.need(job.home.analysis(job.payload["analysis_id"]))
     facts = results.AdapterFacts.read(job.home.adapter(asked["run_id"]))
     known = asked.get("answers_id")
     answers = results.Answers.read(job.home.analysis(known)) if known else None
@@ -262,7 +300,9 @@ def weights(job: Job) -> results.Weights:
     """Compare the heads of every layer at every stored step of a run."""
     from hydralora.analysis.drift import measure_weights
 
-    return measure_weights(job.home.adapter(job.payload["run_id"]).parent, _out(job), progress=job.progress)
+    run = job.home.adapter(job.payload["run_id"]).parent
+    job.home.artefacts.fetch_below(run / "checkpoints")
+    return measure_weights(run, _out(job), progress=job.progress)
 
 
 def draw_map(job: Job) -> results.MatrixMap:
@@ -307,7 +347,7 @@ def known_base(job: Job, base: str) -> str:
 
 
 def _corpus(job: Job) -> Path:
-    return job.home.corpus(job.payload["corpus_id"])
+    return job.home.artefacts.need(job.home.corpus(job.payload["corpus_id"]))
 
 
 def _clusters(job: Job) -> Path | None:
@@ -317,11 +357,11 @@ def _clusters(job: Job) -> Path | None:
     clustering, grouping = (job.payload.get(name) for name in ("clustering_id", "grouping"))
     if grouping:
         return open_grouping(_corpus(job), grouping)
-    return job.home.clustering(clustering) if clustering else None
+    return job.home.artefacts.need(job.home.clustering(clustering)) if clustering else None
 
 
 def _out(job: Job) -> Path:
-    return job.home.analysis(job.payload["analysis_id"])
+    return job.home.near.analysis(job.payload["analysis_id"])
 
 
 def _measured(job: Job) -> tuple[Path, Path, Path]:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from hydralora.bases.folder import STARTER
 from hydralora.errors import UserError
+from jobs.artefact_choice import check_artefacts
 from jobs.home import Home
 from jobs.runner.cgroup import end_group, processes_of
 from jobs.runner.choice import KEY, Choice
@@ -176,7 +177,7 @@ def _database(home: Home) -> list[Finding]:
     reconcile(store)
     workers = store.workers.seen()
     words = f"{len(workers)} at work" if workers else "none; one starts with the studio or with a command that needs it"
-    left = [_leftovers(store), *_left_groups(store), *_largest(store)]
+    left = [*_artefacts(store), _leftovers(store), *_left_groups(store), *_largest(store)]
     return [*findings, Finding("worker", True, words), _executor(store), *left]
 
 
@@ -198,6 +199,20 @@ def _executor(store: Store) -> Finding:
     except UserError as error:
         return Finding("executor", False, choice.shown(), str(error))
     return Finding("executor", True, choice.shown())
+
+
+def _artefacts(store: Store) -> list[Finding]:
+    """Where finished folders are kept besides the home, if they are, and whether that can be used."""
+    artefacts = store.home.artefacts
+    if not artefacts.is_on:
+        return []
+    waiting = len(artefacts.waiting())
+    words = f"{artefacts.url}; {waiting:,} folders wait for it" if waiting else artefacts.url
+    try:
+        check_artefacts(store.home.root, artefacts.url)
+    except UserError as error:
+        return [Finding("artefacts", False, words, str(error))]
+    return [Finding("artefacts", True, words)]
 
 
 def _leftovers(store: Store) -> Finding:

@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 from hydralora.config import RunConfig, TrainConfig
 from hydralora.errors import TrainingError
+from hydralora.training.ranks import share_of, world_size
 
 OPTIMIZERS = {  # by the names of `transformers.training_args.OptimizerNames`
     "adamw": "adamw_torch_fused",
@@ -81,12 +82,13 @@ def training_arguments(config: RunConfig, run_folder: Path, has_held_out: bool, 
 def settings_of(config: RunConfig, run_folder: Path, has_held_out: bool, width: int) -> dict[str, Any]:
     """A run's settings by the names of `transformers.TrainingArguments`."""
     train = config.train
+    batch, passes = share_of(train, world_size())
     return dict(
         output_dir=str(run_folder / "checkpoints"),
         max_steps=train.max_steps,
-        per_device_train_batch_size=train.batch_size,
+        per_device_train_batch_size=batch,
         per_device_eval_batch_size=train.batch_size,  # measuring takes no more memory than training
-        gradient_accumulation_steps=train.accumulation,
+        gradient_accumulation_steps=passes,
         learning_rate=train.learning_rate or learning_rate_for(width, config.method),
         optim=OPTIMIZERS[train.optimizer],
         neftune_noise_alpha=train.neftune_noise or None,
@@ -113,6 +115,7 @@ def settings_of(config: RunConfig, run_folder: Path, has_held_out: bool, width: 
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=world_size() > 1 and not torch.cuda.is_available(),  # else several processes do not find each other
     )
 
 

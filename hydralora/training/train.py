@@ -40,6 +40,7 @@ from hydralora.training.loggers import logger_of
 from hydralora.training.mixin import ReadsTasks, TrainsMethod
 from hydralora.training.objective import check_objective
 from hydralora.training.packing import check_packing
+from hydralora.training.ranks import is_lead, take_place
 from hydralora.training.sampling import ClusterSampler
 from hydralora.training.trainer import AdapterTrainer, Plan, StepReporter, StepValues
 
@@ -72,6 +73,7 @@ def train_adapter(
     clusters_folder: Path | None = None,
     sources: list[Path] | None = None,
     on_step: Callable[[int, StepValues], None] = lambda step, values: None,
+    on_checkpoint: Callable[[Path], None] = lambda folder: None,
     progress: Progress = SILENT,
     resume: bool = False,
     adapter_folder: Path | None = None,
@@ -79,8 +81,12 @@ def train_adapter(
 ) -> RunSummary:
     """Train the adapter that ``config`` describes and keep it in ``run_folder/adapter``.
 
+    Several processes (`RANK`, `WORLD_SIZE` and the like in the environment) train it together when each calls this; a
+    step has the rows that it would have with one, and only the first process writes and reports.
+
     Args:
         adapter_folder: Where the finished adapter is kept instead; checkpoints stay in ``run_folder``.
+        on_checkpoint: Called with the folder of each checkpoint that was sealed.
         sources: Folders of the finished adapters that LoRAHub mixes.
         meter: Counts the electricity (``hydralora.training.energy.counting``).
 
@@ -94,6 +100,7 @@ def train_adapter(
     """
     progress.report(0.0, f"Loading base model {config.base}")
     set_seed(config.train.seed)
+    take_place()
     base, tokenizer = load_base(config.base, dtype=config.train.dtype)
     given_length = config.train.max_length
     config = fit_length(config, context_length(base))
@@ -103,7 +110,8 @@ def train_adapter(
     check_objective(config, corpus.manifest.counts.pairs)
     data = read_data(config, corpus, tokenizer, clusters_folder)
     config = fit_steps(config, data.training_set.steps or config.train.max_steps)
-    settle_training_set(data.training_set, run_folder, resumed=checkpoint is not None)
+    if is_lead():
+        settle_training_set(data.training_set, run_folder, resumed=checkpoint is not None)
     journal = Journal(config, mark, checkpoint)
     for count, why in data.training_set.losses:
         log.warning("%s %s", count, why)
@@ -121,12 +129,13 @@ def train_adapter(
     )
     model.config.use_cache = False
     counts = count_parameters(model)
-    reporter = StepReporter(on_step, progress, journal, config.train.keep_checkpoints)
-    loggers = logger_of(config.train.report_to, run_folder, step_of(checkpoint) if checkpoint else 0)
+    reporter = StepReporter(on_step, progress, journal, config.train.keep_checkpoints, on_checkpoint)
+    begin = step_of(checkpoint) if checkpoint else 0
+    loggers = logger_of(config.train.report_to, run_folder, begin) if is_lead() else []
     trainer, measured = make_trainer(model, plan, [reporter, *loggers], width)
     reporter.trainer = trainer
     trainer.logs_gates = bool(loggers)
-    if checkpoint is None:
+    if checkpoint is None and is_lead():
         keep_start(model, run_folder)
     journal.start(_held_out_loss(trainer, measured) if checkpoint is None else None)
     step = _train(trainer, reporter, checkpoint, config.train.max_steps)
@@ -163,7 +172,8 @@ def train_adapter(
         versions=_versions(),
         tasks=data.tasks.names if data.tasks else None,
     )
-    save_adapter(model, adapter_folder or run_folder / "adapter", facts)
+    if is_lead():
+        save_adapter(model, adapter_folder or run_folder / "adapter", facts)
     return summary
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from hydralora.answering import answer_examples, answer_room, score
@@ -27,6 +28,7 @@ from hydralora.progress import Progress
 from hydralora.training.answer_logits import can_keep_answers, keep_answers
 from hydralora.training.auxiliary import AddsAuxiliaryLoss
 from hydralora.training.journal import Journal
+from hydralora.training.ranks import is_any, is_lead, means_of, sums, wait_for_all
 from hydralora.training.rates import rate_groups
 from hydralora.training.sampling import ClusterSampler, LengthSampler
 from hydralora.training.state import has_state, load_state, save_state
@@ -99,8 +101,9 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write a checkpoint; nothing stays of one of this step that was cut short."""
-        if self.args.world_size == 1:
+        if is_lead():
             remove(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        wait_for_all()
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -116,7 +119,7 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.sampler is None and self.args.train_sampling_strategy == "group_by_length":
             rows = self.train_dataset if train_dataset is None else train_dataset
-            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
             return LengthSampler(self.lengths_of(rows), size, self.args.seed)
         return self.sampler or super()._get_train_sampler(train_dataset)
 
@@ -175,6 +178,13 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
             model.train(was_training)
         return keep_answers(inputs) if self.keeps_answers else inputs
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """All held-out rows for every process: where they are shared out, the last batch counts some twice."""
+        if self.args.world_size == 1:
+            return super().get_eval_dataloader(eval_dataset)
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(rows, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator)
+
     def evaluation_loop(self, *args, **kwargs):  # type: ignore[no-untyped-def]
         """Measure the held-out loss: the mean over all their answer tokens, whatever the batch size.
 
@@ -182,12 +192,23 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         """
         self.measured = (0.0, 0)
         output = super().evaluation_loop(*args, **kwargs)
+        self._unprepare()
         sums = torch.tensor([self.measured], dtype=torch.float64, device="cpu").to(self.args.device, torch.float32)
         summed, tokens = self.accelerator.gather(sums).sum(0).tolist()
         output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = summed / max(tokens, 1.0)
         if self.questions:
             output.metrics["eval_exact_match"] = self._answer()
         return output
+
+    def _unprepare(self) -> None:
+        """Have a model that was measured before its training be prepared anew.
+
+        Accelerate takes it for prepared, and its gradients would not be averaged over the processes.
+        """
+        if self.args.world_size > 1 and self.model_wrapped is self.model:
+            self.accelerator._models.clear()
+            if hasattr(self.model, "_is_accelerate_prepared"):
+                del self.model._is_accelerate_prepared
 
     def _answer(self) -> float:
         """Share of the questions that the model, as it is now, answers right."""
@@ -230,9 +251,15 @@ class StepReporter(TrainerCallback):
     """Turns the Trainer's events into ``on_step`` values, stops when asked, seals checkpoints and keeps the newest."""
 
     def __init__(
-        self, on_step: Callable[[int, StepValues], None], progress: Progress, journal: Journal, keep: int
+        self,
+        on_step: Callable[[int, StepValues], None],
+        progress: Progress,
+        journal: Journal,
+        keep: int,
+        on_checkpoint: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         self.on_step, self.progress, self.journal, self.keep = on_step, progress, journal, keep
+        self.on_checkpoint = on_checkpoint
         self.trainer: AdapterTrainer
         self.stopped = False
         self.last_eval: tuple[int, float | None] = (-1, None)  # step, held-out loss
@@ -247,9 +274,9 @@ class StepReporter(TrainerCallback):
             self._check(state.global_step, logs)
             now = time.perf_counter()
             values: StepValues = {key: float(logs[key]) for key in TOLD if key in logs}
-            values["tokens_per_second"] = self.trainer.tokens_seen / max(now - self._since, 1e-9)
+            values["tokens_per_second"] = sums([self.trainer.tokens_seen])[0] / max(now - self._since, 1e-9)
             if self.trainer.gate_means is not None:
-                values["gates"] = self.trainer.gate_means
+                values["gates"] = means_of(self.trainer.gate_means)
             self.trainer.tokens_seen, self.trainer.gate_means, self._since = 0, None, now
             self.on_step(state.global_step, values)
             self.progress.report(
@@ -270,7 +297,7 @@ class StepReporter(TrainerCallback):
             )
 
     def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-        if self.progress.should_stop() and state.global_step < state.max_steps:
+        if is_any(self.progress.should_stop()) and state.global_step < state.max_steps:
             self.stopped = True
             control.should_training_stop = control.should_save = True
 
@@ -281,8 +308,12 @@ class StepReporter(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        save_state(self.trainer.model, folder)
-        self.journal.write(folder)
-        seal_checkpoint(folder)
-        drop_checkpoints(folder.parent, self.keep, best=Path(state.best_model_checkpoint or "").name)
+        wait_for_all()  # for the random state of each
+        if is_lead():
+            save_state(self.trainer.model, folder)
+            self.journal.write(folder)
+            seal_checkpoint(folder)
+            drop_checkpoints(folder.parent, self.keep, best=Path(state.best_model_checkpoint or "").name)
+            self.on_checkpoint(folder)
+        wait_for_all()
         self._since = time.perf_counter()

@@ -120,8 +120,10 @@ class Server:
         if ask.run_id is None:
             return None
         run = self.home.run(ask.run_id)
-        if not run.exists():
-            return self.home.adapter(ask.run_id)  # which says that the files are gone
+        if ask.step is None or not run.exists():
+            self.home.adapter(ask.run_id)  # which says that the files are gone
+        else:
+            self.home.artefacts.fetch(run / "checkpoints" / f"checkpoint-{int(ask.step)}")
         folder = run / "adapter" if ask.step is None else run / "checkpoints" / f"checkpoint-{int(ask.step)}"
         if not (folder / "adapter_config.json").exists():
             raise UserError(f"Run {ask.run_id} has no adapter there yet. Wait until it has finished, or resume it.")

@@ -76,6 +76,8 @@ class Caretaker:
             folder = self.store.home.job(job.id, job.attempt)
             handle = read_handle(folder)
             is_near = job.host == self.me.host or bool(handle)  # an engine knows of its attempt wherever it is asked
+            if not is_near and not self._fetch_numbers(folder):
+                continue
             mine = self.store.attempts.adopt(job, self.me.name, takes_lease=not is_near)
             if mine is None:
                 continue
@@ -85,6 +87,15 @@ class Caretaker:
             else:  # a pid of another machine, or of an earlier boot of this one, is nobody here
                 why = RESTARTED if self._was_before(job) else "Its worker has not been heard of."
                 self.running[job.id] = RunningJob(mine, folder, {}, gone=why)
+
+    def _fetch_numbers(self, folder: Path) -> bool:
+        """Fetch what an attempt of another machine has sent to the artefact store; whether that could be asked."""
+        try:
+            self.store.home.artefacts.fetch(folder)
+        except UserError as error:
+            log.warning("%s", one_line(str(error)))
+            return False
+        return True
 
     def renew_waiting(self) -> None:
         """Renew the leases of attempts that wait for a node, in place of processes that have not begun."""

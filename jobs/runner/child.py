@@ -26,6 +26,8 @@ from hydralora.files import write_json
 from hydralora.plain import one_line, without_paths
 from hydralora.progress import Progress
 from hydralora.results import Part
+from jobs.artefacts.address import STORE, StoreError
+from jobs.artefacts.sender import early
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.runner.limits import OUT_OF_MEMORY, Limits, loosen_memory, machine_memory, sentence
@@ -67,6 +69,11 @@ class Job:
         out.mkdir(exist_ok=True)
         return out / final.name
 
+    def send_early(self) -> None:
+        """Send what is to be published to the artefact store, if there is one, so that its commit takes a moment."""
+        for final in KINDS[self.kind].outputs(self.home, self.payload) if self.kind in KINDS else ():
+            early(self.home.artefacts, self.folder / OUT / final.name, final)
+
     def was_asked_to_stop(self) -> bool:
         """Whether the user asked for a stop; without this, TERM alone is an interruption, and the job goes on later."""
         return (self.folder / "stop").exists()
@@ -102,6 +109,8 @@ def explain(error: BaseException, kind: str = "", limits: Limits | None = None) 
     """An error as kind and plain sentence: what happened, and the way out; ``limits`` are those of the job."""
     text, limits = str(error), limits or Limits()
     number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, StoreError):
+        return {"error_kind": STORE, "error": text}
     if isinstance(error, UserError):
         return {"error_kind": "user", "error": text}
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _says(text, NO_MEMORY):
@@ -152,6 +161,7 @@ def main(folder: Path) -> int:
         (folder / TEMPORARY).mkdir(exist_ok=True)
         tempfile.tempdir = str(folder / TEMPORARY)
         result = {"status": "succeeded", "result": _row(find_task(job.kind, spec.get("tasks"))(job))}
+        job.send_early()
     except StoppedError as stopped:
         result = {"status": "stopped" if job.was_asked_to_stop() else "interrupted", "progress_text": str(stopped)}
     except BaseException as error:  # the edge of the process: everything becomes a result

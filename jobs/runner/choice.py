@@ -29,6 +29,7 @@ class Choice:
         cpus: Processors of an attempt.
         gpus: GPUs of an attempt; None for one where the cluster has any.
         memory_gib: GiB of memory that are kept for an attempt; None for no bound.
+        processes: Of this machine that train one run together, each with a GPU where there are any.
         options: Further options of Slurm's `sbatch`, by name.
     """
 
@@ -37,14 +38,21 @@ class Choice:
     cpus: int = 2
     gpus: int | None = None
     memory_gib: float | None = None
+    processes: int = 1
     options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        numbers = {"--job-cpus": self.cpus - 1, "--job-gpus": self.gpus or 0}
+        numbers = {"--job-cpus": self.cpus - 1, "--job-gpus": self.gpus or 0, "processes": self.processes - 1}
         if any(not 0 <= number < 1024 for number in numbers.values()) or not 0 <= (self.memory_gib or 0) < 1e5:
             raise UserError(
                 f"A job needs at least one processor and no negative number of anything, got {self.cpus} CPUs, "
-                f"{self.gpus} GPUs and {self.memory_gib} GiB. Check --job-cpus, --job-gpus and --job-memory-gib."
+                f"{self.gpus} GPUs, {self.memory_gib} GiB and {self.processes} processes. Check --job-cpus, "
+                "--job-gpus, --job-memory-gib and --job-processes."
+            )
+        if self.processes > 1 and self.executor not in ("local", "spawn"):
+            raise UserError(
+                f"Several processes train one run on the worker's own machine only, got --job-processes "
+                f"{self.processes} with {self.executor}. Leave it out, or take --executor local."
             )
 
     def dump(self) -> dict[str, Any]:
@@ -62,7 +70,9 @@ class Choice:
         given = {
             name: value for name, value in asdict(self).items() if name != "executor" and value not in (None, "", {})
         }
-        return self.executor if self.executor in ("local", "spawn") else f"{self.executor} {json.dumps(given)}"
+        if self.executor in ("local", "spawn"):
+            return self.executor if self.processes == 1 else f"{self.executor}, {self.processes} processes a training"
+        return f"{self.executor} {json.dumps(given)}"
 
 
 def need(package: str, extra: str) -> None:

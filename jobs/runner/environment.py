@@ -1,7 +1,8 @@
 """The environment of a job's process: what its libraries need, and no secret that it does not.
 
 Only names that are listed here go on, and of those none that looks like a secret. The token of the hub goes to the
-kinds of job that may load a model from there. A job knows no database, so it is not told where that is.
+kinds of job that may load a model from there, the credentials of the artefact store to all where there is one. A job
+knows no database, so it is not told where that is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from jobs.artefacts.address import VARIABLE as ARTEFACTS_VARIABLE
 from jobs.home import DATABASE_VARIABLE
 from jobs.kind_limits import has_gpu
 from jobs.kinds import kind_of
@@ -71,6 +73,7 @@ SECRET_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # an address with a passwor
 
 # What kinds of job that may load a base model need to fetch one: the hub's token, and the way there.
 HUB_NAMES = frozenset({"HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN"})
+CREDENTIALS = {"s3": ("AWS_",), "gs": ("GOOGLE_", "GCLOUD_"), "abfs": ("AZURE_",), "az": ("AZURE_",)}  # by scheme
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 
 
@@ -81,7 +84,12 @@ def job_environment(kind: str, environment: Mapping[str, str] = os.environ, gpu:
         gpu: The one GPU that it sees, by its uuid; without it the kinds that use one see what we see.
     """
     named = {name.strip() for name in environment.get(PASS_VARIABLE, "").split(",")}
-    kept = {name: value for name, value in environment.items() if name in named or _goes_on(kind, name, value)}
+    credentials = credentials_of(environment)
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in named or (credentials and name.startswith(credentials)) or _goes_on(kind, name, value)
+    }
     path = os.pathsep.join(filter(None, [str(PROJECT), environment.get("PYTHONPATH")]))
     if gpu is not None:
         kept[VISIBLE] = gpu
@@ -106,6 +114,12 @@ def forget_hub_token() -> None:
     """Take the hub's token out of this process's environment, where its work goes on without the hub."""
     for name in HUB_NAMES:
         os.environ.pop(name, None)
+
+
+def credentials_of(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """How the names begin by which the artefact store's file system is told its credentials; none without a store."""
+    scheme = environment.get(ARTEFACTS_VARIABLE, "").partition(":")[0]
+    return (*CREDENTIALS.get(scheme, ()), "FSSPEC_") if scheme else ()
 
 
 def _goes_on(kind: str, name: str, value: str) -> bool:

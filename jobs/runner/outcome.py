@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.artefacts.address import STORE
 from jobs.kinds import KINDS
 from jobs.runner.choice import NODE_LOST
 from jobs.runner.limits import OUT_OF_MEMORY, crash_sentence, machine_memory, sentence
@@ -36,6 +37,7 @@ class Retry:
 
 NO_ROOM_YET = "The disk is full. It goes on by itself when there is room: old runs and corpora can be deleted."
 ROOM_SECONDS = 5.0  # between two tries on a full disk
+STORE_SECONDS = 5.0  # before a job for which the artefact store could not be used is tried again
 NO_ROOM = Retry(NO_ROOM_YET, interrupted=True, pause=ROOM_SECONDS)
 INTERRUPTED = Retry("It was interrupted, as when the machine or its container shuts down.", interrupted=True)
 
@@ -51,6 +53,8 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
         return INTERRUPTED if _comes_to_an_end(running.job.kind) else _told({**result, "status": "stopped"}, ended)
     if result is not None and result.get("error_kind") == "disk" and not stopping and _goes_on(running.job.kind):
         return NO_ROOM
+    if result is not None and result.get("error_kind") == STORE and not stopping:
+        return Retry(result["error"], interrupted=True, pause=STORE_SECONDS)
     if result is not None:
         return _told(result, ended)
     if ended is not None and not stopping and ended["code"] > 0:

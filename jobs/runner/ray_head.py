@@ -25,6 +25,7 @@ import httpx
 import psutil
 
 from hydralora.files import write_json
+from jobs.artefacts.address import VARIABLE as ARTEFACTS_VARIABLE
 from jobs.home import private_files
 from jobs.runner.choice import UnreachableError, need
 from jobs.runner.environment import PROJECT, job_environment
@@ -120,7 +121,13 @@ def _environment(home: Path) -> dict[str, str]:
     """What a job without secrets is given, and what makes Ray ask for a token."""
     waits = str(PENDING_SECONDS)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(place_of(home) / TOKEN)}
-    return {**job_environment("map"), **token, "RAY_JOB_START_TIMEOUT_SECONDS": waits, "RAY_USAGE_STATS_ENABLED": "0"}
+    bare = {name: value for name, value in os.environ.items() if name != ARTEFACTS_VARIABLE}  # nor its credentials
+    return {
+        **job_environment("map", bare),
+        **token,
+        "RAY_JOB_START_TIMEOUT_SECONDS": waits,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
 
 
 def _free_ports(count: int) -> list[int]:

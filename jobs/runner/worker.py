@@ -11,6 +11,7 @@ import argparse
 import importlib
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import Any
 
 from hydralora.errors import UserError
 from hydralora.plain import one_line, plain
+from jobs.artefacts.address import VARIABLE
 from jobs.home import Home
 from jobs.kinds import KINDS, kind_of
 from jobs.machine import choose_gpu, look_at_gpus, own_address
@@ -38,6 +40,7 @@ from jobs.runner.room import is_full, lacks_room
 from jobs.runner.running import RunningJob, write_spec
 from jobs.runner.service import own_version, sign_lock, wait_for_lock
 from jobs.runner.webhook import Webhook
+from jobs.sending import start_sending
 from jobs.store.clock import FAR_APART_SECONDS, clock_offset
 from jobs.store.database import without_secrets
 from jobs.store.records import Job
@@ -195,6 +198,7 @@ class Worker:
         signal.signal(signal.SIGTERM, self.end)
         signal.signal(signal.SIGINT, self.end)
         self._sweep()
+        start_sending(self.store)
         while not self.ending:
             try:
                 self.do_round()
@@ -254,6 +258,8 @@ def work(home: Home, tasks: str | None = None, choice: Choice | None = None) -> 
         return 0
     sign_lock(lock)
     store = Store(home)
+    if home.artefacts.is_on:
+        os.environ[VARIABLE] = home.artefacts.url  # the jobs' processes know no database to look it up in
     carries_out = carries_out or ByLane(Choice.load(store.settings.get(KEY)), home.root)
     Worker(home, store=store, tasks=tasks, executor=carries_out).run()
     return 0

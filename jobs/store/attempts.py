@@ -10,7 +10,6 @@ Promises:
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -137,22 +136,26 @@ class Attempts:
         take_in(session, row, folder)
         if status == JobStatus.SUCCEEDED and job.kind in KINDS:
             publish(folder, KINDS[job.kind].outputs(self.home, job.payload))
+            for made in KINDS[job.kind].artefacts_of(self.home, job.payload):
+                self.home.artefacts.pend(made)
         why = values.get("error") or values.get("progress_text") or ""
         if not move(session, row, status, f"worker {job.worker}", why, **values):
             return False
         if status == JobStatus.SUCCEEDED:
             row.progress = 1.0
             if job.kind in KINDS:
-                _write_result(session, row, self.home)
+                _write_result(session, row, self.home.near)
         return True
 
     def _clear(self, ended: Job) -> None:
         """Remove what a job that has ended needs no more; what is damaged is kept as it is."""
         if ended.status == JobStatus.SUCCEEDED and ended.kind in KINDS:
             for folder in KINDS[ended.kind].spent(self.home, ended.payload):
-                shutil.rmtree(folder, ignore_errors=True)
+                self.home.artefacts.forget(folder)
         if ended.error_kind != DAMAGED:
             forget_metrics(self.home, ended)
+        if ended.kind in KINDS and KINDS[ended.kind].resumes:
+            self.home.artefacts.pend_drop(self.home.attempts(ended.id))
 
     def give_back(self, job: Job, why: str, *, interrupted: bool = False, pause: float = 0.0) -> None:
         """A process has gone without a result: queue the job again, or call it lost.

@@ -166,6 +166,8 @@ class ClusterEdits:
             )
         corpus = self.home.corpus(clustering.corpus_id)
         name = after.write(corpus, f"edit-{uuid.uuid4().hex}") if after else None
+        if after:
+            self.home.artefacts.pend(corpus)
         with self._rows.writing() as session:
             self._refuse_changed(session, clustering)
             row = ClusterEditRow(

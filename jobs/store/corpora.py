@@ -263,14 +263,14 @@ class Corpora:
         for row in rows:
             session.delete(row)
         session.flush()
-        return [self.home.clustering(row.id) for row in rows]
+        return [self.home.near.clustering(row.id) for row in rows]
 
     def _forget_looks(self, session: Session, corpus_id: int) -> list[Path]:
         """Delete what runs of other corpora have measured on this one; gives the folders to remove."""
         rows = [row for row in session.scalars(select(AnalysisRow)) if row.params.get("corpus_id") == corpus_id]
         for row in rows:
             session.delete(row)
-        return [self.home.analysis(row.id) for row in rows]
+        return [self.home.near.analysis(row.id) for row in rows]
 
     @staticmethod
     def _refuse_used(session: Session, row: CorpusRow, way_out: str) -> None:
@@ -288,7 +288,7 @@ class Corpora:
             row = row_of(session, CorpusRow, corpus_id, "Corpus")
             self._refuse_used(session, row, "Delete those first")
             self._refuse_busy(session, row)
-            folders = [self.home.corpus(corpus_id), *self._forget_clusterings(session, corpus_id)]
+            folders = [self.home.near.corpus(corpus_id), *self._forget_clusterings(session, corpus_id)]
             folders += self._forget_looks(session, corpus_id)
             folders += [self.home.attempts(job) for job in jobs_with(session, JobRow.corpus_id == corpus_id)]
             for table in OF_POSITIONS:
@@ -297,7 +297,7 @@ class Corpora:
             session.flush()
             self._drop_previews(session, corpus_id, lambda job: False)
         for folder in [*folders, self.home.uploads / f"corpus-{corpus_id}"]:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.home.artefacts.forget(folder)
 
 
 def _asked(roles: dict[str, Any] | None, options: dict[str, Any] | None) -> dict[str, Any]:

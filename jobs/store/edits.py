@@ -164,12 +164,16 @@ class Edits:
         if (name := self.name(corpus_id)) == newest_edits(self.home.corpus(corpus_id)):
             return name
         with self._rows.writing() as session:
-            return self.settle(session, corpus_id)
+            name = self.settle(session, corpus_id)
+        self.home.artefacts.publish(self.home.near.corpus(corpus_id))
+        return name
 
     def settle(self, session: Session, corpus_id: int) -> str:
         """Write the layer that the rows of the database say, within the transaction that writes these: the layer and
         its name first, the database last, and nobody else meanwhile."""
-        return self.settle_in(session, self.home.corpus(corpus_id), corpus_id)
+        folder = self.home.corpus(corpus_id)
+        self.home.artefacts.pend(folder)
+        return self.settle_in(session, folder, corpus_id)
 
     @classmethod
     def settle_in(cls, session: Session, folder: Path, corpus_id: int) -> str:

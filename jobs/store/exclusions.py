@@ -94,7 +94,11 @@ class Exclusions:
 
     def selection(self, corpus_id: int) -> str:
         """The name of what is left out now, kept beside the corpus for a run to begin with; empty where nothing is."""
-        return write_selection(self.home.corpus(corpus_id), self.excluded(corpus_id))
+        folder, excluded = self.home.corpus(corpus_id), self.excluded(corpus_id)
+        name = write_selection(folder, excluded)
+        if name:
+            self.home.artefacts.publish(folder)
+        return name
 
     def name(self, corpus_id: int) -> str:
         """The name of what is left out now, without keeping it."""

@@ -32,6 +32,7 @@ def taken_in(home: Home, files: list[Path], *, keep: bool) -> Iterator[Callable[
         folder = home.uploads / name
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
+        home.artefacts.pend(folder)
         return [str(Path(name) / place) for place in places]
 
     try:

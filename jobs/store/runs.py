@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Session
 from hydralora.adapters.files import check_names
 from hydralora.config import RunConfig, parse_config
 from hydralora.errors import UserError
-from hydralora.files import CONFIG, FACTS, WEIGHTS, list_checkpoints
+from hydralora.files import CONFIG, FACTS, WEIGHTS
 from hydralora.methods import METHODS
 from hydralora.options import sources_of
 from hydralora.results import CorpusManifest, TrainingSet
@@ -285,15 +284,15 @@ class Runs:
             row = row_of(session, RunRow, run_id, "Run")
             refuse_busy(session, JobRow.run_id == run_id, f"Run {run_id}")
             analyses = session.scalars(select(AnalysisRow).where(AnalysisRow.run_id == run_id)).all()
-            folders = [self.home.analysis(a.id) for a in analyses]
-            folders += [self.home.run(run_id), self.home.uploads / f"run-{run_id}"]
+            folders = [self.home.near.analysis(a.id) for a in analyses]
+            folders += [self.home.near.run(run_id), self.home.uploads / f"run-{run_id}"]
             folders += [self.home.attempts(job) for job in jobs_with(session, JobRow.run_id == run_id)]
             session.execute(delete(AnalysisRow).where(AnalysisRow.run_id == run_id))
             for table in (StepRow, GateRow, GateLayersRow):
                 session.execute(delete(table).where(table.run_id == run_id))
             session.delete(row)
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.home.artefacts.forget(folder)
 
     def steps(self, run_id: int, *, after: int = -1, most: int | None = None, gates: bool = True) -> list[Step]:
         """Recorded steps of a run beyond step ``after``, in order; with their routing weights where ``gates``.
@@ -332,7 +331,7 @@ class Runs:
 
     def checkpoints(self, run_id: int) -> list[int]:
         """Steps at which a run has a complete checkpoint."""
-        return list_checkpoints(self.home.run(run_id))
+        return self.home.checkpoints(run_id)
 
 
 def _make_smaller(row: RunRow) -> bool:

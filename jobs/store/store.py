@@ -16,6 +16,7 @@ from copy import copy
 
 from sqlalchemy import Engine, text
 
+from jobs.artefacts.address import KEY as ARTEFACTS
 from jobs.database_file import known_revisions
 from jobs.home import Home
 from jobs.store.analyses import Analyses
@@ -64,6 +65,7 @@ class Store:
             migrate(home.database_url)
         self.home, self.engine = home, engine or open_engine(home.database_url)
         self._compose(Rows(self.engine))
+        self.home.use_artefacts((self.settings.get(ARTEFACTS) or {}).get("url", ""))
         self.bases.begin(self.runs.folders_of_bases)
 
     def _compose(self, rows: Rows) -> None:

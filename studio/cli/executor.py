@@ -20,7 +20,16 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--job-gpus", type=int, default=None, help="GPUs of a job elsewhere (default 1 where there are)")
     group.add_argument("--job-memory-gib", type=float, default=None, help="GiB of memory of a job elsewhere")
     group.add_argument(
+        "--job-processes", type=int, default=1, help="processes that train one run together, one a GPU (default 1)"
+    )
+    group.add_argument(
         "--slurm", action="append", default=[], metavar="NAME=VALUE", help="an option of sbatch: partition=gpu"
+    )
+    group.add_argument(
+        "--artefacts",
+        default=None,
+        metavar="URL",
+        help="keep finished folders in a store too: s3://BUCKET/PREFIX, file:///FOLDER; none takes it back",
     )
 
 
@@ -31,16 +40,30 @@ def chosen(options: argparse.Namespace) -> Choice | None:
         UserError: When an option means nothing without an executor.
     """
     if options.executor is None:
+        if options.job_processes != 1:
+            raise UserError("--job-processes needs --executor, as in --executor local --job-processes 2.")
         if options.ray_address or options.slurm:
             raise UserError("--ray-address and --slurm need --executor ray or --executor slurm.")
         return None
     return make_choice(
-        options.executor, options.ray_address, options.job_cpus, options.job_gpus, options.job_memory_gib, options.slurm
+        options.executor,
+        options.ray_address,
+        options.job_cpus,
+        options.job_gpus,
+        options.job_memory_gib,
+        options.slurm,
+        options.job_processes,
     )
 
 
 def make_choice(
-    executor: str, address: str, cpus: int, gpus: int | None, memory_gib: float | None, options: list[str]
+    executor: str,
+    address: str,
+    cpus: int,
+    gpus: int | None,
+    memory_gib: float | None,
+    options: list[str],
+    processes: int = 1,
 ) -> Choice:
     """The choice of these words.
 
@@ -51,4 +74,4 @@ def make_choice(
     wrong = next((option for option, (_, sign, _) in zip(options, pairs, strict=True) if not sign), None)
     if wrong is not None:
         raise UserError(f"`--slurm {wrong}`: write --slurm NAME=VALUE, as in --slurm partition=gpu.")
-    return Choice(executor, address, cpus, gpus, memory_gib, {name: value for name, _, value in pairs})
+    return Choice(executor, address, cpus, gpus, memory_gib, processes, {name: value for name, _, value in pairs})

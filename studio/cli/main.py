@@ -19,6 +19,7 @@ from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.runner.service import start_worker
 from jobs.tour import BASE, MINUTES, Tour
+from studio.cli.artefacts import artefacts_app
 from studio.cli.bases import bases_app
 from studio.cli.chat import chat
 from studio.cli.clusters import clusters_app
@@ -68,6 +69,7 @@ app.command("inspect")(inspect_run)
 app.add_typer(keys_app, name="keys")
 app.add_typer(worker_app, name="worker")
 app.add_typer(queue_app, name="queue")
+app.add_typer(artefacts_app, name="artefacts")
 app.command("chat")(chat)
 app.command("serve")(serve)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import uvicorn
 
 from hydralora.errors import UserError
+from jobs.artefact_choice import check_artefacts, choose_artefacts
+from jobs.artefacts.address import checked_url
 from jobs.home import HOME_VARIABLE, Home
 from jobs.runner.executors import find_executor
 from jobs.runner.executors.by_lane import choose
@@ -132,11 +134,15 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ[BASES_VARIABLE] = os.pathsep.join(str(Path(folder).absolute()) for folder in options.base)
         if choice is not None:
             find_executor(choice, home.root).check()
+        if options.artefacts is not None and (url := checked_url(options.artefacts)):
+            check_artefacts(home.root, url)
         door = Door(secret, home.server / "cookie.key", is_password=is_password)
         hosts = allowed_hosts(options.host, options.host_name)
         app = create_app(home, hosts=hosts, keep_worker=not options.no_worker, door=door)
         if choice is not None:
             choose(app.state.store, choice)
+        if options.artefacts is not None:
+            choose_artefacts(app.state.store, options.artefacts)
         keys = app.state.store.keys  # a second store of one home would drop the first one's locks of the database
         if options.endpoint is not None:
             keys.switch(options.endpoint)

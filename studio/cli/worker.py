@@ -57,11 +57,12 @@ def use(
     job_cpus: Annotated[int, typer.Option(help="Processors of a job elsewhere")] = Choice.cpus,
     job_gpus: Annotated[int | None, typer.Option(help="GPUs of a job elsewhere; 1 where there are any")] = None,
     job_memory_gib: Annotated[float | None, typer.Option(help="GiB of memory of a job elsewhere")] = None,
+    job_processes: Annotated[int, typer.Option(help="Processes that train one run together, one a GPU")] = 1,
     slurm: Annotated[list[str] | None, typer.Option(help="An option of sbatch: partition=gpu")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose what carries training out from now on; a worker that runs is replaced, and what works goes on."""
-    choice = make_choice(executor, ray_address, job_cpus, job_gpus, job_memory_gib, slurm or [])
+    choice = make_choice(executor, ray_address, job_cpus, job_gpus, job_memory_gib, slurm or [], job_processes)
     store = Studio.store()
     choose(store, choice)
     _tell(store, as_json)

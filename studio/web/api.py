@@ -91,7 +91,7 @@ def figure_router(store: Store) -> APIRouter:
         run = store.runs.get(run_id)
         if run.summary is None:
             raise UserError(f"Run {run_id} is not finished ({run.status}), so there is no adapter to download yet.")
-        return _zip(store.home.run(run_id) / "adapter", f"run-{run_id}-adapter.zip")
+        return _zip(store.home.adapter(run_id), f"run-{run_id}-adapter.zip")
 
     @router.get("/analyses/{analysis_id}/export.zip")
     def export(analysis_id: Id) -> Response:

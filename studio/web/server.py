@@ -32,6 +32,7 @@ from jobs.database_file import NAME
 from jobs.home import Home
 from jobs.http import BoundedBody
 from jobs.runner.service import keep_worker
+from jobs.sending import start_sending
 from jobs.store.store import Store
 from studio.pages import build_pages
 from studio.web.answers import Answers
@@ -92,6 +93,7 @@ def create_app(
     app.include_router(chat_router(Answers(store)))
     _add_static(app)
     threading.Thread(target=uploads.keep_sweeping, daemon=True).start()
+    start_sending(store)
     if keep_worker:
         threading.Thread(target=_keep_worker, args=(home,), daemon=True).start()
     return _mount_pages(app, blocks, home)

@@ -68,8 +68,10 @@ class Executor(Protocol):
 
 
 EXECUTORS: dict[str, Callable[[Choice, Path], Executor]] = {
-    "local": lambda choice, home: LocalExecutor(),
-    "spawn": lambda choice, home: LocalExecutor(forks=False),  # the same, each process begun from nothing
+    "local": lambda choice, home: LocalExecutor(processes=choice.processes),
+    "spawn": lambda choice, home: LocalExecutor(
+        forks=False, processes=choice.processes
+    ),  # the same, each process begun from nothing
     "ray": RayExecutor,
     "slurm": SlurmExecutor,
 }

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from jobs.kinds import kind_of
+from jobs.machine import look_at_gpus
 from jobs.runner.environment import job_environment, other_database
 from jobs.runner.forkserver import Forkserver
 from jobs.runner.processes import Identity, ask_to_end, family, identity, is_alive, kill, start_detached
+from jobs.runner.ranks import PROCESSES_VARIABLE
 
 log = logging.getLogger(__name__)
 ROUNDS_OF_KILLING = 5
@@ -22,10 +24,11 @@ class LocalExecutor:
     Args:
         forks: Whether attempts that need torch are forked from a process that has loaded it
             (see ``jobs.runner.forkserver``), where that is possible.
+        processes: That train one run together, one a GPU where there are any.
     """
 
-    def __init__(self, *, forks: bool = True) -> None:
-        self.forks = forks
+    def __init__(self, *, forks: bool = True, processes: int = 1) -> None:
+        self.forks, self.processes = forks, processes
         self._children: dict[int, subprocess.Popen[bytes]] = {}  # by pid; those of an earlier worker are not ours
         self._members: dict[int, list[Identity]] = {}  # by pid, those of attempts that were asked to end
         self._servers: dict[frozenset[tuple[str, str]], Forkserver] = {}  # by environment: secrets stay apart
@@ -34,14 +37,16 @@ class LocalExecutor:
         """Nothing is needed."""
 
     def slots(self, kind: str) -> int | None:
-        """As many as the worker finds right for its machine."""
-        return None
+        """As many as the worker finds right; of trainings by several processes as many as there are GPUs for."""
+        if self.processes == 1 or kind_of(kind).lane != "heavy":
+            return None
+        return max(1, len(look_at_gpus()) // self.processes)
 
     def is_ready(self, kind: str, cwd: Path) -> bool:
         """Whether an attempt can begin now; otherwise what it is forked from is loading, which it would do itself."""
         if not self.forks or not kind_of(kind).needs_torch:
             return True
-        environment = job_environment(kind)
+        environment = self._environment(kind)
         server = self._servers.get(frozenset(environment.items()))
         if server is None or (not server.is_alive() and server.was_ready):
             try:
@@ -60,7 +65,7 @@ class LocalExecutor:
             UserError: When the kind is not known.
             OSError: When the process or the log cannot be made.
         """
-        environment = job_environment(kind, gpu=gpu)
+        environment = self._environment(kind, gpu)
         server = self._servers.get(frozenset(environment.items()))
         if server is not None and kind_of(kind).needs_torch and server.is_ready():
             try:
@@ -104,6 +109,9 @@ class LocalExecutor:
         if child is not None:
             child.wait()
             del self._children[child.pid]
+
+    def _environment(self, kind: str, gpu: str | None = None) -> dict[str, str]:
+        return {**job_environment(kind, gpu=gpu), PROCESSES_VARIABLE: str(self.processes)}
 
     def _child(self, handle: Identity) -> subprocess.Popen[bytes] | None:
         return self._children.get(handle.get("pid", 0))

@@ -1,0 +1,143 @@
+"""One run trained by several processes: the same run, and one attempt that lives and ends as a whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from hydralora.config import TrainConfig, parse_config
+from hydralora.errors import UserError
+from hydralora.files import file_hash
+from hydralora.training.ranks import share_of, why_alone
+from jobs.runner.choice import Choice
+from jobs.runner.executors import find_executor
+from jobs.runner.outcome import Retry, outcome_of
+from jobs.runner.ranks import PROCESSES_VARIABLE
+from jobs.runner.running import RunningJob
+from jobs.store.status import JobStatus
+from jobs.store.store import Store
+from tests.hydralora.conftest import easy_rows, make_llama, make_tokenizer, write_lines
+from tests.jobs.conftest import wait_for
+from tests.jobs.test_artefacts import Machine, told
+
+TRAIN = {"batch_size": 4, "accumulation": 2, "max_steps": 24, "save_every": 4, "eval_every": 8, "gate_every": 4}
+ADAPTER = {"num_experts": 2, "r": 4, "lora_dropout": 0.0}  # each process draws its own dropout
+
+
+@pytest.mark.parametrize(
+    ("batch", "passes", "processes", "share"),
+    [(8, 4, 2, (8, 2)), (8, 1, 2, (4, 1)), (8, 3, 4, (6, 1)), (4, 2, 1, (4, 2)), (3, 2, 2, (3, 1))],
+)
+def test_a_step_has_the_same_rows_however_many_processes_take_it(
+    batch: int, passes: int, processes: int, share: tuple[int, int]
+) -> None:
+    assert share_of(TrainConfig(batch_size=batch, accumulation=passes), processes) == share
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"method": "hydralora"}, ""),
+        ({"method": "lorahub"}, "a schedule or tasks of its own"),
+        ({"method": "lora", "train": {"objective": "dpo"}}, "`objective` is dpo"),
+        ({"method": "lora", "train": {"batch_size": 3, "accumulation": 1}}, "3 rows, which 2 processes cannot share"),
+    ],
+)
+def test_what_several_processes_cannot_train_is_trained_by_one(config: dict[str, Any], why: str) -> None:
+    found = why_alone(parse_config({"base": "starter", **config}), 2)
+    assert (why in found) and bool(found) == bool(why)
+
+
+def test_no_process_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match=r"0 processes.*--job-processes"):
+        Choice(processes=0)
+
+
+def test_several_processes_take_the_place_of_as_many_trainings(tmp_path: Path) -> None:
+    assert find_executor(Choice("local"), tmp_path).slots("train") is None
+    assert find_executor(Choice("local", processes=2), tmp_path).slots("train") == 1
+
+
+class Trainings:
+    """Runs of one corpus, each on a machine of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, tokenizer = folder, make_tokenizer()
+        make_llama(len(tokenizer), positions=2048).save_pretrained(folder / "base")
+        tokenizer.save_pretrained(folder / "base")
+        self.file = write_lines(folder / "easy.jsonl", easy_rows())
+
+    def start(self, name: str) -> tuple[Machine, int]:
+        machine = Machine(self.folder / name, "")
+        machine.store.bases.add(self.folder / "base")
+        corpus = machine.store.corpora.add("easy", [self.file])
+        assert machine.work("light").status == JobStatus.SUCCEEDED
+        config = {"base": str(self.folder / "base"), "adapter": ADAPTER, "train": TRAIN}
+        return machine, machine.store.runs.start(corpus.id, config).id
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Trainings:
+    return Trainings(tmp_path)
+
+
+def weights_of(store: Store, run: int) -> Path:
+    return store.home.adapter(run) / "adapter_model.safetensors"
+
+
+def assert_close(store: Store, run: int, other: Store, other_run: int) -> None:
+    """The same numbers and weights but for the order in which floats are added."""
+    for one, two in zip(store.runs.steps(run), other.runs.steps(other_run), strict=True):
+        assert one.step == two.step
+        for name in ("loss", "eval_loss", "learning_rate", "grad_norm"):
+            if name in one.numbers:
+                assert one.numbers[name] == pytest.approx(two.numbers[name], rel=2e-3, abs=1e-5), (one.step, name)
+    files = [
+        home.adapter(number) / "adapter_model.safetensors"
+        for home, number in ((store.home, run), (other.home, other_run))
+    ]
+    weights, others = map(load_file, files)
+    assert max(float((weights[name] - others[name]).abs().max()) for name in weights) < 2e-3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_two_processes_train_what_one_does_and_end_together(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, run = trainings.start("alone")
+    assert alone.work().status == JobStatus.SUCCEEDED
+    monkeypatch.setenv(PROCESSES_VARIABLE, "2")
+    pair, of_two = trainings.start("pair")
+    done = pair.work()
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    assert_close(pair.store, of_two, alone.store, run)
+
+    broken, interrupted = trainings.start("broken")
+    job, process = broken.begin()
+    checkpoints = broken.home.near.run(interrupted) / "checkpoints"
+    wait_for(lambda: list(checkpoints.glob("*/complete.json")), 240)
+    (other,) = psutil.Process(process.pid).children()
+    os.kill(other.pid, signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    assert isinstance(outcome_of(RunningJob(job, broken.home.job(job.id, 1), {})), Retry)
+    broken.take_up(job)
+    done = broken.work()
+    assert done.status == JobStatus.SUCCEEDED and (done.result or {})["resumed_from"] >= 4
+    assert told(broken.store, interrupted) == told(pair.store, of_two)
+    weights = [
+        machine.home.adapter(one) / "adapter_model.safetensors"
+        for machine, one in ((broken, interrupted), (pair, of_two))
+    ]
+    assert file_hash(weights[0]) == file_hash(weights[1])
+
+
+def test_several_processes_are_refused_where_another_engine_trains() -> None:
+    with pytest.raises(UserError, match=r"--job-processes 2 with ray\. Leave it out, or take --executor local"):
+        Choice("ray", "http://127.0.0.1:8265", processes=2)
