@@ -84,6 +84,13 @@ LONG = {
     "tests/security/test_paths.py::test_no_page_and_no_address_names_a_folder_of_the_machine[lost]",
     "tests/security/test_paths.py::test_no_page_and_no_address_names_a_folder_of_the_machine[succeeded]",
     "tests/studio/test_cli.py::test_a_file_that_is_no_corpus_is_refused_and_not_listed",
+    "tests/browser/test_import.py",
+    "tests/browser/test_selection.py::test_a_loop_is_left_out_and_the_next_run_trains_on_the_rest",
+    "tests/hydralora/test_maps.py::test_a_map_of_noise_is_labelled_as_noise[umap]",
+    "tests/browser/test_accessible.py::test_a_page_breaks_no_rule[corpus with a selection]",
+    "tests/browser/test_accessible.py::test_a_page_breaks_no_rule[run running]",
+    "tests/browser/test_accessible.py::test_the_menu_of_a_cluster_breaks_no_rule_and_closes_by_the_keyboard",
+    "tests/hydralora/test_narrowing.py::test_umap_places_every_row_keeps_copies_together_and_is_read_in_the_place_of_svd",
     "tests/studio/test_cli.py::test_inspect_measures_answers_gates_and_heads",
 }
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hydralora.corpus.examples import EXTRA, HASH, PROMPT_HASH, Example, batch_of
 from hydralora.errors import CorpusError
@@ -94,6 +93,8 @@ def keep_layer(folder: Path, edited: Edited, examples: Iterable[Example]) -> str
         folder: That of the corpus.
         examples: The imported examples at the positions of ``edited``, in ascending order.
     """
+    import pyarrow.parquet as pq  # 4 MB that the web process needs only once it reads rows
+
     name, positions = name_edits(edited), sorted(edited)
     path = _path(folder, name)
     (folder / FOLDER).mkdir(exist_ok=True)
@@ -184,6 +185,8 @@ def read_edits(folder: Path, name: str, count: int) -> Layer:
 
 def _read(path: Path) -> pa.Table:
     """The columns of a layer; those of earlier versions, and of most, are prompts and answers alone."""
+    import pyarrow.parquet as pq  # 4 MB that the web process needs only once it reads rows
+
     with pq.ParquetFile(path, memory_map=False) as file:
         more = (MORE, *BESIDE) if MORE in file.schema_arrow.names else ()
         return file.read(columns=["position", *COLUMNS, *more], use_threads=False)

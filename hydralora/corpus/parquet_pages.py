@@ -8,8 +8,10 @@ follows its packed bytes. The footer says where a column begins; what it says of
 from __future__ import annotations
 
 import mmap
+from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 from hydralora import limits
 from hydralora.corpus.reading import Source, mebibytes

@@ -8,9 +8,12 @@ and added up.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 from hydralora import limits
 from hydralora.corpus.columnar import BROKEN, check_schema, class_names, rows_of_batches
@@ -34,6 +37,8 @@ def open_parquet(source: Source) -> Iterator[Table]:
     Raises:
         CorpusError: When it is damaged, empty, or declares more than is read.
     """
+    import pyarrow.parquet as pq
+
     _check_footer(source)
     try:
         file = pq.ParquetFile(

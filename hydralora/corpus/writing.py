@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hydralora.corpus.examples import BATCH_ROWS, Example, conversation_of
 from hydralora.corpus.folder import Corpus
@@ -97,6 +96,8 @@ def write_examples(corpus: Corpus, positions: Iterable[int], path: Path, name: s
 
 def _write_parquet(corpus: Corpus, positions: Iterable[int], path: Path) -> None:
     """Messages and tools stand as JSON text, since Parquet wants one type for a column."""
+    import pyarrow.parquet as pq  # 4 MB that the web process needs only once it reads rows
+
     names = ("text", "prompt", "answer", "system", "messages", "tools", "label", "split", *_more_columns(corpus))
     schema = pa.schema([(name, pa.string()) for name in names])
     with pq.ParquetWriter(path, schema) as out:

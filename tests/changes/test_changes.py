@@ -121,9 +121,8 @@ def open_pairs(file):
         STORE
         + """
 from hydralora.corpus.imports import import_corpus
-from studio.pages.corpora.page import CorporaPage
-page = draw(CorporaPage)
-assert ".pairs" in page.files.file_types and "Pairs" in page.draw(None)[page.table]
+from studio.pages.corpora.page import LEAD, CorporaPage
+assert ".pairs" in draw(CorporaPage).files.file_types and "Pairs" in LEAD
 file = store.home.root / "talk.pairs"
 file.write_text("What is red?\\nThe door.\\nWhat is blue?\\nThe boat.\\n")
 print(import_corpus([file], store.home.root / "read").examples)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hydralora.corpus.clusters.why import TERMS
 from hydralora.errors import CorpusError
@@ -63,6 +62,8 @@ class Grouped:
         Raises:
             CorpusError: When its files are gone or damaged.
         """
+        import pyarrow.parquet as pq
+
         table = read_assignments(folder)
         count, terms = len(table), folder / TERMS
 
@@ -105,6 +106,8 @@ class Grouped:
         return self.name
 
     def _write_tables(self, folder: Path) -> None:
+        import pyarrow.parquet as pq
+
         columns = ("cluster", "distance", "margin", "other", "noise")
         table = {"example": np.arange(len(self.cluster), dtype=np.int64)} | {n: getattr(self, n) for n in columns}
         pq.write_table(pa.table(table), folder / ASSIGNMENTS)
@@ -118,6 +121,8 @@ def read_assignments(folder: Path) -> pa.Table:
     Raises:
         CorpusError: When it is gone or damaged.
     """
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_table(folder / ASSIGNMENTS)
     except (OSError, pa.ArrowException) as error:

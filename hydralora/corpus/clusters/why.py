@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hydralora.corpus.clusters.weights import counted
 from hydralora.corpus.clusters.words import split_words
@@ -59,6 +58,8 @@ class Why:
 
 def write_terms(folder: Path, space: Space, centres: np.ndarray) -> None:
     """Keep every term with its weight and what it says for every cluster, ``(terms, clusters)``."""
+    import pyarrow.parquet as pq
+
     says = (space.directions @ centres.T).astype(np.float32)
     columns = {"term": space.terms(), "weight": space.weights}
     table = pa.table(columns | {str(i): says[:, i] for i in range(len(centres))})
@@ -81,6 +82,8 @@ def explain_rows(corpus_folder: Path, clusters_folder: Path, examples: Sequence[
     Raises:
         CorpusError: When there is no such example, or the clustering keeps no terms.
     """
+    import pyarrow.parquet as pq
+
     texts = [example.text() for example in Corpus(corpus_folder).take(examples)]
     if not (clusters_folder / TERMS).exists():
         raise CorpusError(
