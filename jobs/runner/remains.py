@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.runner.cgroup import end_group
+from jobs.runner.cgroup import end_group, name_of
 from jobs.runner.ownership import started_in
 from jobs.runner.processes import Identity, host_name, identity, kill
 
@@ -37,7 +37,8 @@ def group_of(folder: Path) -> Path | None:
     """The control group that an attempt was given on this machine since it was started."""
     started = started_in(folder)
     group = started.get("group")
-    return Path(group) if isinstance(group, str) and started.get("host") == host_name() else None
+    found = Path(group) if isinstance(group, str) and started.get("host") == host_name() else None
+    return found if found is not None and found.name == name_of(folder) else None  # no folder that a job has named
 
 
 def marked(folder: Path) -> list[Identity]:
