@@ -26,7 +26,7 @@ from hydralora.bases.load import context_length, load_base
 from hydralora.config import Objective, RunConfig, TrainConfig
 from hydralora.corpus.encode import CANNOT_MASK, can_mask
 from hydralora.corpus.folder import Corpus
-from hydralora.errors import StoppedError
+from hydralora.errors import StoppedError, TrainingError
 from hydralora.files import START, last_checkpoint, step_of, written_aside
 from hydralora.methods import METHODS
 from hydralora.progress import SILENT, Progress
@@ -40,7 +40,7 @@ from hydralora.training.loggers import logger_of
 from hydralora.training.mixin import ReadsTasks, TrainsMethod
 from hydralora.training.objective import check_objective
 from hydralora.training.packing import check_packing
-from hydralora.training.ranks import is_lead, take_place
+from hydralora.training.ranks import is_lead, take_place, why_alone, world_size
 from hydralora.training.sampling import ClusterSampler
 from hydralora.training.trainer import AdapterTrainer, Plan, StepReporter, StepValues
 
@@ -94,10 +94,12 @@ def train_adapter(
         Summary: steps, losses before and after on the held-out part, parameter counts, seconds.
 
     Raises:
-        TrainingError: When there is nothing to train on, the loss is not a number, or a run would go on with another
-            corpus, other labels, another base or other settings than it began with.
+        TrainingError: When there is nothing to train on, the loss is not a number, several processes cannot share the
+            run, or it would go on with another corpus, other labels, another base or other settings than it began with.
         StoppedError: When a stop was asked for; a checkpoint of the last step is kept.
     """
+    if world_size() > 1 and (why := why_alone(config, world_size())):
+        raise TrainingError(f"{world_size()} processes cannot train this run together: {why}. Start one.")
     progress.report(0.0, f"Loading base model {config.base}")
     set_seed(config.train.seed)
     take_place()

@@ -1,7 +1,8 @@
 """A notice of every job that has ended, sent to an address of the owner's: `worker notify https://...`.
 
-What was told last is a number of the events table, so nothing is missed while no worker lives; what a worker was
-sending when it died may be sent twice. The body is JSON; its ``text`` is what Slack, Mattermost and others show of it.
+What was told last is a number of the events table, so nothing is missed while no worker lives. It is noted before each
+notice, so that several workers do not send the same one; what a worker was sending when it died is lost. The body is
+JSON; its ``text`` is what Slack, Mattermost and others show of it.
 """
 
 from __future__ import annotations
@@ -83,11 +84,14 @@ class Webhook:
 
     def _send(self, address: str, ended: list[tuple[int, Event, Job]]) -> None:
         for number, event, job in ended:
+            chosen = self._store.settings.get(KEY) or {}
+            if chosen.get("address") != address:  # it was changed meanwhile
+                return
+            if chosen["told"] >= number:  # by another worker
+                continue
+            self._store.settings.set(KEY, {"address": address, "told": number})
             if job.lane != "server" and job.kind not in PREVIEWS:
                 _post(address, notice(event, job, self._name_of_run(job)))
-            if (self._store.settings.get(KEY) or {}).get("address") != address:  # it was changed meanwhile
-                return
-            self._store.settings.set(KEY, {"address": address, "told": number})
 
     def _name_of_run(self, job: Job) -> str | None:
         try:

@@ -12,9 +12,10 @@ import pytest
 from safetensors.torch import load_file
 
 from hydralora.config import TrainConfig, parse_config
-from hydralora.errors import UserError
+from hydralora.errors import TrainingError, UserError
 from hydralora.files import file_hash
 from hydralora.training.ranks import share_of, why_alone
+from hydralora.training.train import train_adapter
 from jobs.runner.choice import Choice
 from jobs.runner.executors import find_executor
 from jobs.runner.outcome import Retry, outcome_of
@@ -136,6 +137,15 @@ def test_two_processes_train_what_one_does_and_end_together(
         for machine, one in ((broken, interrupted), (pair, of_two))
     ]
     assert file_hash(weights[0]) == file_hash(weights[1])
+
+
+def test_the_library_refuses_what_several_processes_cannot_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    odd = parse_config({"base": "starter", "train": {"batch_size": 1}})
+    with pytest.raises(TrainingError, match=r"2 processes cannot train this run together: a step has 1 rows"):
+        train_adapter(odd, tmp_path, tmp_path / "run")
 
 
 def test_several_processes_are_refused_where_another_engine_trains() -> None:

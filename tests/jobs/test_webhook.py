@@ -19,6 +19,7 @@ from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from studio.cli.worker import worker_view
+from tests.jobs.conftest import wait_for
 from tests.jobs.test_worker import make_run
 
 pytestmark = pytest.mark.databases
@@ -32,6 +33,7 @@ class Listener:
         self.notices: list[dict[str, Any]] = []
         self.answers: list[int] = []
         self.paths: list[str] = []
+        self.pause = 0.0  # seconds before an answer
         listener = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,6 +41,7 @@ class Listener:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 code = listener.answers.pop(0) if listener.answers else 200
                 listener.paths.append(self.path)
+                time.sleep(listener.pause)
                 if code == 200:
                     listener.notices.append(json.loads(body))
                 self.send_response(code)
@@ -98,6 +101,19 @@ def test_a_server_that_fails_is_asked_again_and_then_left_alone(store: Store, li
     first, _lost, third = end(store), end(store), end(store)
     send(store)
     assert [told["job"] for told in listener.notices] == [first.id, third.id]
+
+
+def test_two_workers_do_not_send_the_same_notice(store: Store, listener: Listener) -> None:
+    notify(store, listener.address)
+    jobs = [end(store).id for _ in range(3)]
+    first, second = Webhook(store), Webhook(store)
+    listener.pause = 0.3
+    first.advance()
+    wait_for(lambda: (store.settings.get("webhook") or {})["told"] > 0 and listener.paths)
+    second.advance()
+    first.wait()
+    second.wait()
+    assert sorted(told["job"] for told in listener.notices) == jobs
 
 
 def test_a_notice_follows_no_redirect(store: Store, listener: Listener) -> None:
