@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +17,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 
 from hydralora.samples import CORPORA
 from jobs.home import Home
@@ -30,7 +26,7 @@ from studio.comparison.desk import Desk
 from studio.comparison.drawings import curves_figure
 from studio.comparison.groups import SETTINGS
 from studio.figures.look import Look
-from tests.benchmarks.bench_pages import TABS, add_runs, add_steps, one_tab, rounded
+from tests.benchmarks.bench_pages import TABS, add_runs, add_steps, measure, one_tab
 from tests.browser.conftest import Studio, wait_until
 
 RUNS, POINTS = 50, 100_000
@@ -143,14 +139,7 @@ def main() -> None:
         "tabs": lambda folder: tabs(folder, options.seconds),
         "compare": compare,
     }
-    found: Figures = {"machine": f"{platform.machine()}, {psutil.cpu_count()} cores"}
-    with tempfile.TemporaryDirectory() as work:
-        for name, part in parts.items():
-            if options.only in (None, name):
-                load = psutil.getloadavg()[0]
-                found[name] = rounded({**part(Path(work) / name), "load_before": load})
-                print(json.dumps({name: found[name]}, indent=1), flush=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    measure(parts, options.only, options.json)
 
 
 if __name__ == "__main__":

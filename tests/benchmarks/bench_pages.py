@@ -286,6 +286,18 @@ def rounded(value: Any) -> Any:
     return round(value, 3 if abs(value) < 10 else 1) if isinstance(value, float) else value
 
 
+def measure(parts: dict[str, Callable[[Path], Figures]], only: str | None, target: Path) -> None:
+    """Run each part in a folder of its own, or one alone, print what it found and write all to a file."""
+    found: Figures = {"machine": f"{platform.machine()}, {psutil.cpu_count()} cores"}
+    with tempfile.TemporaryDirectory() as work:
+        for name, part in parts.items():
+            if only in (None, name):
+                load = psutil.getloadavg()[0]
+                found[name] = rounded({**part(Path(work) / name), "load_before": load})
+                print(json.dumps({name: found[name]}, indent=1), flush=True)
+    target.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
@@ -299,14 +311,7 @@ def main() -> None:
         "open_tabs": lambda folder: tabs(folder, options.seconds),
         "many_steps": lambda folder: many_rows(folder, options.rows),
     }
-    found: Figures = {"machine": f"{platform.machine()}, {psutil.cpu_count()} cores"}
-    with tempfile.TemporaryDirectory() as work:
-        for name, part in parts.items():
-            if options.only in (None, name):
-                load = psutil.getloadavg()[0]
-                found[name] = rounded({**part(Path(work) / name), "load_before": load})
-                print(json.dumps({name: found[name]}, indent=1), flush=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    measure(parts, options.only, options.json)
 
 
 if __name__ == "__main__":

@@ -37,9 +37,7 @@ def answers() -> dict[str, Any]:
 
 def drawn_answers() -> Markup:
     """The same as they look before any script has loaded."""
-    pieces = [
-        Markup("<p class='hy-quiet'>Three unseen questions that the sample model got right. Point at a word.</p>")
-    ]
+    pieces = [Markup(f"<p class='hy-quiet'>{ABOUT}</p>")]
     for answer in recorded()["answers"]:
         words = [_word(token, shares) for token, shares in answer["tokens"]]
         asked = Markup(f"<div class='hy-msg user'><div class='body'>{cards.text(answer['question'])}</div></div>")

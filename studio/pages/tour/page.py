@@ -22,6 +22,7 @@ from studio.pages.tour.views import (
     has_real,
     headline,
     is_training,
+    real_minutes,
     steps_list,
     tries,
     whole_minutes,
@@ -125,9 +126,7 @@ class TourPage(Page):
         return {
             self.choice: gr.update(value=choice(self.store), visible=can_real),
             self.begin: gr.Button(f"Start: about {whole_minutes(BASE)} min", visible=can_start),
-            self.real: gr.Button(
-                f"With SmolLM2: about {whole_minutes(SMOLLM2.name, fetches=True)} min", visible=can_real
-            ),
+            self.real: gr.Button(f"With SmolLM2: about {real_minutes(self.store)} min", visible=can_real),
             self.chat: gr.Button(visible=done),
             self.leave: gr.Button("Close the tour" if done else "Leave the tour", visible=tour.is_on),
             self.remove: gr.Button(

@@ -99,6 +99,11 @@ def whole_minutes(base: str, minutes: float | None = None, *, fetches: bool = Fa
     return max(1, round((60 * (minutes or MINUTES[base]) + steps) / 60))
 
 
+def real_minutes(store: Store) -> int:
+    """About how long the whole tour takes with a real language model, which is fetched where it is not here."""
+    return whole_minutes(SMOLLM2.name, fetches=find_packaged(store, SMOLLM2) is None)
+
+
 def _looks_seconds(base: str) -> float:
     return USUAL["looks"] if base == BASE else LARGE_LOOKS
 
