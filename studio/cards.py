@@ -243,6 +243,11 @@ def join(*pieces: object) -> Markup:
     return Markup("".join(text(piece) for piece in pieces))
 
 
+def listed(pieces: Iterable[object]) -> Markup:
+    """Pieces with commas between them."""
+    return Markup(", ".join(text(piece) for piece in pieces))
+
+
 def duration(seconds: float | None) -> str:
     """``42 s``, ``3 min 20 s`` or ``2 h 5 min``."""
     if seconds is None:

@@ -148,7 +148,7 @@ class BasesPage(Page):
 
     def _draw_one(self, one: Known) -> Changes:
         used = [run for run in self.store.runs.all() if self.store.bases.name_of(run.base) == one.name]
-        runs = cards.join(*(cards.join(cards.link(f"/run?run={run.id}", run.name), " ") for run in used[:20]))
+        runs = cards.listed(cards.link(f"/run?run={run.id}", run.name) for run in used[:20])
         train = Markup(f"<a class='hy-go' href='/new-run?base={cards.text(one.name)}'>Train on this</a>")
         facts = one.facts
         what = f"{facts.architecture}, {'a' if facts.has_template else 'no'} chat template" if facts else ""

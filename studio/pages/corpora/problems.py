@@ -289,7 +289,5 @@ def shortenings_table(known: list[Shortening]) -> Markup:
 
 def downloads(corpus_id: int) -> Markup:
     """Links to what is not left out, as files."""
-    links = [
-        cards.join(cards.link(f"/ui/corpora/{corpus_id}/examples.{name}", name.upper()), " ") for name in WRITTEN_AS
-    ]
-    return cards.join(Markup("<p class='hy-quiet'>Download what is not left out: "), *links, Markup("</p>"))
+    links = cards.listed(cards.link(f"/ui/corpora/{corpus_id}/examples.{name}", name.upper()) for name in WRITTEN_AS)
+    return cards.join(Markup("<p class='hy-quiet'>Download what is not left out: "), links, Markup("</p>"))
