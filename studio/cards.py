@@ -208,14 +208,18 @@ def links(items: Iterable[Markup]) -> Markup:
 def table(
     head_row: Sequence[object], rows: list[list[object]], *, caption: str = "", numbers: Iterable[int] = ()
 ) -> Markup:
-    """A table; columns in ``numbers`` are right-aligned."""
+    """A table; columns in ``numbers`` are right-aligned.
+
+    With ``long_text`` in it, its rows are stacks on a phone, where each value is told with its column.
+    """
     numeric = set(numbers)
 
     def cell(tag: str, index: int, value: object) -> str:
         kind = " class='num'" if index in numeric else ""
-        scope = " scope='col'" if tag == "th" else ""
-        return f"<{tag}{kind}{scope}>{text(value)}</{tag}>"
+        more = " scope='col'" if tag == "th" else labels[index]
+        return f"<{tag}{kind}{more}>{text(value)}</{tag}>"
 
+    labels = [f" data-label='{text(name)}'" if name and not isinstance(name, Markup) else "" for name in head_row]
     top = "".join(cell("th", i, value) for i, value in enumerate(head_row))
     body = "".join(f"<tr>{''.join(cell('td', i, value) for i, value in enumerate(row))}</tr>" for row in rows)
     label = f"<caption>{text(caption)}</caption>" if caption else ""

@@ -92,7 +92,7 @@ class Runs:
         estimate = self.speeds.estimate(corpus, checked)
         with self._rows.writing() as session:
             row = RunRow(
-                name=clean_name(name or f"{checked.method} on {corpus.name}"),
+                name=clean_name(name or f"{METHODS[checked.method].title} on {corpus.name}"),
                 corpus_id=corpus_id,
                 clustering_id=clustering.id if clustering else None,
                 grouping=(clustering.grouping or None) if clustering else None,

@@ -28,7 +28,7 @@ from studio.tray import seconds_left
 from studio.widgets import module
 
 Found = TypeVar("Found")
-FIELDS = f"(await {module('touched')}).fields"  # JavaScript: what a person has touched on this page
+FIELDS = f"(await {module('fields')}).fields"  # JavaScript: what a person has touched on this page
 UNEXPECTED = "Something unexpected failed. The studio's log holds the details."
 # What happens while a handler is at work is not lost: it is called once more at its end, with the newest. An event that
 # is given to this has no second handler beside it, as Gradio calls all of them again then, and they would never end:

@@ -43,6 +43,3 @@ export class TouchedFields {
     target.addEventListener("keydown", (event) => confirms(event) && this.touch(event.target), true);
   }
 }
-
-/** The fields of this page. */
-export const fields = new TouchedFields();

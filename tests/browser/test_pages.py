@@ -136,8 +136,10 @@ def test_what_is_typed_before_the_page_has_loaded_stays(page: Page, studio: Stud
     def hold(route: Route) -> None:
         held.append(route) if waits else route.continue_()
 
+    late: list[Route] = []
     page.route("**/gradio_api/run/predict**", hold)
-    page.goto(studio.address + "/new-run")
+    page.route("**/ui/static/studio.js", lambda route: late.append(route))  # the page's own module may come last
+    page.goto(studio.address + "/new-run", wait_until="commit")
     steps, rank = page.locator("#field-max_steps input"), page.locator("#field-r input")
     steps.fill("77")
     expect(page.get_by_label("As set below")).to_be_checked()
@@ -148,6 +150,8 @@ def test_what_is_typed_before_the_page_has_loaded_stays(page: Page, studio: Stud
     expect(steps).to_have_value("77")
     expect(rank).to_have_value("8")
     expect(page.get_by_label("As set below")).to_be_checked()
+    for route in late:
+        route.continue_()
 
 
 @pytest.mark.parametrize("width, height", [(1280, 640), pytest.param(1280, 900, marks=pytest.mark.long), (390, 640)])
