@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass
 from hydralora.errors import UserError
 from hydralora.methods import METHODS
 from hydralora.plain import without_paths
+from jobs.endings import is_told, name_of_run, sentence
 from jobs.kinds import KINDS, title_of
-from jobs.store.records import Job
+from jobs.store.records import Event, Job
 from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.store import Store
 from studio.silence import words_of
 
 MOST_SHOWN = 40  # jobs that wait, and as many that run
 MOST_FAILED = 8
+MOST_ENDED = 20  # told at once
 FAILED_SECONDS = 24 * 3600  # for which a failed job is shown
 LEAST_PROGRESS = 0.02  # from which a job's own pace says how long it will take
 
@@ -51,6 +53,18 @@ class TrayJob:
     href: str
     error: str
     at: float
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A job that has ended: what is said of it, the page that shows it, when it was, and how long it had worked."""
+
+    id: int
+    words: str
+    status: str
+    href: str
+    at: float
+    seconds: float
 
 
 def seconds_left(job: Job) -> float | None:
@@ -94,6 +108,25 @@ def tray(store: Store) -> dict[str, list[dict[str, object]]]:
         "failed": [_row(store, job) for job in failed if (job.finished_at or 0) > since],
     }
     return {name: [asdict(row) for row in found] for name, found in rows.items()}
+
+
+def ended(store: Store, told: int | None) -> dict[str, object]:
+    """What has ended since a page was told last, for its notices: ``newest`` is the number to ask after the next time.
+
+    Args:
+        told: That number; None where the page was never told, which is told nothing of earlier times.
+    """
+    newest = store.queue.newest_event()  # read first: nothing that ends meanwhile is missed
+    found = store.queue.ended_after(min(told, newest), MOST_ENDED) if told is not None else []
+    newest = found[-1][0] if len(found) == MOST_ENDED else newest
+    notices = [_notice(store, event, job) for _, event, job in found if is_told(job)]
+    return {"newest": newest, "ended": [asdict(notice) for notice in notices]}
+
+
+def _notice(store: Store, event: Event, job: Job) -> Notice:
+    seconds = event.at - (job.started_at or event.at)
+    words = sentence(event, job, name_of_run(store, job))
+    return Notice(job.id, words, event.after, _subject(store, job)[2], event.at, seconds)
 
 
 def _waiting(store: Store, running: list[Job]) -> list[TrayJob]:

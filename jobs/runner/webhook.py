@@ -17,10 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hydralora.errors import UserError
-from hydralora.plain import one_line, without_paths
-from jobs.kinds import PREVIEWS, title_of
+from jobs.endings import is_told, name_of_run, reason, sentence
 from jobs.store.records import Event, Job
-from jobs.store.status import JobStatus
 from jobs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -28,12 +26,6 @@ KEY = "webhook"  # of the setting: ``address``, and ``told``, the last event tha
 PAUSES = (0.0, 1.0, 5.0)  # seconds before each try; then that notice is given up
 ANSWER_SECONDS = 10.0
 MOST_AT_ONCE = 20
-ENDINGS = {
-    JobStatus.SUCCEEDED: "is finished",
-    JobStatus.STOPPED: "was stopped",
-    JobStatus.FAILED: "has failed",
-    JobStatus.LOST: "was lost",
-}
 
 
 def notify(store: Store, address: str) -> None:
@@ -90,22 +82,13 @@ class Webhook:
             if chosen["told"] >= number:  # by another worker
                 continue
             self._store.settings.set(KEY, {"address": address, "told": number})
-            if job.lane != "server" and job.kind not in PREVIEWS:
-                _post(address, notice(event, job, self._name_of_run(job)))
-
-    def _name_of_run(self, job: Job) -> str | None:
-        try:
-            return self._store.runs.get(job.run_id).name if job.run_id else None
-        except UserError:  # it is deleted
-            return None
+            if is_told(job):
+                _post(address, notice(event, job, name_of_run(self._store, job)))
 
 
 def notice(event: Event, job: Job, run: str | None) -> dict[str, Any]:
     """What is told of a job that has ended, as JSON."""
-    of_run = f' of run {job.run_id} "{run}"' if run else ""
-    why = without_paths((job.error or "").partition("\n")[0]).rstrip(".")
-    ending = ENDINGS.get(JobStatus(event.after), event.after)
-    text = one_line(f"{title_of(job.kind)}{of_run} {ending}.{f' {why}.' if why else ''}")
+    text = sentence(event, job, run)
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):  # which call people, or lead elsewhere
         text = text.replace(sign, written)
     return {
@@ -115,7 +98,7 @@ def notice(event: Event, job: Job, run: str | None) -> dict[str, Any]:
         "status": event.after,
         "run_id": job.run_id,
         "run": run,
-        "error": why or None,
+        "error": reason(job) or None,
         "at": event.at,
     }
 

@@ -4,9 +4,11 @@ import { button, make } from "./dom.js";
 import { createPoll } from "./poll.js";
 import { readReply } from "./reply.js";
 import { askStudio } from "./live-changes.js";
+import { Notices } from "./tray/notices.js";
 import { jobRow, timeLeft } from "./tray/rows.js";
 
 const EMPTY = "Nothing is running. Trainings, imports and measurements appear here, and go on when the page is closed.";
+const UNSEEN_EVERY = 10_000; // ms between two looks of a hidden tab that shall notify
 const CLEARED = "hydra-failed-until"; // in this browser: failures up to this job are cleared
 
 /** What the closed tray says: `{count, about, failed, share}`. */
@@ -31,6 +33,7 @@ class Tray {
 
   constructor(root) {
     this.root = root;
+    this.notices = new Notices();
     this.count = make("b");
     this.about = make("span");
     this.failed = make("b", { class: "bad" });
@@ -76,7 +79,9 @@ class Tray {
   }
 
   async look() {
-    const found = await readReply(await fetch("/ui/jobs", { cache: "no-store" }));
+    const { told } = this.notices;
+    const found = await readReply(await fetch(`/ui/jobs${told && `?told=${told}`}`, { cache: "no-store" }));
+    this.notices.tell(found);
     const until = Number(localStorage.getItem(CLEARED) ?? 0);
     this.jobs = { ...found, failed: found.failed.filter((job) => job.id > until) };
     this.draw();
@@ -109,6 +114,7 @@ class Tray {
     if (!running.length && !waiting.length && !failed.length) {
       this.panel.append(make("p", { class: "hy-quiet", textContent: EMPTY }));
     }
+    this.panel.append(this.notices.switch(() => this.draw()));
     if (at) this.panel.querySelector(`[data-job="${CSS.escape(at)}"]`)?.focus();
   }
 
@@ -155,10 +161,13 @@ export function startTray() {
       ask: (stamp) => askStudio("jobs", stamp),
       onChange: look,
       onReach: (error) => error ?? look(),
-      isHidden: () => document.hidden,
+      isHidden: () => document.hidden && !tray.notices.areWanted,
       clock: { set: (act, ms) => setTimeout(act, ms), clear: (timer) => clearTimeout(timer) },
     });
-    document.addEventListener("visibilitychange", () => poll.turn());
+    document.addEventListener("visibilitychange", () => {
+      poll.pace(document.hidden ? UNSEEN_EVERY : undefined);
+      poll.turn();
+    });
     poll.start().then(look);
   };
   const seen = new MutationObserver(() => {

@@ -12,11 +12,12 @@ from fastapi.responses import JSONResponse
 from jobs.store.logs import LONGEST_WORDS, page, search
 from jobs.store.order import Place
 from jobs.store.store import Store
-from studio.tray import tray
+from studio.tray import ended, tray
 from studio.web.api import Id
 
 NO_STORE = {"Cache-Control": "no-store"}
 AtByte = Annotated[int | None, InQuery(ge=0, le=2**53)]
+Told = Annotated[int | None, InQuery(ge=0, le=2**53)]
 Attempt = Annotated[int | None, InQuery(ge=1, le=10_000)]
 Words = Annotated[str, InQuery(max_length=LONGEST_WORDS)]
 
@@ -26,8 +27,9 @@ def jobs_router(store: Store) -> APIRouter:
     router = APIRouter(prefix="/ui/jobs")
 
     @router.get("")
-    def jobs() -> JSONResponse:
-        return JSONResponse(tray(store), headers=NO_STORE)
+    def jobs(told: Told = None) -> JSONResponse:
+        """The jobs as they stand, and those that have ended since a page was ``told`` last."""
+        return JSONResponse({**tray(store), **ended(store, told)}, headers=NO_STORE)
 
     @router.get("/{job_id}/log")
     def log(job_id: Id, before: AtByte = None, attempt: Attempt = None) -> JSONResponse:

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from jobs.kinds import KINDS
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
-from studio.tray import place_of, tray
+from studio.tray import MOST_ENDED, ended, place_of, tray
 from tests.studio.stored import Stored
 
 
@@ -99,3 +99,44 @@ def test_there_are_four_places_to_go_to(client: TestClient, stored: Stored, plac
 @pytest.mark.parametrize("job", ["0", "999999", "-1", "abc", "9" * 30])
 def test_a_job_that_there_is_not_cannot_be_stopped(client: TestClient, job: str) -> None:
     assert client.post(f"/ui/jobs/{job}/stop").status_code in (400, 404, 422)
+
+
+def words_of(store: Store, told: int | None) -> list[str]:
+    return [end["words"] for end in ended(store, told)["ended"]]  # type: ignore[attr-defined,index]
+
+
+def test_what_has_ended_is_told_from_where_a_page_was_told_last_and_nothing_of_before_it_came(stored: Stored) -> None:
+    before = ended(stored.store, None)["newest"]
+    run = stored.run(stored.corpus(), "First")
+    assert words_of(stored.store, None) == []
+    assert f'Training of run {run.id} "First" is finished.' in words_of(stored.store, before)  # type: ignore[arg-type]
+    now = ended(stored.store, None)["newest"]
+    assert isinstance(now, int) and words_of(stored.store, now) == []
+    failed = stored.run(stored.corpus(), "Second", finished=False)
+    stored.end(failed.job, status=JobStatus.FAILED, error="Full at /home/me/x. Make room.")
+    assert [word for word in words_of(stored.store, now) if "Second" in word] == [
+        f'Training of run {failed.id} "Second" has failed. Full at …/x. Make room.'
+    ]
+
+
+def test_however_much_has_ended_all_is_told_in_turns(stored: Stored) -> None:
+    corpus, told, seen = stored.corpus(), ended(stored.store, None)["newest"], []
+    for number in range(MOST_ENDED + 3):
+        stored.end(stored.run(corpus, f"Run {number}", finished=False).job)
+    for _ in range(3):
+        found = ended(stored.store, told)  # type: ignore[arg-type]
+        told, seen = found["newest"], [*seen, *(end["words"] for end in found["ended"])]  # type: ignore[attr-defined]
+    assert len(seen) == len(set(seen)) == MOST_ENDED + 3
+
+
+def test_a_page_that_knew_another_home_is_told_from_now_on(stored: Stored) -> None:
+    stored.run(stored.corpus(), "First")
+    newest = ended(stored.store, None)["newest"]
+    assert ended(stored.store, 10**9) == {"newest": newest, "ended": []}
+
+
+def test_servers_and_glances_are_no_news(stored: Stored) -> None:
+    told = ended(stored.store, None)["newest"]
+    server = stored.store.queue.submit("serve")
+    stored.end(server)
+    assert words_of(stored.store, told) == []  # type: ignore[arg-type]
