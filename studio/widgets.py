@@ -115,6 +115,13 @@ class FirstAnswers(Widget):
         super().__init__("first-answers", f"<div class='hy-answers'>{drawn}</div>", value, container=False, **kwargs)
 
 
+class LogPanel(Widget):
+    """The log of a job, a piece at a time and by words; its value is ``{"job": id, "size": bytes}``, or None."""
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__("log", "<div class='hy-log-root'></div>", value, container=False, **kwargs)
+
+
 class SeenBefore(Widget):
     """Tells when this browser was here last: one ``select`` with ``{"since"}``, seconds since 1970 or 0."""
 

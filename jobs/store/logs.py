@@ -73,14 +73,10 @@ def search(home: Home, job: Job, words: str, *, attempt: int | None = None) -> l
     return list(deque(found, MOST_FOUND))
 
 
-def tail(home: Home, job: Job, limit: int = 12_000) -> str:
-    """The last ``limit`` bytes of the newest attempt's log."""
+def size(home: Home, job: Job) -> int:
+    """Bytes of the newest attempt's log."""
     path = home.job(job.id, job.attempt) / LOG
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - limit))
-        return _plain(file.read())
+    return path.stat().st_size if path.exists() else 0
 
 
 def attempts_of(home: Home, job: Job) -> tuple[int, ...]:

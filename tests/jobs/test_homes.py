@@ -13,7 +13,7 @@ from jobs.home import NAME, Home
 from jobs.runner.lease import Held, Lease
 from jobs.runner.running import write_spec
 from jobs.store.database import shown_url
-from jobs.store.logs import tail
+from jobs.store.logs import page
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.jobs.conftest import Workshop, end_home
@@ -76,7 +76,7 @@ def test_jobs_run_in_a_home_of_any_name(tmp_path: Path) -> None:
     try:
         workshop.start()
         job = workshop.ended(workshop.submit("nothing"))
-        assert job.status == JobStatus.SUCCEEDED and tail(workshop.home, job)
+        assert job.status == JobStatus.SUCCEEDED and page(workshop.home, job).text
     finally:
         end_home(home)
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from jobs.store.logs import tail
+from jobs.store.logs import size
 from jobs.store.records import Step
 from studio import cards
 from studio.figures.curves import CURVES
@@ -15,7 +15,7 @@ from studio.pages.controls import choice_row, look_controls, look_query, read_lo
 from studio.pages.page import Changes
 from studio.pages.run.tab import Found, Look, Tab
 from studio.pages.run.views import gates_now, history_table, planned, run_cards, settings_table, time_taken
-from studio.widgets import Addressed, FigurePanel, figure
+from studio.widgets import Addressed, FigurePanel, LogPanel, figure
 
 REDRAWS = 100  # of the charts during a run
 WAITING = "The first numbers appear with the first step."
@@ -39,7 +39,7 @@ class TrainingTab(Tab):
         with gr.Accordion("History", open=False):
             self.history = gr.HTML()
         with gr.Accordion("Log", open=False):
-            self.log = gr.HTML()
+            self.log = LogPanel(elem_id="run-log")
         with gr.Accordion("Settings", open=False):
             self.settings = gr.HTML()
 
@@ -79,7 +79,7 @@ class TrainingTab(Tab):
             self.options: choice_row(*look_controls(read_look(look.query))),
             self.links: "" if run.is_imported else cards.links(links),
             self.history: history_table(store.runs.events(run.id)),
-            self.log: cards.log(tail(store.home, run.job) if run.job else ""),
+            self.log: {"job": run.job.id, "size": size(store.home, run.job)} if run.job else None,
             self.settings: settings_table(run, training_set),
             **self._draw_charts(look, newest, planned(run, training_set)),
         }
