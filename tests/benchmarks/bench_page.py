@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from hydralora.results import Answers, Heads, MatrixMap, Point, Score
+from hydralora.results import AnswerRow, Answers, Heads, MatrixMap, Point, Score
 from jobs.home import Home
 from jobs.kinds import FIRST_MAP
 from jobs.store.store import Store
@@ -41,6 +41,7 @@ MODULES = (
 )
 LAYERS = [f"model.layers.{layer}.{module}" for layer in range(32) for module in MODULES]
 EXPERTS = 4
+QUESTIONS = 240
 TABS = {
     "Experts": ("muted-groups", "muted-layers"),
     "Routing": ("gate-layers", "gate-distribution"),
@@ -67,8 +68,19 @@ def fill(home: Path) -> None:
     corpus = stored.corpus()
     stored.clustering(corpus)
     run = stored.run(corpus, adapter={"num_experts": EXPERTS})
-    nothing = Score(exact_match=0.0, hits=[], by_label={})
-    answers = Answers(examples=0, scores={"base": nothing, "tuned": nothing}, sentence="Done.", rows=[])
+    half, none = [place % 2 == 0 for place in range(QUESTIONS)], [False] * QUESTIONS
+    answers = Answers(
+        examples=QUESTIONS,
+        scores={
+            "base": Score(exact_match=0.0, hits=none, by_label={"tone": 0.0}),
+            "tuned": Score(exact_match=0.5, hits=half, by_label={"tone": 0.5}),
+        },
+        sentence="Done.",
+        rows=[
+            AnswerRow(id=i, prompt=f"Question {i}?", wanted="a", label="tone", base="b", tuned="a" if hit else f"x {i}")
+            for i, hit in enumerate(half)
+        ],
+    )
     stored.analysis(run, "answers", answers)
     stored.analysis(run, "routing", routing_result(EXPERTS, LAYERS))
     weights = weights_result(EXPERTS, LAYERS)

@@ -24,6 +24,7 @@ import gradio as gr
 import httpx
 import numpy as np
 import psutil
+from gradio.blocks import BlockFunction
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
@@ -208,12 +209,14 @@ def tabs(folder: Path, seconds: float) -> Figures:
     add_runs(store, 1)
     add_steps(store, 1, 30, np.random.default_rng(0))
     client = make_client(store.home)
-    number = next(n for n, found in events_of(client).items() if found.page == "run" and found.name == "draw")
+    number, event = next(
+        (n, found) for n, found in events_of(client).items() if found.page == "run" and found.name == "draw"
+    )
     studio = Studio(folder)
     studio.start()
     try:
         polled = asyncio.run(_open_tabs(studio, seconds, _ask_for_changes))
-        fired = asyncio.run(_open_tabs(studio, seconds, _fire_event(number)))
+        fired = asyncio.run(_open_tabs(studio, seconds, _fire_event(number, event)))
     finally:
         studio.end()
     return {"tabs": TABS, "seconds": seconds, "polling": polled, "gradio_event": fired, "before_p50_ms": 4_442}
@@ -228,12 +231,15 @@ async def _ask_for_changes(client: httpx.AsyncClient, known: str) -> str:
     return known if reply.status_code == 204 else str(reply.json()["stamp"])
 
 
-def _fire_event(number: int) -> Ask:
+def _fire_event(number: int, event: BlockFunction) -> Ask:
+    """The event that draws the run: what stands on its page is sent along, and the last input is what is known."""
+    values, place = [part.value for part in event.inputs[:-1]], event.outputs.index(event.inputs[-1])
+
     async def fire(client: httpx.AsyncClient, known: str) -> str:
-        body = {"data": ["", known], "fn_index": number, "session_hash": "bench", "event_data": None}
+        body = {"data": [*values, known], "fn_index": number, "session_hash": "bench", "event_data": None}
         reply = await client.post("/gradio_api/run/predict?run=1", json=body)
         reply.raise_for_status()
-        stamp = reply.json()["data"][-1]
+        stamp = reply.json()["data"][place]
         return stamp if isinstance(stamp, str) else known
 
     return fire

@@ -17,7 +17,7 @@ from jobs.runner.choice import KEY, NODE_LOST, Choice, Handle, UnreachableError
 from jobs.runner.executors import EXECUTORS, find_executor
 from jobs.runner.executors.by_lane import ByLane, choose
 from jobs.runner.worker import Worker, work
-from jobs.store.logs import tail
+from jobs.store.logs import page
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -217,7 +217,7 @@ def test_a_job_whose_node_is_lost_is_interrupted_and_not_to_blame(store: Store, 
     worker.do_round()
     found = store.queue.get(job.id)
     assert (found.status, found.progress_text) == (JobStatus.QUEUED, NODE_LOST)
-    assert far.said in tail(store.home, found)
+    assert far.said in page(store.home, found).text
 
 
 def test_while_an_engine_cannot_be_asked_the_lease_says_who_lives(store: Store, worker: Worker, far: Puppets) -> None:

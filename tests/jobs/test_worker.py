@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from jobs.home import Home
-from jobs.store.logs import tail
+from jobs.store.logs import page
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.jobs.conftest import PROJECT, Workshop, kill, wait_for
@@ -53,7 +53,7 @@ def test_a_failed_job_says_what_happened(workshop: Workshop, do: str, kind: str,
     job = workshop.ended(workshop.submit(do, slow=slow))
     assert (job.status, job.error_kind) == (JobStatus.FAILED, kind)
     assert words in (job.error or "") and "Traceback" not in (job.error or "")
-    assert "Traceback" in tail(workshop.home, job)
+    assert "Traceback" in page(workshop.home, job).text
 
 
 def test_a_killed_job_is_tried_again_and_then_called_lost(workshop: Workshop) -> None:
