@@ -25,6 +25,7 @@ from studio.endpoint import count_keys
 from studio.figures.warm import warm_up
 from studio.web.address import Address
 from studio.web.door import Door
+from studio.web.footprint import keep_small
 from studio.web.listening import HOST, PORT, allowed_hosts, bind, is_loopback, server_config
 from studio.web.server import create_app
 
@@ -126,6 +127,7 @@ def choose_secret(options: argparse.Namespace) -> tuple[str | None, bool]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the studio until it is interrupted; gives the exit status."""
     options = parse_options(arguments)
+    keep_small()
     try:
         secret, is_password = choose_secret(options)
         choice = chosen(options)

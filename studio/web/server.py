@@ -48,6 +48,7 @@ from studio.web.jobs_api import jobs_router
 from studio.web.old_addresses import OldAddresses
 from studio.web.payloads import PayloadGuard
 from studio.web.selection_api import selection_router
+from studio.web.sessions import OpenPages
 from studio.web.theme import CSS, HEAD, STATIC, studio_theme
 from studio.web.uploads import MOST_FILE, UploadMiddleware, Uploads, is_upload
 
@@ -128,6 +129,7 @@ def _mount_pages(app: FastAPI, blocks: gr.Blocks, home: Home) -> FastAPI:
         )
     pages = next(route for route in reversed(app.routes) if isinstance(route, Mount) and route.path == "")
     explain_errors(pages.app)  # type: ignore[arg-type]  # Gradio's own FastAPI
+    pages.app.state_holder = OpenPages(blocks)  # type: ignore[attr-defined]
     return app
 
 

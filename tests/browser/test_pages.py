@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -188,3 +189,15 @@ def test_the_two_ways_to_begin_are_reached_by_keyboard_alone(chromium: Browser, 
     finally:
         context.close()
         fresh.end()
+
+
+def test_after_every_page_was_opened_the_web_process_holds_250_mb_of_its_own_at_most(
+    page: Page, studio: Studio
+) -> None:
+    for _ in range(3):
+        for path in ("/", "/corpora", "/runs", "/compare", "/new-run", "/run?run=1", "/chat", "/tour", "/bases"):
+            page.goto(studio.address + path)
+            expect(page.locator("#tray > button")).to_be_visible()
+            page.wait_for_timeout(300)
+    assert studio.process is not None
+    assert psutil.Process(studio.process.pid).memory_full_info().uss < 250e6

@@ -47,7 +47,7 @@ ORDER: dict[str, tuple[set[str], ...]] = {
         {"kind"},
         {"kinds"},
         {"store"},
-        {"breakdown", "new_bases", "machine", "repeats", "sweeping", "sending"},
+        {"breakdown", "endings", "new_bases", "machine", "repeats", "sweeping", "sending"},
         {"sizes"},
         {"tour"},
         {"runner"},
