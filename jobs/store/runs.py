@@ -344,7 +344,7 @@ def _make_smaller(row: RunRow) -> bool:
 
 def write_training(session: Session, job: JobRow, home: Home) -> None:
     """Write the summary of a training into its run."""
-    run = session.get(RunRow, job.run_id)
+    run = session.get(RunRow, job.run_id) if job.run_id is not None else None
     if run is not None:
         run.summary = job.result
 
