@@ -28,6 +28,17 @@ Object.defineProperty(document, 'hidden', { get: () => window.unseen });
 """
 TURN = "unseen => { window.unseen = unseen; document.dispatchEvent(new Event('visibilitychange')); }"
 
+# What of a grid of points of the open tray does not belong to it.
+COVERED = """() => {
+  const { left, top, width, height } = document.querySelector('#tray .panel').getBoundingClientRect();
+  const found = [];
+  for (let x = 3; x < width; x += 9) for (let y = 3; y < height; y += 9) {
+    const node = document.elementFromPoint(left + x, top + y);
+    if (node && !node.closest('#tray')) found.push(node.outerHTML.slice(0, 90));
+  }
+  return found;
+}"""
+
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
@@ -88,3 +99,6 @@ def test_the_end_of_a_job_is_told_once_in_the_page_and_by_the_browser_where_it_i
     expect(page.locator("#tray > button")).to_contain_text("2 failed")
     page.wait_for_timeout(3_000)  # more than one look
     expect(notices).to_have_count(0)  # each is told once
+
+    page.locator("#tray > button").click()  # nothing of the page shines through it
+    assert page.evaluate(COVERED) == []
