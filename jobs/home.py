@@ -51,6 +51,12 @@ def private_files() -> None:
     os.umask(0o077)
 
 
+def root_of(named: Path | str | None) -> Path:
+    """The folder of a home, there or not: the one that is named, else by the environment, else this account's own."""
+    found = named or os.environ.get(HOME_VARIABLE) or user_data_path("hydra-studio")
+    return Path(found).expanduser().absolute()
+
+
 class Home:
     """Paths by id under one private folder: folders 0700, files 0600. Ids are integers, so no name is a path.
 
@@ -68,8 +74,7 @@ class Home:
     """
 
     def __init__(self, root: Path | str | None = None, *, machine: Path | str | None = None) -> None:
-        named = root or os.environ.get(HOME_VARIABLE) or user_data_path("hydra-studio")
-        self.root = Path(named).expanduser().absolute()
+        self.root = root_of(root)
         own = self.root / MACHINES / machine_name() if is_shared() else self.root
         self.machine = Path(machine) if machine else own
         self.artefacts = Artefacts(self.root, checked_url(os.environ.get(VARIABLE, "")))

@@ -35,7 +35,7 @@ def checked_url(url: str) -> str:
             "The address of the artefact store holds a password or a key, which would be stored in clear. Leave it "
             "out, and give it by the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3."
         )
-    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", parts.scheme) or not (parts.netloc or parts.path) or parts.fragment:
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^#]+", url):  # without the slashes fsspec takes it for a local folder
         raise UserError(f"{shown(url)} is no address of an artefact store. {FORM}")
     if parts.scheme in ("memory", "http", "https"):
         raise UserError(f"{parts.scheme}:// cannot hold what several processes write and read. {FORM}")

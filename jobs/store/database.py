@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Programmin
 from hydralora.errors import UserError, first_line
 from hydralora.plain import REPLACEMENT, json_text, one_line
 from jobs.database_file import VERSIONS, check_database, known_revisions
-from jobs.home import DATABASE_VARIABLE
+from jobs.home import DATABASE_VARIABLE, Home
 from jobs.store import postgresql
 
 WAIT_SECONDS = 30  # for another writer's lock; writes take milliseconds
@@ -53,6 +54,22 @@ def open_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
 
     return engine
+
+
+def open_home(root: Path | str | None) -> Home:
+    """A home; one whose database is a server that cannot be used is refused before anything is made.
+
+    Raises:
+        UserError: When the folder or the database cannot be used.
+    """
+    url = os.environ.get(DATABASE_VARIABLE, "")
+    if url and not url.startswith("sqlite"):
+        engine = open_engine(url)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    return Home(root)
 
 
 def _create(url: str, **options: Any) -> Engine:

@@ -16,8 +16,8 @@ import typer
 
 from hydralora.bounds import LONGEST_NAME, Minutes, checked
 from hydralora.errors import UserError
-from jobs.home import Home
 from jobs.runner.service import start_worker
+from jobs.store.database import open_home
 from jobs.tour import BASE, MINUTES, Tour
 from studio.cli.artefacts import artefacts_app
 from studio.cli.bases import bases_app
@@ -89,7 +89,7 @@ def choose(
 @app.command("address")
 def print_address(as_json: AsJson = False) -> None:
     """Print the address of the studio that runs over this home, with its token."""
-    found = running_address(Home(Studio.home))
+    found = running_address(open_home(Studio.home))
     show(
         {"address": found.link, "pid": found.pid}, as_json, lambda: out.print(found.link, soft_wrap=True, markup=False)
     )

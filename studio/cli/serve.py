@@ -15,10 +15,11 @@ import uvicorn
 from hydralora.errors import UserError
 from jobs.artefact_choice import check_artefacts, choose_artefacts
 from jobs.artefacts.address import checked_url
-from jobs.home import HOME_VARIABLE, Home
+from jobs.home import HOME_VARIABLE, root_of
 from jobs.runner.executors import find_executor
 from jobs.runner.executors.by_lane import choose
 from jobs.store.bases import BASES_VARIABLE
+from jobs.store.database import open_home
 from studio.cli.executor import add_executor_options, chosen
 from studio.cli.terminal import err, out
 from studio.endpoint import count_keys
@@ -132,13 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
         secret, is_password = choose_secret(options)
         choice = chosen(options)
         bound = bind(options.host, options.port)
-        home = Home(options.home)
+        root = root_of(options.home)
         if options.base:
             os.environ[BASES_VARIABLE] = os.pathsep.join(str(Path(folder).absolute()) for folder in options.base)
         if choice is not None:
-            find_executor(choice, home.root).check()
+            find_executor(choice, root).check()
         if options.artefacts is not None and (url := checked_url(options.artefacts)):
-            check_artefacts(home.root, url)
+            check_artefacts(root, url)
+        home = open_home(root)  # nothing is made before what was asked for is known to work
         door = Door(secret, home.server / "cookie.key", is_password=is_password)
         hosts = allowed_hosts(options.host, options.host_name)
         app = create_app(home, hosts=hosts, keep_worker=not options.no_worker, door=door)

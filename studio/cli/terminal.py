@@ -17,9 +17,9 @@ from rich.table import Table
 
 from hydralora.bounds import LARGEST_ID
 from hydralora.plain import json_text, one_line, plain
-from jobs.home import Home
 from jobs.runner.reconcile import reconcile
 from jobs.runner.service import start_worker
+from jobs.store.database import open_home
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -58,7 +58,7 @@ class Studio:
     @classmethod
     def store(cls) -> Store:
         """The store of the chosen folder."""
-        return Store(Home(cls.home))
+        return Store(open_home(cls.home))
 
     @classmethod
     def true_store(cls) -> Store:

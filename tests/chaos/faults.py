@@ -24,6 +24,7 @@ VICTIMS = ("web", "worker", "job", "reaper", "server")
 DATABASE = "database"  # one more, where it is a server
 MOMENTS = ("start", "any", "checkpoint", "save", "commit")
 NOBODY = 2**22 + 1  # a pid that no process has
+WRITING = 60.0  # seconds
 LONGEST = 20.0  # seconds to wait for a moment
 CLOCK = Path(__file__).with_name("clock.c")
 
@@ -189,23 +190,29 @@ def _clock_step(chance: random.Random, training: float) -> Fault:
 
 
 def _writers(chance: random.Random, training: float) -> Fault:
+    """Eight threads, each with a connection of its own, write as fast as they can; nothing that was written is lost."""
     wait = chance.uniform(0.0, training)
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, "any", wait)
-        deadline = time.monotonic() + 3.0
+        deadline, last = time.monotonic() + WRITING, dict[str, int]()
 
         def write(number: int) -> None:
+            name, count = f"chaos {number}", 0
             while time.monotonic() < deadline:
-                world.store.settings.set(f"chaos {number}", {"at": time.monotonic()})
+                world.store.settings.set(name, {"count": (count := count + 1)})
+                last[name] = count
 
         writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
         for writer in writers:
             writer.start()
         for writer in writers:
             writer.join()
+        found = {name: (world.store.settings.get(name) or {}).get("count") for name in last}
+        if found != last or len(last) != len(writers):
+            raise AssertionError(f"written {last}, there is {found}")
 
-    return Fault("eight writers", "3 s", do)
+    return Fault("eight writers", f"{WRITING:.0f} s", do)
 
 
 def _noise(chance: random.Random, training: float) -> Fault:

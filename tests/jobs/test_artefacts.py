@@ -191,7 +191,7 @@ def test_an_address_with_a_secret_is_refused_without_repeating_it(given: str) ->
     assert "never-told" not in str(refused.value)
 
 
-@pytest.mark.parametrize("given", ["bucket", "memory://x", "https://host/x", "s3://", "/srv/shared"])
+@pytest.mark.parametrize("given", ["bucket", "s3:nowhere", "memory://x", "https://host/x", "s3://", "/srv/shared"])
 def test_what_is_no_shared_store_is_refused(given: str) -> None:
     with pytest.raises(UserError, match="file:///a/shared/folder"):
         checked_url(given)

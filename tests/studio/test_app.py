@@ -165,6 +165,27 @@ def test_a_database_that_is_none_gives_a_sentence(tmp_path: Path, capsys: pytest
     assert "cannot be opened" in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    "words, database",
+    [
+        ([], "postgresql+psycopg://somebody:secret@127.0.0.1:1/x"),
+        ([], "mysql://x"),
+        (["--executor", "ray", "--ray-address", "http://127.0.0.1:1"], ""),
+        (["--artefacts", "s3:nowhere"], ""),
+        (["--artefacts", "file:///proc/nowhere"], ""),
+    ],
+)
+def test_what_cannot_be_used_leaves_no_home_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], database: str
+) -> None:
+    if database:
+        monkeypatch.setenv("HYDRA_STUDIO_DATABASE", database)
+    assert app.main(["--home", str(tmp_path / "new"), "--port", "0", "--no-worker", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") <= 4 and "Traceback" not in said and "secret" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         app.main(["--help"])
