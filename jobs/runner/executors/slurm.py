@@ -36,7 +36,7 @@ class SlurmExecutor:
     """Submits attempts with the processors, GPUs and memory of ``choice``."""
 
     def __init__(self, choice: Choice, home: Path) -> None:
-        self.choice = choice
+        self.choice, self.cluster = choice, choice.address or "slurm"
         self._jobs: dict[str, Any] = {}  # by number, those that were submitted or looked at here
         self._queue, self._looked = dict[str, str](), -math.inf  # states by number, and when they were asked for
 
@@ -76,7 +76,7 @@ class SlurmExecutor:
             raise UserError(f"Slurm did not take the job: {last} Check --job-cpus, --job-gpus and --slurm.") from error
         self._jobs[job.job_id], self._looked = job, -math.inf
         who = identity(int(job.job_id)) if self.choice.address == HERE else {}
-        handle = {"engine": "slurm", "id": job.job_id, "cluster": self._cluster(), "folder": str(folder), **who}
+        handle = {"engine": "slurm", "id": job.job_id, "cluster": self.cluster, "folder": str(folder), **who}
         write_json(folder / HANDLE, handle)
         return handle
 
@@ -96,10 +96,9 @@ class SlurmExecutor:
 
     def stop(self, handle: Handle, *, at_once: bool = False) -> None:
         """An attempt that has begun sees the file ``stop`` by itself; one that waits is given up."""
-        folder = Path(handle["folder"])
-        if not at_once and (folder / STARTED).exists():
+        if not at_once and (Path(handle["folder"]) / STARTED).exists():
             return
-        give_up(folder)
+        give_up(Path(handle["folder"]))
         if handle["cluster"] == HERE:
             kill(family(handle))
         else:
@@ -107,8 +106,7 @@ class SlurmExecutor:
 
     def logs(self, handle: Handle) -> str:
         """What Slurm's script and its processes have printed."""
-        job = self._job(handle)
-        return "\n".join(filter(None, [job.stdout(), job.stderr()]))
+        return "\n".join(filter(None, [(job := self._job(handle)).stdout(), job.stderr()]))
 
     def collect(self, handle: Handle) -> None:
         """Remove what submitit has written, but for its logs."""
@@ -116,18 +114,15 @@ class SlurmExecutor:
         for file in (Path(handle["folder"]) / FOLDER).glob("*.pkl"):
             file.unlink(missing_ok=True)
 
-    def _cluster(self) -> str:
-        return self.choice.address or "slurm"
-
     def _submitit(self, folder: Path, gpus: int) -> Any:
         from submitit import AutoExecutor
 
-        executor = AutoExecutor(folder / FOLDER, cluster=self._cluster())
+        executor = AutoExecutor(folder / FOLDER, cluster=self.cluster)
         options: dict[str, Any] = {**OPTIONS, **self.choice.options}
         asked: dict[str, Any] = {"timeout_min": int(options.pop("time", MINUTES)), "cpus_per_task": self.choice.cpus}
         asked |= {"gpus_per_node": gpus} if gpus else {}
         asked |= {"mem_gb": self.choice.memory_gib} if self.choice.memory_gib else {}
-        if self._cluster() != HERE:
+        if self.cluster != HERE:
             asked |= {"name": f"studio-{folder.parent.name}-{folder.name}", "slurm_additional_parameters": options}
         executor.update_parameters(**asked)
         return executor
