@@ -104,5 +104,6 @@ STATES = (
     State("base-chat", "A chat with a base alone", "/chat"),
     State("endpoint", "The endpoint for programs", "/endpoint"),
 )
+REAL = State("chat-real", "The chat with SmolLM2-135M-Instruct after its tour: what a real language model says", "")
 AWAY = State("away", "The studio went away: it is tried again, and what was typed stays", "/new-run?corpus=1")
-ALL = (SIGN_IN, *EMPTY, *MOMENTS, *WORKING, *STATES, AWAY)
+ALL = (SIGN_IN, *EMPTY, *MOMENTS, *WORKING, *STATES, REAL, AWAY)

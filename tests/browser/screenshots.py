@@ -2,30 +2,35 @@
 
 Five parts, each of which can be taken by itself (``--part``): ``empty`` is a studio in which nothing is, ``tour``
 walks the sample through, ``more`` adds runs and corpora, ``working`` shows what is at work, and ``states`` goes over
-the pages of what these left in ``--home``. Pictures go to ``docs/screenshots/``; ``docs/pages.md`` shows them.
+the pages of what these left in ``--home``. One more is taken where it is named: ``real`` walks the sample through with
+SmolLM2, in a home of its own, and says how long that took. Pictures go to ``docs/screenshots/``; ``docs/pages.md``
+shows them.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from hydralora.bases.packages import SMOLLM2
 from jobs.home import Home
 from jobs.store.records import Job
 from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.store import Store
-from jobs.tour import SETTING
+from jobs.tour import SETTING, Tour
 from tests.browser.camera import Camera
 from tests.browser.conftest import PROJECT, Studio, wait_until
-from tests.browser.pictured import ALL, AWAY, EMPTY, MOMENTS, SIGN_IN, STATES, WORKING, State
+from tests.browser.pictured import ALL, AWAY, EMPTY, MOMENTS, REAL, SIGN_IN, STATES, WORKING, State
 from tests.setup import find_chromium
 
 FOLDER, PAGE = PROJECT / "docs" / "screenshots", PROJECT / "docs" / "pages.md"
 PARTS = ("empty", "tour", "more", "working", "states")
+APART = ("empty", "real")  # parts with a home of their own
 LONG = 1_500  # seconds a training may take
 OPEN = (*ACTIVE, JobStatus.QUEUED)
 STEPS = 150  # of the runs that are laid beside the tour's
@@ -118,6 +123,18 @@ class Session:
             expect(answers).to_have_count(place, timeout=120_000)
             expect(answers.last.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
 
+    def real(self) -> None:
+        """The tour with a real language model, and its chat."""
+        began = time.monotonic()
+        tour = Tour(self.store)
+        tour.begin(base=SMOLLM2.name)
+        wait_until(lambda: tour.is_done or tour.problem is not None, 2 * LONG)
+        print(f"the tour with {SMOLLM2.title}: {time.monotonic() - began:.0f} s, {tour.problem or 'done'}", flush=True)
+        self.rest()
+        self.talk()
+        talk = self.store.chats.all()[0].id
+        self.take(REAL, f"/run?run=1&tab=chat&conversation={talk}")
+
     def more(self) -> None:
         """A run that fails, three that are laid beside the tour's, an upload and a file that cannot be read."""
         runs, work = self.store.runs, Path(tempfile.mkdtemp())
@@ -201,7 +218,7 @@ def write_page() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, help="folder of the session, so that its parts can be taken one by one")
-    parser.add_argument("--part", choices=PARTS, nargs="+", default=PARTS)
+    parser.add_argument("--part", choices=(*PARTS, *APART[1:]), nargs="+", default=PARTS)
     parser.add_argument("--take", nargs="+", default=(), help="only the states of these names")
     parser.add_argument("--phone", action="store_true", help="only as a phone shows them")
     parser.add_argument("--minutes", type=float, default=3.0, help="of the tour's training")
@@ -211,7 +228,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         for part in options.part:
-            session = Session(browser, Path(tempfile.mkdtemp()) if part == "empty" else home, options.take)
+            session = Session(browser, Path(tempfile.mkdtemp()) if part in APART else home, options.take)
             if options.phone:
                 session.camera.looks = (session.camera.phone,)
             try:
