@@ -54,6 +54,13 @@ class Session:
         if not self.names or state.name in self.names:
             self.camera.take(state.name, path or state.path, state.act, full=state.full)
 
+    def catch(self, state: State) -> None:
+        """The pictures of a moment that is soon over, of windows that follow it already."""
+        for page in reversed(self.camera.looks):
+            if not self.names or state.name in self.names:
+                page.wait_for_timeout(3_000)
+                self.camera.keep(page, state.name, full=state.full)
+
     def rest(self) -> None:
         """Wait until nothing but the chat's server is at work."""
         queue = self.store.queue
@@ -80,8 +87,10 @@ class Session:
         self.take(moments["tour-clusters"])
         wait_until(lambda: bool(self.store.runs.all()) and (self._step(1) > 0.2), LONG)
         self.take(moments["tour-training"])
+        for page in self.camera.looks:
+            page.goto(self.studio.address + moments["tour-measure"].path)
         wait_until(lambda: self.store.runs.get(1).summary is not None, LONG)
-        self.take(moments["tour-measure"])
+        self.catch(moments["tour-measure"])
         self.rest()
         self.take(moments["tour-done"])
         self.take(moments["chat-tries"])

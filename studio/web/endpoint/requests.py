@@ -56,10 +56,20 @@ Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Muted = Annotated[list[Expert], Field(max_length=MOST_EXPERTS)]
 
 
-class Changed(BaseModel):
-    """What is changed in the experts of one layer, or of all."""
+class Part(BaseModel):
+    """A part of a request; what clients write as null is as what they leave out."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, values: Any) -> Any:
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
+
+
+class Changed(Part):
+    """What is changed in the experts of one layer, or of all."""
+
     mute: Muted = Field([], description="Experts, counted from 0, that say nothing")
     scale: Factors = Field(default_factory=dict, description="Expert -> factor on its routing weight")
     force: Expert | None = Field(None, description="The one expert that speaks")
@@ -82,10 +92,9 @@ class Experts(Changed):
         return {**self.change.model_dump(), "layers": layers}
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Part):
     """How a stream ends."""
 
-    model_config = ConfigDict(extra="forbid")
     include_usage: bool = False
 
 
@@ -139,18 +148,17 @@ class Request(BaseModel):
         return {"settings": settings, "stops": self.stop, "room": self.max_tokens or 1, "gates": self.gates, **changed}
 
 
-class Said(BaseModel):
+class Said(Part):
     """One message; what clients send back of an earlier answer beside its text is null or empty."""
 
-    model_config = ConfigDict(extra="forbid")
     role: Literal["system", "developer", "user", "assistant"]
     content: Message
     name: str = ""
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out_nothing(cls, values: Any) -> Any:
-        return {k: v for k, v in values.items() if v is not None and v != []} if isinstance(values, dict) else values
+    def _leave_out_empty_lists(cls, values: Any) -> Any:
+        return {k: v for k, v in values.items() if v != []} if isinstance(values, dict) else values
 
     @field_validator("content", mode="before")
     @classmethod
