@@ -34,6 +34,10 @@ class Chat {
     noConversation: false,
   };
   #followed = new Set(); // ids of answers that are being read
+  #begin = null;
+  #begun = new Promise((go) => {
+    this.#begin = go;
+  });
 
   /** @param {object|null} value `{run, layer}` on the page of a run, which answers then; else null. */
   constructor(value) {
@@ -41,7 +45,8 @@ class Chat {
     state.pinned = value?.run ?? null;
     this.wanted = value?.layer ?? "";
     const guard = (work) => this.guard(work);
-    const ask = guard((text) => this.questions.ask(text));
+    const ready = (work) => this.ready(work);
+    const ask = ready((text) => this.questions.ask(text));
     this.alert = make("div", { role: "alert" });
     this.server = make("p", { class: "hy-quiet" });
     this.weights = new WeightsPanel(state);
@@ -56,9 +61,9 @@ class Chat {
       reload: guard(() => this.reload()),
     });
     this.tries = new Tries(location, {
-      ask: (place) => ask(this.examples.at(place)),
-      mute: guard((expert) => this.questions.askWithout(expert)),
-      compare: guard(() => this.questions.askWithBase()),
+      ask: ready(async (place) => this.questions.ask(await this.examples.at(place))),
+      mute: ready((expert) => this.questions.askWithout(expert)),
+      compare: ready(() => this.questions.askWithBase()),
     });
     this.thread = new Thread(state, this.weights, {
       again: guard((message) => this.questions.again(message)),
@@ -87,6 +92,14 @@ class Chat {
         this.complain(error);
       }
     };
+  }
+
+  /** The same for what is asked: it waits until it is known who answers. */
+  ready(work) {
+    return this.guard(async (...args) => {
+      await this.#begun;
+      await work(...args);
+    });
   }
 
   complain(error) {
@@ -241,6 +254,14 @@ class Chat {
   }
 
   async begin() {
+    try {
+      await this.#open();
+    } finally {
+      this.#begin();
+    }
+  }
+
+  async #open() {
     const { state } = this;
     await this.reload();
     const wanted = chosenBy(location, state.runs, state.conversations);

@@ -7,12 +7,14 @@ import { button, field, make, option, startOnce } from "./dom.js";
 import { readReply } from "./reply.js";
 
 const PAUSE = 300; // ms after the last key before lines are looked for
+const LOST = "The studio cannot be reached.";
 const NEAR = 40; // px from the end within which somebody reads along
 
 /** What stands above the text: how much of the log there is before it. */
 export function earlierInWords(begin) {
   if (begin === 0) return "";
-  return begin < 1024 * 1024 ? `${Math.ceil(begin / 1024)} KB before this` : `${(begin / 1024 ** 2).toFixed(1)} MB before this`;
+  const size = begin < 1024 ** 2 ? `${Math.ceil(begin / 1024)} KB` : `${(begin / 1024 ** 2).toFixed(1)} MB`;
+  return `${size} before this`;
 }
 
 /** Lines that were found, each with its number. */
@@ -67,7 +69,7 @@ class Log {
       const found = await readReply(await fetch(`/ui/jobs/${this.job}/${what}?${query}`, { cache: "no-store" }));
       return mine === this.#round ? found : null;
     } catch (error) {
-      if (mine === this.#round) this.state.textContent = error.refused ? error.message : "The studio cannot be reached.";
+      if (mine === this.#round) this.state.textContent = error.refused ? error.message : LOST;
       return null;
     }
   }
@@ -83,7 +85,8 @@ class Log {
     this.text.scrollTop = this.text.scrollHeight;
     this.#setBegin(begin);
     this.attempt.hidden = attempts.length < 2;
-    this.attempts.replaceChildren(...attempts.map((number) => option(String(number), `${number} of ${attempts.at(-1)}`)));
+    const last = attempts.at(-1);
+    this.attempts.replaceChildren(...attempts.map((number) => option(String(number), `${number} of ${last}`)));
     this.attempts.value = String(attempt);
   }
 

@@ -15,10 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from hydralora.bases.packages import SMOLLM2
 from jobs.home import Home
+from jobs.runner.ownership import started_in
 from jobs.store.records import Job
 from jobs.store.status import ACTIVE, JobStatus
 from jobs.store.store import Store
@@ -55,11 +57,18 @@ class Session:
             self.camera.take(state.name, path or state.path, state.act, full=state.full)
 
     def catch(self, state: State) -> None:
-        """The pictures of a moment that is soon over, of windows that follow it already."""
-        for page in reversed(self.camera.looks):
-            if not self.names or state.name in self.names:
-                page.wait_for_timeout(3_000)
-                self.camera.keep(page, state.name, full=state.full)
+        """The pictures of a moment that is soon over: what works at it stands still meanwhile."""
+        queue, home = self.store.queue, self.store.home
+        wait_until(lambda: any(job.lane != "server" for job in queue.jobs(statuses=ACTIVE, limit=9)))
+        begun = [started_in(home.job(job.id, job.attempt)) for job in queue.jobs(statuses=ACTIVE, limit=9)]
+        working = [child for one in begun if one for child in psutil.Process(one["pid"]).children(recursive=True)]
+        for one in working:
+            one.suspend()
+        try:
+            self.take(state)
+        finally:
+            for one in working:
+                one.resume()
 
     def rest(self) -> None:
         """Wait until nothing but the chat's server is at work."""
@@ -87,14 +96,13 @@ class Session:
         self.take(moments["tour-clusters"])
         wait_until(lambda: bool(self.store.runs.all()) and (self._step(1) > 0.2), LONG)
         self.take(moments["tour-training"])
-        for page in self.camera.looks:
-            page.goto(self.studio.address + moments["tour-measure"].path)
         wait_until(lambda: self.store.runs.get(1).summary is not None, LONG)
         self.catch(moments["tour-measure"])
         self.rest()
         self.take(moments["tour-done"])
         self.take(moments["chat-tries"])
-        self.talk()
+        if not self.names or "chat" in self.names:
+            self.talk()
 
     def working(self) -> None:
         """What is to be seen while something works: one more run trains, and another waits."""
@@ -130,7 +138,7 @@ class Session:
             tries.get_by_role("button", name=name).click()
             answers = page.locator(".hy-msg.assistant")
             expect(answers).to_have_count(place, timeout=120_000)
-            expect(answers.last.get_by_role("button", name="Answer again")).to_be_visible(timeout=120_000)
+            expect(answers.last.get_by_role("button", name="Copy")).to_be_visible(timeout=120_000)
 
     def real(self) -> None:
         """The tour with a real language model, and its chat."""

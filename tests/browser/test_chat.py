@@ -71,6 +71,17 @@ def test_an_answer_goes_on_when_the_browser_is_closed_and_is_there_afterwards(
     expect(page.locator(".hy-msg.assistant .body")).to_contain_text(text[:40])
 
 
+def test_what_is_asked_before_it_is_known_who_answers_waits_for_it(page: Page, studio: Studio, store: Store) -> None:
+    page.route("**/ui/chat/start", lambda route: None)  # held until it is routed no more
+    page.goto(studio.address + "/chat?try=1", wait_until="commit")
+    page.get_by_role("button", name="1 Ask it something").click()
+    page.wait_for_timeout(500)
+    expect(page.locator(".hy-msg, .hy-note.bad")).to_have_count(0)
+    page.unroute("**/ui/chat/start")
+    expect(page.locator(".hy-msg.user")).to_contain_text("Hello!")
+    expect(page.get_by_role("alert").locator("visible=true")).to_have_count(0)
+
+
 def test_hostile_questions_and_answers_stay_text_and_fetch_nothing(page: Page, studio: Studio, store: Store) -> None:
     conversation = store.chats.create(title=ATTACK[:50], system=ATTACK)
     question = store.chats.ask(conversation.id, ATTACK + REMOTE)

@@ -8,6 +8,7 @@ const OF_BASE = ["Hello!", "What does a cow say?", "Tell me a story."];
 
 export class Examples {
   #prompts = [];
+  #drawing = Promise.resolve();
 
   /** @param {(text: string) => *} ask */
   constructor(ask) {
@@ -16,13 +17,19 @@ export class Examples {
     this.roving = rove(this.node, "button");
   }
 
-  /** The question at a place, empty where there is none. */
-  at(place) {
+  /** The question at a place once they are known, empty where there is none. */
+  async at(place) {
+    await this.#drawing.catch(() => undefined); // whoever drew them is told
     return this.#prompts[place] ?? "";
   }
 
   /** @param {{run: object|null, noRun: boolean}} state */
-  async draw({ run, noRun }) {
+  draw(state) {
+    this.#drawing = this.#draw(state);
+    return this.#drawing;
+  }
+
+  async #draw({ run, noRun }) {
     const prompts = noRun ? [] : run ? await read(`/examples/${run.id}`) : OF_BASE;
     this.#prompts = prompts;
     this.node.replaceChildren(...(prompts.length ? [make("span", { textContent: "Try" })] : []));

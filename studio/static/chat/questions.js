@@ -64,7 +64,7 @@ export class Questions {
 
   /** The example that this expert would answer most of, with all experts and then without it. */
   async askWithout(expert) {
-    if (!this.state.messages.some((message) => message.role === "user")) await this.ask(this.examples.at(0));
+    if (!this.state.messages.some((message) => message.role === "user")) await this.ask(await this.examples.at(0));
     await this.#settled();
     this.experts.mute(expert);
     await this.again(this.state.messages.findLast((message) => message.role === "assistant"));
@@ -74,7 +74,7 @@ export class Questions {
     const question = this.state.messages.findLast((message) => message.role === "user");
     this.choices.compare.value = "base";
     this.experts.reset();
-    await this.ask(question?.text ?? this.examples.at(0));
+    await this.ask(question?.text ?? (await this.examples.at(0)));
   }
 
   /** Waits until no answer is being written. */

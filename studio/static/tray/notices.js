@@ -1,5 +1,5 @@
 /**
- * Notices of jobs that have ended: in the page, and by the browser where somebody asked for it and the page is not seen.
+ * Notices of jobs that have ended: in the page, and by the browser where that is asked for and the page is not seen.
  *
  * What was told last is kept in this browser, so that of several tabs one tells it.
  */
@@ -84,7 +84,8 @@ export class Notices {
     box.dataset.job = "notices"; // the keyboard stays there when the tray is drawn anew
     box.addEventListener("change", () => this.#turn(box.checked).then(redraw));
     const label = make("label", {}, box, "Notify me when a job ends, also while this tab is hidden");
-    return make("div", { class: "foot" }, label, ...(words ? [make("p", { class: "hy-quiet", textContent: words })] : []));
+    const why = words ? [make("p", { class: "hy-quiet", textContent: words })] : [];
+    return make("div", { class: "foot" }, label, ...why);
   }
 
   async #turn(on) {
