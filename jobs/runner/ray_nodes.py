@@ -58,7 +58,7 @@ def train_on_nodes(job: Job, processes: int) -> RunSummary:
             told = _wait(job, _aside(lambda: fit(job.folder, processes, _at_start(job.folder))))
         except LostError as error:
             log.error("A process that trains this run, or its node, was lost: %s", error)
-            if _is_one_lost(nodes):
+            if _is_one_lost(nodes, within=0.0 if error.is_known else HEARTBEAT_SECONDS):
                 raise StoppedError(NODE_LOST) from error
             told = {}
     if not told:
@@ -131,9 +131,9 @@ def _alive() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def _is_one_lost(before: set[str]) -> bool:
-    """Whether one of these nodes has gone, which Ray may know some heartbeats later only."""
-    deadline = time.monotonic() + HEARTBEAT_SECONDS
+def _is_one_lost(before: set[str], within: float) -> bool:
+    """Whether one of these nodes has gone, which Ray may know some seconds later only."""
+    deadline = time.monotonic() + within
     while before <= _alive() and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
     return not before <= _alive()

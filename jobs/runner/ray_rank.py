@@ -32,7 +32,9 @@ PLACES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "
 
 
 class LostError(Exception):
-    """A process that trains along has gone without a word."""
+    """A process that trains along has gone without a word; ``is_known`` where Ray knows what has gone with it."""
+
+    is_known = False
 
 
 def train_along(asked: dict[str, Any]) -> dict[str, Any]:

@@ -69,11 +69,15 @@ def _trainer(folder: Path, processes: int, environment: dict[str, str]) -> Any:
 
 def _cause(failures: list[Exception]) -> Exception:
     """Why all have ended: what one said of itself before what others saw of that."""
+    from ray.exceptions import ActorDiedError
+
     said = [getattr(failure, "_base_exc", None) for failure in failures]  # nothing of a process that has died
     for kind in (UserError, RuntimeError):
         if found := next((error for error in said if isinstance(error, kind)), None):
             return found
-    return LostError(", ".join({type(failure).__name__ for failure in failures}))
+    lost = LostError(", ".join({type(failure).__name__ for failure in failures}))
+    lost.is_known = any(isinstance(getattr(one, "health_check_failure", None), ActorDiedError) for one in failures)
+    return lost
 
 
 def _why_not_begun(failure: Exception) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hydralora.errors import UserError
@@ -18,7 +20,7 @@ from jobs.runner.choice import KEY, NODE_LOST, Choice
 from jobs.runner.ownership import started_in
 from jobs.runner.processes import family, is_alive
 from jobs.runner.processes import kill as kill_all
-from jobs.runner.ray_rank import LostError
+from jobs.runner.ray_rank import ENVIRONMENT, LostError
 from jobs.runner.ray_room import here, needs_on, refuse_too_small, trainings_on
 from jobs.runner.ray_train import _cause
 from jobs.runner.remains import marked
@@ -27,7 +29,7 @@ from jobs.store.status import JobStatus
 from tests.jobs.conftest import PROJECT, end_home, wait_for
 from tests.jobs.ray_nodes import RayNodes
 from tests.jobs.test_artefacts import Machine
-from tests.jobs.test_ranks import Trainings, assert_close
+from tests.jobs.test_ranks import Trainings, assert_same
 
 NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install '.[ray]'")
 SHORT, LONG = {"max_steps": 6, "save_every": 0}, {"max_steps": 400, "save_every": 8}
@@ -41,16 +43,11 @@ class Studios:
         self.choice = Choice("ray", self.nodes.address, cpus=1, gpus=0, processes=2)
         self.open: list[Machine] = []
 
-    def start(self, name: str, train: dict[str, Any]) -> tuple[Machine, Job]:
+    def start(self, name: str, train: dict[str, Any], method: str = "hydralora") -> tuple[Machine, Job]:
         """A run, and a worker that takes it to the nodes."""
-        machine, _ = self.trainings.start(name, train)
-        machine.store.settings.set(KEY, self.choice.dump())
+        machine, _ = self.trainings.start(name, train, method)
         self.open.append(machine)
-        words = [sys.executable, "-m", "jobs.runner.worker", "--home", str(machine.home.root)]
-        with (machine.home.root / "worker.txt").open("ab") as log:
-            subprocess.Popen(words, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
-        job = machine.store.queue.jobs(kind="train", limit=1)[0]
-        return machine, job
+        return machine, begin(machine, self.choice)
 
     def places(self) -> list[int]:
         """How many processes train along, by node."""
@@ -60,6 +57,15 @@ class Studios:
         for machine in self.open:
             end_home(machine.home)
         self.nodes.close()
+
+
+def begin(machine: Machine, choice: Choice) -> Job:
+    """Have a worker take the only run where ``choice`` says."""
+    machine.store.settings.set(KEY, choice.dump())
+    words = [sys.executable, "-m", "jobs.runner.worker", "--home", str(machine.home.root)]
+    with (machine.home.root / "worker.txt").open("ab") as log:
+        subprocess.Popen(words, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
+    return machine.store.queue.jobs(kind="train", limit=1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +103,15 @@ def past_a_checkpoint(machine: Machine, job: Job) -> None:
     wait_for(lambda: list_checkpoints(machine.home.near.run(job.run_id or 0)), 200)
 
 
+def working(machine: Machine, job: Job) -> psutil.Process:
+    """The attempt's own process."""
+    children = psutil.Process(started_in(machine.home.job(job.id, 1))["pid"]).children()
+    return next(child for child in children if "jobs.runner.child" in child.cmdline())
+
+
 def check_whole(studios: Studios, machine: Machine, job: Job, other: tuple[Machine, int]) -> None:
     """The run of one process came out, and nothing of the attempts is left on any node."""
-    assert_close(machine.store, job.run_id or 0, other[0].store, other[1])
+    assert_same(machine.store, job.run_id or 0, other[0].store, other[1])
     check_nothing_left(studios, machine, job)
 
 
@@ -107,8 +119,7 @@ def check_nothing_left(studios: Studios, machine: Machine, job: Job) -> None:
     wait_for(lambda: sum(studios.places()) == 0, 30)
     attempts = list(machine.home.attempts(job.id).glob("*"))
     wait_for(lambda: not any(marked(folder) for folder in attempts), 30)
-    left = {file.name for folder in attempts for file in folder.iterdir()}
-    assert left.isdisjoint({"nodes.json", "ray", "temp"})
+    assert not any((folder / ENVIRONMENT).exists() for folder in attempts)
 
 
 @NO_RAY
@@ -120,6 +131,32 @@ def test_two_nodes_train_the_run_of_one_process(studios: Studios, alone: Any) ->
     done = ended(machine, job)
     assert done.status == JobStatus.SUCCEEDED and done.attempt == 1, done.error
     check_whole(studios, machine, job, alone(SHORT))
+
+
+@NO_RAY
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_what_several_cannot_train_is_trained_by_one_process_on_a_node(studios: Studios) -> None:
+    machine, job = studios.start("adalora", SHORT, "adalora")
+    wait_for(lambda: sum(studios.places()) == 1, 200)
+    done = ended(machine, job)
+    assert done.status == JobStatus.SUCCEEDED, done.error
+    assert "One process trains, not 2: AdaLoRA" in (machine.home.job(job.id, 1) / "log.txt").read_text()
+    check_nothing_left(studios, machine, job)
+
+
+@NO_RAY
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two processors")
+def test_a_ray_of_the_homes_own_has_its_token_asked_of_the_processes_too(tmp_path: Path) -> None:
+    machine, _ = Trainings(tmp_path).start("own", SHORT)
+    try:
+        job = begin(machine, Choice("ray", cpus=1, gpus=0, processes=2))
+        done = ended(machine, job)
+        assert done.status == JobStatus.SUCCEEDED, done.error
+    finally:
+        end_home(machine.home)
 
 
 @NO_RAY
@@ -137,7 +174,7 @@ def test_one_that_is_stopped_keeps_a_checkpoint_and_leaves_no_process(studios: S
 @NO_RAY
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("lost", ["process", "own process", "node"])
+@pytest.mark.parametrize("lost", ["process", "own process", "nothing", "node"])
 def test_an_attempt_ends_as_a_whole_and_the_next_goes_on(studios: Studios, alone: Any, lost: str) -> None:
     machine, job = studios.start(lost.replace(" ", "-"), LONG)
     past_a_checkpoint(machine, job)
@@ -147,13 +184,15 @@ def test_an_attempt_ends_as_a_whole_and_the_next_goes_on(studios: Studios, alone
         owner = started_in(machine.home.job(job.id, 1))
         kill_all(family(owner))
         wait_for(lambda: not is_alive(owner))
+    elif lost == "nothing":  # it is told to end, as when its machine shuts down
+        working(machine, job).terminate()
     else:
         studios.nodes.kill(1)
     done = ended(machine, job)
     assert done.status == JobStatus.SUCCEEDED and done.attempt == 2, done.error
     assert (done.result or {})["resumed_from"] >= 8
     why = {event.why for event in machine.store.queue.events(job.id)}
-    assert (NODE_LOST in why) == (lost == "node"), why
+    assert (NODE_LOST in why) == (lost in ("own process", "node")), why  # who looks after it is gone with the node
     check_whole(studios, machine, job, alone(LONG))
 
 
@@ -200,4 +239,4 @@ def test_what_a_process_said_goes_before_what_others_saw_of_its_end() -> None:
     user, bug, peer = (UserExceptionWithTraceback(kind("Why."), "") for kind in (UserError, RuntimeError, LostError))
     died = WorkerHealthCheckFailedError("", OSError())
     assert isinstance(_cause([peer, bug, user]), UserError) and isinstance(_cause([peer, bug]), RuntimeError)
-    assert isinstance(_cause([peer, died]), LostError)
+    assert isinstance(lost := _cause([peer, died]), LostError) and not lost.is_known
