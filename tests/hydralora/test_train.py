@@ -95,6 +95,18 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit(whole, base_folder, eas
     assert same_weights(tmp_path, folder)
 
 
+def test_the_gates_of_a_step_are_those_of_all_its_passes(base_folder, easy_corpus, tmp_path):
+    found = []
+    for batch, passes in ((8, 1), (2, 4)):
+        steps, adapter = Recorder(), {"r": 4, "num_experts": 3, "lora_dropout": 0.0}
+        how = {"batch_size": batch, "accumulation": passes, "max_steps": 1, "gate_every": 1, "eval_every": 0}
+        config = make_config(base_folder, adapter=adapter, **how)
+        train_adapter(config, easy_corpus, tmp_path / str(batch), on_step=steps)
+        found.append(steps.values[1]["gates"])
+    for layer, shares in found[0].items():
+        assert shares == pytest.approx(found[1][layer], abs=1e-3)  # passes weigh the same, whatever their tokens
+
+
 def test_another_seed_gives_other_losses(whole, base_folder, easy_corpus, tmp_path):
     again = Recorder()
     train_adapter(make_config(base_folder, seed=1, max_steps=2), easy_corpus, tmp_path, on_step=again)

@@ -74,6 +74,11 @@ class RayNodes:
         """Processes of a node that train along in a run."""
         return [process for process, line in self._lines(number) if "RayTrainWorker" in " ".join(line)]
 
+    def actors(self, number: int) -> list[str]:
+        """What Ray Train has on a node for one training, by name; one actor of the cluster's stays for all."""
+        names = [line[0] for _, line in self._lines(number) if line and line[0].startswith("ray::")]
+        return [name for name in names if not name.startswith(("ray::IDLE", "ray::JobSuper", "ray::_Autoscaling"))]
+
     def _lines(self, number: int) -> list[tuple[psutil.Process, list[str]]]:
         """Processes of a node with what they were started by."""
         found = []

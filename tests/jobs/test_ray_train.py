@@ -117,6 +117,7 @@ def check_whole(studios: Studios, machine: Machine, job: Job, other: tuple[Machi
 
 def check_nothing_left(studios: Studios, machine: Machine, job: Job) -> None:
     wait_for(lambda: sum(studios.places()) == 0, 30)
+    wait_for(lambda: not any(studios.nodes.actors(number) for number in (0, 1)), 60)
     attempts = list(machine.home.attempts(job.id).glob("*"))
     wait_for(lambda: not any(marked(folder) for folder in attempts), 30)
     assert not any((folder / ENVIRONMENT).exists() for folder in attempts)
