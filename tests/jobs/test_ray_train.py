@@ -149,20 +149,6 @@ def test_what_several_cannot_train_is_trained_by_one_process_on_a_node(studios: 
 @NO_RAY
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two processors")
-def test_a_ray_of_the_homes_own_has_its_token_asked_of_the_processes_too(tmp_path: Path) -> None:
-    machine, _ = Trainings(tmp_path).start("own", SHORT)
-    try:
-        job = begin(machine, Choice("ray", cpus=1, gpus=0, processes=2))
-        done = ended(machine, job)
-        assert done.status == JobStatus.SUCCEEDED, done.error
-    finally:
-        end_home(machine.home)
-
-
-@NO_RAY
-@pytest.mark.long
-@pytest.mark.timeout(600)
 def test_one_that_is_stopped_keeps_a_checkpoint_and_leaves_no_process(studios: Studios, alone: Any) -> None:
     machine, job = studios.start("stopped", LONG)
     past_a_checkpoint(machine, job)
@@ -195,6 +181,21 @@ def test_an_attempt_ends_as_a_whole_and_the_next_goes_on(studios: Studios, alone
     why = {event.why for event in machine.store.queue.events(job.id)}
     assert (NODE_LOST in why) == (lost in ("own process", "node")), why  # who looks after it is gone with the node
     check_whole(studios, machine, job, alone(LONG))
+
+
+@NO_RAY
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two processors")
+def test_a_ray_of_the_homes_own_has_its_token_asked_of_the_processes_too(tmp_path: Path) -> None:
+    # Last: Ray's actors ask the cluster of this machine that was started last.
+    machine, _ = Trainings(tmp_path).start("own", SHORT)
+    try:
+        job = begin(machine, Choice("ray", cpus=1, gpus=0, processes=2))
+        done = ended(machine, job)
+        assert done.status == JobStatus.SUCCEEDED, done.error
+    finally:
+        end_home(machine.home)
 
 
 def test_several_processes_of_one_run_are_refused_where_no_engine_has_them() -> None:
