@@ -129,7 +129,7 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
 
     def gate_means(self) -> dict[str, list[float]]:
         """Mean routing weights by layer over all passes of the step; nothing where none were recorded."""
-        passes = self.gate_passes[-1:]
+        passes = self.gate_passes
         names = passes[0] if passes else ()
         return {name: [fmean(shares) for shares in zip(*(one[name] for one in passes), strict=True)] for name in names}
 

@@ -25,8 +25,11 @@ def trainings_on(nodes: list[dict[str, float]], choice: Choice) -> int:
 
 
 def _processes_on(nodes: list[dict[str, float]], choice: Choice) -> int:
+    """How many processes the nodes hold, wherever the attempt's own is that waits for them."""
     needs = {name: need for name, need in needs_on(nodes, choice).items() if need}
-    return sum(int(min(node.get(name, 0) // need for name, need in needs.items())) for node in nodes)
+    taken = WAITING if choice.processes > 1 else {}
+    free = [{name: max(0.0, node.get(name, 0) - taken.get(name, 0)) for name in needs} for node in nodes]
+    return sum(int(min(node[name] // need for name, need in needs.items())) for node in free)
 
 
 def here() -> list[dict[str, float]]:

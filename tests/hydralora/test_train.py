@@ -104,7 +104,7 @@ def test_the_gates_of_a_step_are_those_of_all_its_passes(base_folder, easy_corpu
         train_adapter(config, easy_corpus, tmp_path / str(batch), on_step=steps)
         found.append(steps.values[1]["gates"])
     for layer, shares in found[0].items():
-        assert shares == pytest.approx(found[1][layer], abs=1e-3)  # passes weigh the same, whatever their tokens
+        assert shares == pytest.approx(found[1][layer], abs=2.5e-3)  # passes weigh the same, whatever their tokens
 
 
 def test_another_seed_gives_other_losses(whole, base_folder, easy_corpus, tmp_path):

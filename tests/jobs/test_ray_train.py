@@ -208,7 +208,7 @@ def test_several_processes_of_one_run_are_refused_where_no_engine_has_them() -> 
     [
         (Choice("ray", cpus=2, processes=2), [{"CPU": 2.0}, {"CPU": 1.0}], r"1 of the 2 .* \(2 CPUs and 0 GPUs each\)"),
         (Choice("ray", cpus=1, processes=4), [{"CPU": 8.0, "GPU": 2.0}], r"2 of the 4 .* \(1 CPUs and 1 GPUs each\)"),
-        (Choice("ray", memory_gib=4, processes=2), [{"CPU": 8.0, "memory": 2.0**32}], r"1 of the 2 .* \(4 GiB, 2 CPUs"),
+        (Choice("ray", memory_gib=4, processes=2), [{"CPU": 8.0, "memory": 2.0**33}], r"1 of the 2 .* \(4 GiB, 2 CPUs"),
     ],
 )
 def test_a_cluster_that_can_never_hold_a_run_says_so(choice: Choice, nodes: list[dict[str, float]], why: str) -> None:
