@@ -15,6 +15,7 @@ import psutil
 
 STORE = "--object-store-memory=80000000"
 SECONDS = 90.0
+OF_CLUSTER = ("IDLE", "JobSupervisor", "DashboardAgent", "RuntimeEnvAgent", "_AutoscalingCoordinatorActor")
 
 
 class RayNodes:
@@ -76,8 +77,8 @@ class RayNodes:
 
     def actors(self, number: int) -> list[str]:
         """What Ray Train has on a node for one training, by name; one actor of the cluster's stays for all."""
-        names = [line[0] for _, line in self._lines(number) if line and line[0].startswith("ray::")]
-        return [name for name in names if not name.startswith(("ray::IDLE", "ray::JobSuper", "ray::_Autoscaling"))]
+        names = [line[0].removeprefix("ray::") for _, line in self._lines(number) if line and "ray::" in line[0]]
+        return [name for name in names if not name.startswith(OF_CLUSTER)]
 
     def _lines(self, number: int) -> list[tuple[psutil.Process, list[str]]]:
         """Processes of a node with what they were started by."""
