@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,26 +169,32 @@ def train(job: Job) -> results.RunSummary:
     """Train an adapter; a second attempt, or a resumed run, goes on from the last checkpoint."""
     from hydralora.config import parse_config
     from hydralora.training.ranks import why_alone
-    from jobs.runner.ranks import asked_processes, followed
+    from jobs.runner.begin import is_over_nodes
+    from jobs.runner.ranks import asked_processes
+    from jobs.runner.ray_nodes import train_on_nodes
 
     processes = asked_processes()
     if processes > 1 and (why := why_alone(parse_config(job.payload["config"]), processes)):
         logging.getLogger(__name__).warning("One process trains, not %d: %s.", processes, why)
         processes = 1
-    return _lead(job, followed(job, processes))
+    if is_over_nodes(job.folder):
+        return train_on_nodes(job, processes)
+    return lead(job, processes)
 
 
-def _lead(job: Job, others: AbstractContextManager[None]) -> results.RunSummary:
-    """Train, report and save; ``others`` are the processes that train along, if any."""
+def lead(job: Job, processes: int = 1) -> results.RunSummary:
+    """Train, report and save, as one of ``processes`` processes of this machine."""
     from hydralora.training.energy import counting
     from jobs.artefacts.sender import sending_checkpoints
     from jobs.runner.ownership import alone_in
+    from jobs.runner.ranks import followed
 
     run = job.home.run(job.payload["run_id"])
     country = os.environ.get(COUNTRY_VARIABLE, "").upper() or None
     artefacts = job.home.artefacts
     artefacts.fetch_below(run / "checkpoints")
     sending = sending_checkpoints(artefacts, run, job.folder)
+    others = followed(job, processes)
     with alone_in(run, job.progress), counting(run, country) as meter, sending as on_checkpoint, others:
         return _train(
             job,

@@ -80,7 +80,7 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
     gate_every = 0
     logs_gates = False  # each expert's mean gate is logged as ``gates/E1`` and so on, for loggers
     tokens_seen = 0  # not padding, since the last logged step
-    gate_means: dict[str, list[float]] | None = None
+    gate_passes: tuple[dict[str, list[float]], ...] = ()  # mean gates by layer, of each pass of the step so far
     tokenizer: Any = None
     questions: Sequence[Question] = ()
     sampler: ClusterSampler | None = None  # where clusters are not drawn by their size
@@ -127,10 +127,15 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
         """Tokens of each row that is trained on, ``(rows,)``."""
         return [len(row["input_ids"]) for row in rows]
 
+    def gate_means(self) -> dict[str, list[float]]:
+        """Mean routing weights by layer over all passes of the step; nothing where none were recorded."""
+        passes = self.gate_passes
+        names = passes[0] if passes else ()
+        return {name: [fmean(shares) for shares in zip(*(one[name] for one in passes), strict=True)] for name in names}
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Tell the numbers of a step; with the experts' mean gates over all layers where a logger listens."""
-        if self.logs_gates and self.gate_means and "loss" in logs:
-            rows = list(self.gate_means.values())
+        if self.logs_gates and "loss" in logs and (rows := list(self.gate_means().values())):
             logs |= {f"gates/E{e + 1}": fmean(row[e] for row in rows) for e in range(min(map(len, rows)))}
         super().log(logs, *args, **kwargs)
 
@@ -162,7 +167,7 @@ class AdapterTrainer(AddsAuxiliaryLoss, Trainer):
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
             if recording and capture.names:
-                self.gate_means = capture.take_means()
+                self.gate_passes = (*self.gate_passes, capture.take_means())
         if not model.training:
             self._add_held_out(found[0] if return_outputs else found, inputs)
         return found
@@ -275,9 +280,9 @@ class StepReporter(TrainerCallback):
             now = time.perf_counter()
             values: StepValues = {key: float(logs[key]) for key in TOLD if key in logs}
             values["tokens_per_second"] = sums([self.trainer.tokens_seen])[0] / max(now - self._since, 1e-9)
-            if self.trainer.gate_means is not None:
-                values["gates"] = means_of(self.trainer.gate_means)
-            self.trainer.tokens_seen, self.trainer.gate_means, self._since = 0, None, now
+            if gates := self.trainer.gate_means():
+                values["gates"] = means_of(gates)
+            self.trainer.tokens_seen, self.trainer.gate_passes, self._since = 0, (), now
             self.on_step(state.global_step, values)
             self.progress.report(
                 state.global_step / state.max_steps, f"Step {state.global_step:,} of {state.max_steps:,}"

@@ -23,10 +23,13 @@ from jobs.runner.choice import Choice
 from jobs.runner.environment import PROJECT, job_environment, other_database
 from jobs.runner.limits import limits_of
 from jobs.runner.ownership import STARTED
+from jobs.runner.ranks import PROCESSES_VARIABLE
 
+NEEDS = "needs.json"  # in the attempt's folder: what each of several processes on Ray's nodes is given, by Ray's names
 LEFT = "begin.json"  # in the attempt's folder, until its first process has read it
 REFUSED = "The node cannot work on this:"  # begins the sentence of a node that cannot; it stands in the engine's log
 OF_THE_NODE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TMPDIR", "HOSTNAME")
+OF_CLUSTER = ("RAY_",)  # begin the names by which a process knows its cluster
 CORES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CODE = 3  # of a process that does not begin
 
@@ -38,9 +41,25 @@ def leave(folder: Path, kind: str, choice: Choice, gpus: int) -> None:
         OSError: When the disk does not take it.
     """
     environment = {name: value for name, value in job_environment(kind).items() if name not in OF_THE_NODE}
-    environment |= dict.fromkeys(CORES, str(choice.cpus))
+    environment |= dict.fromkeys(CORES, str(choice.cpus)) | {PROCESSES_VARIABLE: str(choice.processes)}
     left = {"kind": kind, "environment": environment, "database": other_database(), "gpus": gpus}
     write_json(folder / LEFT, {**left, "memory_gib": choice.memory_gib}, mode=0o600)
+
+
+def leave_needs(folder: Path, needs: dict[str, int]) -> None:
+    """Have the attempt ask Ray's nodes for its processes, each of which is given ``needs``."""
+    write_json(folder / NEEDS, needs)
+
+
+def is_over_nodes(folder: Path) -> bool:
+    """Whether the attempt in ``folder`` asks Ray's nodes for the processes that do its work."""
+    return (folder / NEEDS).exists()
+
+
+def needs_of(folder: Path) -> dict[str, int]:
+    """What each of them is given."""
+    found: dict[str, int] = json.loads((folder / NEEDS).read_bytes())
+    return found
 
 
 def command(folder: Path, python: str = sys.executable) -> list[str]:
@@ -76,13 +95,15 @@ def main(folder: Path) -> int:
     os.execve(
         sys.executable,
         [*python, "jobs.runner.reaper", str(folder), *python, "jobs.runner.child", str(folder)],
-        _environment(left),
+        _environment(folder, left),
     )
 
 
-def _environment(left: dict[str, Any]) -> dict[str, str]:
+def _environment(folder: Path, left: dict[str, Any]) -> dict[str, str]:
     """What the worker has left, with what only the node knows; an attempt without a GPU sees none."""
-    found = {**left["environment"], **{name: os.environ[name] for name in OF_THE_NODE if name in os.environ}}
+    own = OF_CLUSTER if is_over_nodes(folder) else ()
+    known = {name: value for name, value in os.environ.items() if name in OF_THE_NODE or name.startswith(own)}
+    found = {**left["environment"], **known}
     if not left["gpus"]:
         found["CUDA_VISIBLE_DEVICES"] = ""
     return found

@@ -12,6 +12,7 @@ from hydralora.errors import UserError
 Handle = dict[str, Any]  # finds a started attempt again, also for a later worker; it is stored with the job as JSON
 HANDLE = "engine.json"  # in the folder of an attempt: its handle, written before an engine is asked to begin
 NODE_LOST = "Its node was lost."
+NO_ROOM = "The cluster has no room for all of its processes now."
 KEY = "executor"  # of the setting that keeps the choice
 
 
@@ -29,7 +30,8 @@ class Choice:
         cpus: Processors of an attempt.
         gpus: GPUs of an attempt; None for one where the cluster has any.
         memory_gib: GiB of memory that are kept for an attempt; None for no bound.
-        processes: Of this machine that train one run together, each with a GPU where there are any.
+        processes: That train one run together, each with a GPU where there are any: of this machine, or of the nodes of
+            a Ray cluster, where each is given ``cpus``, ``gpus`` and ``memory_gib``.
         options: Further options of Slurm's `sbatch`, by name.
     """
 
@@ -49,10 +51,10 @@ class Choice:
                 f"{self.gpus} GPUs, {self.memory_gib} GiB and {self.processes} processes. Check --job-cpus, "
                 "--job-gpus, --job-memory-gib and --job-processes."
             )
-        if self.processes > 1 and self.executor not in ("local", "spawn"):
+        if self.processes > 1 and self.executor not in ("local", "spawn", "ray"):
             raise UserError(
-                f"Several processes train one run on the worker's own machine only, got --job-processes "
-                f"{self.processes} with {self.executor}. Leave it out, or take --executor local."
+                f"Several processes train one run on the worker's own machine or over the nodes of a Ray cluster, got "
+                f"--job-processes {self.processes} with {self.executor}. Leave it out, or take --executor local or ray."
             )
 
     def dump(self) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.artefacts.address import STORE
 from jobs.kinds import KINDS
+from jobs.runner.choice import NO_ROOM as NO_NODES
 from jobs.runner.choice import NODE_LOST
 from jobs.runner.limits import OUT_OF_MEMORY, crash_sentence, machine_memory, sentence
 from jobs.runner.running import RESTARTED, RunningJob
@@ -50,7 +51,7 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
     if ended and ended.get("limit") and not stopping and not succeeded:
         return _failed("limit", sentence(running.job.kind, ended["limit"], running.limits()))
     if result is not None and result["status"] == "interrupted":
-        return INTERRUPTED if _comes_to_an_end(running.job.kind) else _told({**result, "status": "stopped"}, ended)
+        return _goes_on_later(running.job.kind, result, ended)
     if result is not None and result.get("error_kind") == "disk" and not stopping and _goes_on(running.job.kind):
         return NO_ROOM
     if result is not None and result.get("error_kind") == STORE and not stopping:
@@ -72,6 +73,13 @@ def outcome_of(running: RunningJob) -> Outcome | Retry:
         return _failed("user", running.refused)
     is_blameless = running.gone in (RESTARTED, NODE_LOST) and _comes_to_an_end(running.job.kind)
     return Retry(running.gone, interrupted=is_blameless)
+
+
+def _goes_on_later(kind: str, result: dict[str, Any], ended: dict[str, Any] | None) -> Outcome | Retry:
+    if not _comes_to_an_end(kind):
+        return _told({**result, "status": "stopped"}, ended)
+    said = result.get("progress_text")
+    return replace(INTERRUPTED, why=said, pause=ROOM_SECONDS) if said in (NODE_LOST, NO_NODES) else INTERRUPTED
 
 
 def _comes_to_an_end(kind: str) -> bool:

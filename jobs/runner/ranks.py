@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hydralora.errors import StoppedError, UserError
 from hydralora.files import write_json
@@ -35,7 +35,7 @@ PROCESSES_VARIABLE = "HYDRA_STUDIO_PROCESSES"  # how many a training has
 LOOK_SECONDS = 0.2
 END_SECONDS = 20.0  # that the leading process has to end by itself after another one has failed
 FAILED = 1
-FOLLOW = "jobs.tasks.follow"  # imported in a job's own process only, as the tasks of kinds are
+LEAD, FOLLOW = "jobs.tasks.lead", "jobs.tasks.follow"  # imported where a run is trained only, as the tasks of kinds are
 
 
 def asked_processes() -> int:
@@ -90,8 +90,20 @@ def _watch(others: list[subprocess.Popen[bytes]], over: threading.Event) -> None
             break
     else:
         return
+    end_attempt()
+
+
+def end_attempt() -> NoReturn:
+    """End this process as the one that was lost: nothing that it could still do may count."""
     log.error("A process that trains with this one has ended: the attempt ends, and goes on from its last checkpoint.")
+    logging.shutdown()
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("a killed process went on")
+
+
+def failure_of(rank: int, error: Exception) -> str:
+    """What is told of a process that failed by an error which nobody foresaw."""
+    return f"Process {rank} of the training failed: {type(error).__name__}: {without_paths(one_line(str(error)))}"
 
 
 def _blame(folder: Path, others: list[subprocess.Popen[bytes]]) -> None:
@@ -137,8 +149,8 @@ def main(folder: Path, rank: int) -> int:
         return 0
     except Exception as error:
         log.exception("Process %d failed.", rank)
-        told = f"Process {rank} of the training failed: {type(error).__name__}: {without_paths(one_line(str(error)))}"
-        write_json(folder / f"rank-{rank}.json", {"error": str(error) if isinstance(error, UserError) else told})
+        told = str(error) if isinstance(error, UserError) else failure_of(rank, error)
+        write_json(folder / f"rank-{rank}.json", {"error": told})
         return FAILED
     return 0
 

@@ -20,7 +20,10 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--job-gpus", type=int, default=None, help="GPUs of a job elsewhere (default 1 where there are)")
     group.add_argument("--job-memory-gib", type=float, default=None, help="GiB of memory of a job elsewhere")
     group.add_argument(
-        "--job-processes", type=int, default=1, help="processes that train one run together, one a GPU (default 1)"
+        "--job-processes",
+        type=int,
+        default=1,
+        help="processes that train one run together, of this machine or of Ray's nodes, one a GPU (default 1)",
     )
     group.add_argument(
         "--slurm", action="append", default=[], metavar="NAME=VALUE", help="an option of sbatch: partition=gpu"

@@ -95,6 +95,19 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit(whole, base_folder, eas
     assert same_weights(tmp_path, folder)
 
 
+def test_the_gates_of_a_step_are_the_means_over_all_its_passes(base_folder, easy_corpus, tmp_path):
+    how = {"batch_size": 2, "gate_every": 1, "eval_every": 0, "learning_rate": 1e-12}  # nothing is learnt
+    found = []
+    for passes, steps in ((4, Recorder()), (1, Recorder())):
+        config = make_config(base_folder, adapter={"r": 4}, accumulation=passes, max_steps=4 // passes, **how)
+        train_adapter(config, easy_corpus, tmp_path / str(passes), on_step=steps)
+        found.append([values["gates"] for _, values in sorted(steps.values.items()) if "gates" in values])
+    (together,), apart = found
+    for layer, shares in together.items():
+        means = [sum(one[layer][expert] for one in apart) / 4 for expert in range(len(shares))]
+        assert shares == pytest.approx(means, abs=1e-6)
+
+
 def test_another_seed_gives_other_losses(whole, base_folder, easy_corpus, tmp_path):
     again = Recorder()
     train_adapter(make_config(base_folder, seed=1, max_steps=2), easy_corpus, tmp_path, on_step=again)

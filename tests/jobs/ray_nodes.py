@@ -15,13 +15,14 @@ import psutil
 
 STORE = "--object-store-memory=80000000"
 SECONDS = 90.0
+OF_CLUSTER = ("IDLE", "JobSupervisor", "DashboardAgent", "RuntimeEnvAgent", "_AutoscalingCoordinatorActor")
 
 
 class RayNodes:
-    """The first node is the head; every node has one processor. All of it is ended by ``close``."""
+    """The first node is the head; every node has so many processors. All of it is ended by ``close``."""
 
-    def __init__(self, folder: Path, others: int) -> None:
-        self.folder, self.nodes = folder, list[subprocess.Popen[bytes]]()
+    def __init__(self, folder: Path, others: int, cpus: int = 1) -> None:
+        self.folder, self.nodes, self.cpus = folder, list[subprocess.Popen[bytes]](), cpus
         gcs, self.port = free_port(), free_port()
         dashboard = [f"--dashboard-port={self.port}", "--dashboard-host=127.0.0.1", f"--port={gcs}"]
         self._start("--head", *dashboard, f"--ray-client-server-port={free_port()}")
@@ -35,7 +36,8 @@ class RayNodes:
         return f"http://127.0.0.1:{self.port}"
 
     def _start(self, *words: str) -> None:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", STORE, *words]
+        cpus = f"--num-cpus={self.cpus}"
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", cpus, STORE, *words]
         ports = [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
         with (self.folder / "ray.log").open("ab") as log:
             self.nodes.append(
@@ -67,8 +69,24 @@ class RayNodes:
 
     def works_on(self, number: int) -> list[str]:
         """Folders of the attempts that a node works on."""
-        lines = [process.cmdline() for process in self._of(number)]
-        return [line[3] for line in lines if line[1:3] == ["-m", "jobs.runner.reaper"]]
+        return [line[3] for _, line in self._lines(number) if line[1:3] == ["-m", "jobs.runner.reaper"]]
+
+    def trains_on(self, number: int) -> list[psutil.Process]:
+        """Processes of a node that train along in a run."""
+        return [process for process, line in self._lines(number) if "RayTrainWorker" in " ".join(line)]
+
+    def actors(self, number: int) -> list[str]:
+        """What Ray Train has on a node for one training, by name; one actor of the cluster's stays for all."""
+        names = [line[0].removeprefix("ray::") for _, line in self._lines(number) if line and "ray::" in line[0]]
+        return [name for name in names if not name.startswith(OF_CLUSTER)]
+
+    def _lines(self, number: int) -> list[tuple[psutil.Process, list[str]]]:
+        """Processes of a node with what they were started by."""
+        found = []
+        for process in self._of(number):
+            with suppress(psutil.Error):  # it has ended meanwhile
+                found.append((process, process.cmdline()))
+        return found
 
     def _of(self, number: int) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):

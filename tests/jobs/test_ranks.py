@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import pytest
-from safetensors.torch import load_file
 
 from hydralora.config import TrainConfig, parse_config
 from hydralora.errors import TrainingError, UserError
@@ -25,9 +24,10 @@ from jobs.store.status import JobStatus
 from jobs.store.store import Store
 from tests.hydralora.conftest import easy_rows, make_llama, make_tokenizer, write_lines
 from tests.jobs.conftest import wait_for
-from tests.jobs.test_artefacts import Machine, told
+from tests.jobs.test_artefacts import Machine
 
-TRAIN = {"batch_size": 4, "accumulation": 2, "max_steps": 24, "save_every": 4, "eval_every": 8, "gate_every": 4}
+TRAIN = {"batch_size": 4, "accumulation": 2, "max_steps": 96, "save_every": 8, "eval_every": 16, "gate_every": 4}
+COMPARED = ("loss", "eval_loss", "learning_rate", "grad_norm")
 ADAPTER = {"num_experts": 2, "r": 4, "lora_dropout": 0.0}  # each process draws its own dropout
 
 
@@ -72,14 +72,20 @@ class Trainings:
         self.folder, tokenizer = folder, make_tokenizer()
         make_llama(len(tokenizer), positions=2048).save_pretrained(folder / "base")
         tokenizer.save_pretrained(folder / "base")
-        self.file = write_lines(folder / "easy.jsonl", easy_rows())
+        rows = [{**row, "split": "train" if i < 56 else "test"} for i, row in enumerate(easy_rows())]
+        self.file = write_lines(folder / "easy.jsonl", rows)  # whole steps in an epoch: no row comes twice at its end
 
-    def start(self, name: str) -> tuple[Machine, int]:
+    def start(self, name: str, train: dict[str, Any] | None = None, method: str = "hydralora") -> tuple[Machine, int]:
         machine = Machine(self.folder / name, "")
         machine.store.bases.add(self.folder / "base")
         corpus = machine.store.corpora.add("easy", [self.file])
         assert machine.work("light").status == JobStatus.SUCCEEDED
-        config = {"base": str(self.folder / "base"), "adapter": ADAPTER, "train": TRAIN}
+        config: dict[str, Any] = {
+            "base": str(self.folder / "base"),
+            "method": method,
+            "train": {**TRAIN, **(train or {})},
+        }
+        config |= {"adapter": ADAPTER} if method == "hydralora" else {}
         return machine, machine.store.runs.start(corpus.id, config).id
 
 
@@ -88,23 +94,13 @@ def trainings(tmp_path: Path) -> Trainings:
     return Trainings(tmp_path)
 
 
-def weights_of(store: Store, run: int) -> Path:
-    return store.home.adapter(run) / "adapter_model.safetensors"
-
-
-def assert_close(store: Store, run: int, other: Store, other_run: int) -> None:
-    """The same numbers and weights but for the order in which floats are added."""
+def assert_same(store: Store, run: int, other: Store, other_run: int) -> None:
+    """The same numbers of every step, routing weights and adapter, bit for bit: halves are added without an error."""
     for one, two in zip(store.runs.steps(run), other.runs.steps(other_run), strict=True):
-        assert one.step == two.step
-        for name in ("loss", "eval_loss", "learning_rate", "grad_norm"):
-            if name in one.numbers:
-                assert one.numbers[name] == pytest.approx(two.numbers[name], rel=2e-3, abs=1e-5), (one.step, name)
-    files = [
-        home.adapter(number) / "adapter_model.safetensors"
-        for home, number in ((store.home, run), (other.home, other_run))
-    ]
-    weights, others = map(load_file, files)
-    assert max(float((weights[name] - others[name]).abs().max()) for name in weights) < 2e-3
+        numbers = [{name: value for name, value in step.numbers.items() if name in COMPARED} for step in (one, two)]
+        assert (one.step, numbers[0], one.gates) == (two.step, numbers[1], two.gates)
+    adapters = [home.adapter(number) for home, number in ((store.home, run), (other.home, other_run))]
+    assert len({file_hash(adapter / "adapter_model.safetensors") for adapter in adapters}) == 1
 
 
 @pytest.mark.long
@@ -118,25 +114,21 @@ def test_two_processes_train_what_one_does_and_end_together(
     pair, of_two = trainings.start("pair")
     done = pair.work()
     assert done.status == JobStatus.SUCCEEDED, done.error
-    assert_close(pair.store, of_two, alone.store, run)
+    assert_same(pair.store, of_two, alone.store, run)
 
     broken, interrupted = trainings.start("broken")
     job, process = broken.begin()
     checkpoints = broken.home.near.run(interrupted) / "checkpoints"
     wait_for(lambda: list(checkpoints.glob("*/complete.json")), 240)
-    (other,) = psutil.Process(process.pid).children()
+    children = psutil.Process(process.pid).children()
+    (other,) = [child for child in children if "jobs.runner.ranks" in child.cmdline()]
     os.kill(other.pid, signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL
     assert isinstance(outcome_of(RunningJob(job, broken.home.job(job.id, 1), {})), Retry)
     broken.take_up(job)
     done = broken.work()
     assert done.status == JobStatus.SUCCEEDED and (done.result or {})["resumed_from"] >= 4
-    assert told(broken.store, interrupted) == told(pair.store, of_two)
-    weights = [
-        machine.home.adapter(one) / "adapter_model.safetensors"
-        for machine, one in ((broken, interrupted), (pair, of_two))
-    ]
-    assert file_hash(weights[0]) == file_hash(weights[1])
+    assert_same(broken.store, interrupted, pair.store, of_two)
 
 
 def test_the_library_refuses_what_several_processes_cannot_share(
@@ -146,8 +138,3 @@ def test_the_library_refuses_what_several_processes_cannot_share(
     odd = parse_config({"base": "starter", "train": {"batch_size": 1}})
     with pytest.raises(TrainingError, match=r"2 processes cannot train this run together: a step has 1 rows"):
         train_adapter(odd, tmp_path, tmp_path / "run")
-
-
-def test_several_processes_are_refused_where_another_engine_trains() -> None:
-    with pytest.raises(UserError, match=r"--job-processes 2 with ray\. Leave it out, or take --executor local"):
-        Choice("ray", "http://127.0.0.1:8265", processes=2)

@@ -2,7 +2,8 @@
 
 Nothing of Ray is imported here, and its package is needed only where a Ray of this machine is to be started. A handle
 is the id of the submitted job and the address of its cluster. Ray tries nothing again, and the log of a node that has
-died is gone with it: the queue does the one, the attempt's folder keeps the other.
+died is gone with it: the queue does the one, the attempt's folder keeps the other. Where several processes train one
+run, the attempt's own takes no processor and asks the nodes for them (``jobs.runner.ray_nodes``).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 
 from hydralora.errors import UserError
 from hydralora.files import write_json
-from jobs.runner.begin import command, leave
+from jobs.runner.begin import command, leave, leave_needs
 from jobs.runner.choice import HANDLE, Choice, Handle, need
-from jobs.runner.limits import GIB
 from jobs.runner.ownership import ENDED, STARTED, give_up
 from jobs.runner.ray_api import RayApi
 from jobs.runner.ray_head import find_head
+from jobs.runner.ray_room import WAITING, here, needs_on, refuse_too_small, trainings_on
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0  # between two looks at the nodes
@@ -39,22 +40,23 @@ class RayExecutor:
         self._states: dict[str, tuple[float, str]] = {}  # by id: when it was asked for, and what was said
 
     def check(self) -> None:
-        """See whether the cluster answers, or could be started.
+        """See whether the cluster answers, or could be started, and can ever hold all processes of a training.
 
         Raises:
-            UserError: When it does not, or the package is not installed.
+            UserError: When it does not, the package is not installed, or the cluster is too small.
         """
-        if self.choice.address:
-            self._api().nodes()
-        else:
+        if not self.choice.address:
             need("ray", "ray")
+        refuse_too_small(self.choice, self._api().nodes() if self.choice.address else here())
 
     def slots(self, kind: str) -> int | None:
         """How many attempts fit on the nodes that live; 0 while the cluster cannot be asked."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             try:
-                self._fits = sum(map(self._fit_on, self._api().nodes()))
+                nodes = self._api().nodes()
+                self._fits = trainings_on(nodes, self.choice)
+                refuse_too_small(self.choice, nodes)
             except UserError as error:
                 self._fits = 0
                 log.warning("%s", error)
@@ -73,15 +75,18 @@ class RayExecutor:
         api, spec = self._api(), json.loads((folder / "spec.json").read_bytes())
         name = f"studio-{spec['job']}-{spec['attempt']}-{(spec['token'] or '')[:8]}"
         handle = {"engine": "ray", "id": name, "address": api.address, "folder": str(folder)}
-        gpus = self.choice.gpus if self.choice.gpus is not None else int(any(node.get("GPU") for node in api.nodes()))
-        leave(folder, kind, self.choice, gpus)
+        needs = needs_on(api.nodes(), self.choice)
+        if kind == "train" and self.choice.processes > 1:
+            leave_needs(folder, needs)
+            needs = WAITING
+        leave(folder, kind, self.choice, int(needs["GPU"]))
         write_json(folder / HANDLE, handle)
         asked = {
             "submission_id": name,
             "entrypoint": f"exec {shlex.join(command(folder))}",
-            "entrypoint_num_cpus": self.choice.cpus,
-            "entrypoint_num_gpus": gpus,
-            "entrypoint_memory": int(self.choice.memory_gib * GIB) if self.choice.memory_gib else None,
+            "entrypoint_num_cpus": needs["CPU"],
+            "entrypoint_num_gpus": needs["GPU"],
+            "entrypoint_memory": needs["memory"] or None,
             "runtime_env": {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}},
         }
         api.ask("POST", "/api/jobs/", asked)
@@ -135,9 +140,3 @@ class RayExecutor:
             log.warning("%s", error)
             return {}
         return found
-
-    def _fit_on(self, node: dict[str, float]) -> int:
-        """How many attempts one node has room for."""
-        gpus = self.choice.gpus if self.choice.gpus is not None else int(bool(node.get("GPU")))
-        needs = {"CPU": self.choice.cpus, "GPU": gpus, "memory": (self.choice.memory_gib or 0) * GIB}
-        return int(min(node.get(name, 0) // need for name, need in needs.items() if need))
