@@ -18,7 +18,7 @@ import psutil
 
 from jobs.store.records import Job
 from jobs.store.tables import JobRow
-from tests.chaos.world import CLOCK_VARIABLE, World, kill
+from tests.chaos.world import CLOCK_VARIABLE, World, kill, wait_dead
 
 VICTIMS = ("web", "worker", "job", "reaper", "server")
 DATABASE = "database"  # one more, where it is a server
@@ -47,7 +47,7 @@ def choose(chance: random.Random, names: list[str], training: float, victims: Se
 
 
 def _deaths(chance: random.Random, number: int, training: float, victims: Sequence[str] = VICTIMS) -> Fault:
-    dying, moment = chance.sample(victims, number), chance.choice(MOMENTS)
+    dying, moment = list(dict.fromkeys(chance.sample(victims, number))), chance.choice(MOMENTS)
     wait, between = chance.uniform(0.0, training), chance.choice((0.0, chance.uniform(0.0, 0.5)))
     down = chance.uniform(0.0, 5.0) if DATABASE in dying else 0.0
     return deaths(dying, moment, wait, between, down)
@@ -64,15 +64,17 @@ def deaths(victims: Sequence[str], moment: str, wait: float = 0.0, between: floa
 
     def do(world: World, job: Job) -> None:
         wait_for_moment(world, job, moment, wait)
-        found = world.victims(job)
+        found, dead = world.victims(job), list[int]()
         for victim in victims:
             if victim == DATABASE:
                 world.crash_database()
             else:  # without a database nobody can say who came meanwhile
-                kill((found if DATABASE in victims else world.victims(job)).get(victim, NOBODY))
+                dead.append((found if DATABASE in victims else world.victims(job)).get(victim, NOBODY))
+                kill(dead[-1])
             time.sleep(between)
         time.sleep(down)
         world.mend_database()
+        wait_dead(dead)
 
     name = "one death" if len(victims) == 1 else "two deaths"
     gone = f", {down:.1f} s without a database" if DATABASE in victims else ""
@@ -92,12 +94,14 @@ def kill_all(world: World, job: Job) -> None:
     """Everything at the same time; a database is there again at once."""
     found = world.victims(job)
     world.crash_database()
+    others = world.processes()
     for pid in found.values():
         kill(pid)
-    for process in world.processes():
+    for process in others:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     world.mend_database()
+    wait_dead([*found.values(), *(process.pid for process in others)])
 
 
 def _power_cut(chance: random.Random, training: float) -> Fault:
@@ -184,7 +188,8 @@ def _clock_step(chance: random.Random, training: float) -> Fault:
         world.set_clock(step)
         time.sleep(0.5)
         if dies:
-            kill(world.victims(job).get("worker", NOBODY))
+            kill(worker := world.victims(job).get("worker", NOBODY))
+            wait_dead([worker])
 
     return Fault("clock step", f"{step:+.0f} s{', and the worker dies' if dies else ''}", do)
 

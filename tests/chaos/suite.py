@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,8 @@ from tests.chaos.world import World
 
 ALWAYS = ["one death"] * 4 + ["two deaths"] * 3 + ["power cut", "reboot", "no descriptors", "eight writers", "noise"]
 
+HOME_RUNS = 30  # of one home
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -33,7 +36,7 @@ class Verdict:
 
 
 class Suite:
-    """Runs over one home after the other: a new one after each that was judged wrong.
+    """Runs over one home after the other: a new one after ``HOME_RUNS``, and after each that was judged wrong.
 
     Args:
         seed: Decides the faults, together with the number of a run.
@@ -72,13 +75,16 @@ class Suite:
                 subprocess.run(["umount", "-l", str(disk)], check=True)
 
     def close(self) -> None:
-        """End what runs."""
+        """End what runs, and make room for the next home."""
         if self._world is not None:
             self._world.close()
+            shutil.rmtree(self._world.home.root.parent, ignore_errors=True)
             self._world = None
 
     def world(self) -> World:
-        """A home with a studio that works."""
+        """A home with a studio that works: another one from time to time, since the disk of these is small."""
+        if len(self.verdicts) % HOME_RUNS == 0:
+            self.close()
         if self._world is None:
             place = Path(tempfile.mkdtemp(prefix="home-", dir=self.folder / "disk"))
             self._world = self.world_of(place / "home", self.clock)

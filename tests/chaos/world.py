@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,19 @@ def kill(pid: int) -> None:
     """End a process at once."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def wait_dead(pids: Iterable[int]) -> None:
+    """Wait for processes that were killed: each goes on for a moment, and holds what it held."""
+    for pid in pids:
+        until(lambda pid=pid: _is_dead(pid), 30, f"process {pid} outlived a kill")  # type: ignore[misc]
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def until(look: Callable[[], Any], seconds: float, error: str) -> Any:
