@@ -29,8 +29,7 @@ def try_again(session: Session, row: JobRow, who: str, why: str, *, interrupted:
     elif interrupted:
         _after_interruption(session, row, who, why, pause)
     elif row.fruitless >= row.max_attempts:
-        times = f"{row.fruitless} times without a step further" if row.reached else f"{row.fruitless} times"
-        _give_up(session, row, who, why, f"{why} This happened {times}, so it is not tried again. Look at the log")
+        _give_up(session, row, who, why, f"{why} {_how_often(row)}, so it is not tried again. Look at the log")
     else:
         _queue_again(session, row, who, why, max(pause, 2.0 ** (row.fruitless - 1) if row.fruitless else 0.0))
 
@@ -49,6 +48,13 @@ def _after_interruption(session: Session, row: JobRow, who: str, why: str, pause
     row.interruptions, row.fruitless = times, max(0, row.fruitless - 1)
     longer = 0.0 if times <= FREE_INTERRUPTIONS else min(LONGEST_PAUSE, 2.0 ** (times - FREE_INTERRUPTIONS))
     _queue_again(session, row, who, why, max(pause, longer))
+
+
+def _how_often(row: JobRow) -> str:
+    if row.max_attempts == 1:
+        return "Such a job is begun once"
+    times = "once" if row.fruitless == 1 else f"{row.fruitless} times"
+    return f"This happened {times}{' without a step further' if row.reached else ''}"
 
 
 def _give_up(session: Session, row: JobRow, who: str, why: str, error: str) -> None:
