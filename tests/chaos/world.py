@@ -49,9 +49,12 @@ class World:
 
     def open(self) -> None:
         """Start the web process, which keeps a worker, and wait for that."""
+        until(self._comes, 90, "no worker came")
+
+    def _comes(self) -> bool:
         if self.web is None or self.web.poll() is not None:
             self.web = self.start_web()
-        until(lambda: is_running(self.home), 90, "no worker came")
+        return is_running(self.home)
 
     def start_web(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.chaos.keeper", str(self.home.root), *self.words]
@@ -159,9 +162,11 @@ def wait_dead(pids: Iterable[int]) -> None:
 
 
 def _is_dead(pid: int) -> bool:
+    """Also where it still waits for its parent, once the last of its threads has gone, which hold what it held."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        process = psutil.Process(pid)
+        return process.status() == psutil.STATUS_ZOMBIE and len(list(Path(f"/proc/{pid}/task").iterdir())) < 2
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return True
 
 
