@@ -180,9 +180,12 @@ def test_the_two_ways_to_begin_are_reached_by_keyboard_alone(chromium: Browser, 
         while len(reached) < 14 and "try-sample" not in reached:
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.id"))
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == "bring-data"
-        page.keyboard.press("Shift+Tab")
+        ways = ["try-real-sample", "bring-data"] if page.locator("#try-real-sample").count() else ["bring-data"]
+        for way in ways:
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.id") == way
+        for _ in ways:
+            page.keyboard.press("Shift+Tab")
         page.keyboard.press("Enter")
         page.wait_for_url(fresh.address + "/tour")
         expect(page.get_by_text("step 1 of 4")).to_be_visible()
