@@ -8,10 +8,14 @@ export function sentence(body, status) {
 /**
  * The JSON of a reply.
  *
- * @throws {Error} With the studio's sentence and `refused: true`, when the reply is a refusal.
+ * @throws {Error} With the studio's sentence and `refused: true`, when the reply is a refusal; another one when it
+ *   broke off, as where its page is left.
  */
 export async function readReply(reply) {
-  const body = await reply.json().catch(() => ({}));
+  const body = await reply.json().catch((error) => {
+    if (reply.ok) throw error;
+    return {}; // a refusal of somebody else's, as a proxy
+  });
   if (!reply.ok) throw Object.assign(new Error(sentence(body, reply.status)), { refused: true, status: reply.status });
   return body;
 }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { isWorthTelling, switchOf } from "../../studio/static/tray/notices.js";
+import { readReply } from "../../studio/static/reply.js";
+import { isWorthTelling, numberIn, switchOf } from "../../studio/static/tray/notices.js";
 
 const END = { status: "succeeded", at: 1000, seconds: 60, href: "/run?run=1" };
 const PLACE = { now: 1010, here: "/runs", isSeen: true };
@@ -26,4 +27,16 @@ test("the switch is on where it was asked for and allowed, and says why it canno
   assert.equal(switchOf("default", true).checked, false);
   assert.match(switchOf("denied", true).words, /blocks/);
   assert.match(switchOf(undefined, true).words, /https/);
+});
+
+test("what a browser keeps is asked with where it is a number, and not at all else", () => {
+  assert.deepEqual(["17", "0"].map(numberIn), ["17", "0"]);
+  assert.deepEqual([null, "", "undefined", "NaN", "-1", "1e3"].map(numberIn), ["", "", "", "", "", ""]);
+});
+
+test("a reply that breaks off is no empty one, and a refusal without words is still one", async () => {
+  const broken = { ok: true, status: 200, json: () => Promise.reject(new Error("broke off")) };
+  await assert.rejects(readReply(broken), /broke off/);
+  const refused = { ok: false, status: 502, json: () => Promise.reject(new Error("no JSON")) };
+  await assert.rejects(readReply(refused), { refused: true, status: 502, message: "The studio answered with 502." });
 });

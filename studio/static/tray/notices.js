@@ -21,6 +21,11 @@ export function isWorthTelling(end, { now, here, isSeen }) {
   return !(isSeen && end.href && here.startsWith(end.href) && !/^\d/.test(here.slice(end.href.length)));
 }
 
+/** A number as a browser keeps it, or nothing where that is none. */
+export function numberIn(kept) {
+  return /^\d+$/.test(kept ?? "") ? kept : "";
+}
+
 /** What the switch says: `{checked, disabled, words}`; `permission` is the browser's, undefined where it has none. */
 export function switchOf(permission, isWanted) {
   if (permission === undefined) return { checked: false, disabled: true, words: UNSAFE };
@@ -37,7 +42,7 @@ export class Notices {
 
   /** The number that the studio is asked with; empty at first. */
   get told() {
-    return localStorage.getItem(TOLD) ?? "";
+    return numberIn(localStorage.getItem(TOLD));
   }
 
   /** Whether the studio is asked also while this tab is hidden. */
