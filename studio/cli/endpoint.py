@@ -112,11 +112,13 @@ def serve(
     app = endpoint_app(store, runs or None, allowed_hosts(host, host_name or []), needs_key=not no_key)
     address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/v1"
     opened = "asks for no key" if no_key else count_keys(len(store.keys.all()))
+    config = server_config(app, trusted_proxy or [])
+    bound.listen(config.backlog)  # whoever reads the address and comes at once waits
     out.print(f"Endpoint:     {address}   {opened}")
     out.print(f"Models:       {', '.join(served)}")
     if runs:
         threading.Thread(target=_warm, args=(store, runs[0]), daemon=True).start()
-    uvicorn.Server(server_config(app, trusted_proxy or [])).run(sockets=[bound])
+    uvicorn.Server(config).run(sockets=[bound])
 
 
 def check_served(store: Store, runs: list[int]) -> list[str]:
