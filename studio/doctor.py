@@ -25,6 +25,7 @@ from jobs.runner.executors import find_executor
 from jobs.runner.leftovers import left_groups
 from jobs.runner.reconcile import reconcile
 from jobs.store.clock import FAR_APART_SECONDS, clock_offset
+from jobs.store.database import open_home
 from jobs.store.store import Store
 from jobs.sweeping import find_leftovers, largest, sweep
 
@@ -61,7 +62,7 @@ def examine(home: Path | None, port: int) -> list[Finding]:
     """Look at everything; a check that breaks is itself a finding."""
     findings = [_python(), *(_package(name) for name in PACKAGES), _device(), _starter(), _port(port)]
     try:
-        place = Home(home)
+        place = open_home(home)
         findings += [_folder(place), _disk(place), _memory(), *_database(place)]
     except UserError as error:
         findings.append(Finding("folder", False, str(error)))  # which says the way out itself

@@ -20,7 +20,8 @@ from studio.silence import words_of
 
 MOST_SHOWN = 40  # jobs that wait, and as many that run
 MOST_FAILED = 8
-MOST_ENDED = 20  # told at once
+MOST_ENDED = 20  # told at once, the last ones of those that are read
+MOST_READ = 1_000
 FAILED_SECONDS = 24 * 3600  # for which a failed job is shown
 LEAST_PROGRESS = 0.02  # from which a job's own pace says how long it will take
 
@@ -117,9 +118,10 @@ def ended(store: Store, told: int | None) -> dict[str, object]:
         told: That number; None where the page was never told, which is told nothing of earlier times.
     """
     newest = store.queue.newest_event()  # read first: nothing that ends meanwhile is missed
-    found = store.queue.ended_after(min(told, newest), MOST_ENDED) if told is not None else []
-    newest = found[-1][0] if len(found) == MOST_ENDED else newest
-    notices = [_notice(store, event, job) for _, event, job in found if is_told(job)]
+    found = store.queue.ended_after(min(told, newest), MOST_READ) if told is not None else []
+    newest = found[-1][0] if len(found) == MOST_READ else newest
+    told_of = [(event, job) for _, event, job in found if is_told(job)][-MOST_ENDED:]
+    notices = [_notice(store, event, job) for event, job in told_of]
     return {"newest": newest, "ended": [asdict(notice) for notice in notices]}
 
 

@@ -58,7 +58,8 @@ def _how_often(row: JobRow) -> str:
 
 
 def _give_up(session: Session, row: JobRow, who: str, why: str, error: str) -> None:
-    values = {"finished_at": time.time(), "error_kind": "lost", "error": f"{error}, then resume it."}
+    way_on = "start it again" if row.max_attempts == 1 else "resume it"
+    values = {"finished_at": time.time(), "error_kind": "lost", "error": f"{error}, then {way_on}."}
     move(session, row, JobStatus.LOST, who, why, **values)
 
 

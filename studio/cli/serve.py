@@ -125,10 +125,15 @@ def choose_secret(options: argparse.Namespace) -> tuple[str | None, bool]:
     return None if options.no_token else token or secrets.token_urlsafe(24), False
 
 
+def start() -> int:
+    """The studio as a program, which has its process to itself."""
+    keep_small()
+    return main()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the studio until it is interrupted; gives the exit status."""
     options = parse_options(arguments)
-    keep_small()
     try:
         secret, is_password = choose_secret(options)
         choice = chosen(options)

@@ -58,7 +58,7 @@ class Log {
     const found = await this.#ask(words ? "log/lines" : "log", words ? { find: words } : {});
     if (!found) return;
     this.earlier.hidden = true;
-    if (words) this.#showLines(found.lines);
+    if (words) this.#showLines(found);
     else this.#showPage(found);
   }
 
@@ -74,10 +74,10 @@ class Log {
     }
   }
 
-  #showLines(lines) {
+  #showLines({ lines, most }) {
     this.text.textContent = lines.length ? linesInWords(lines) : "No line has these words.";
     this.state.textContent = lines.length === 1 ? "1 line" : `${lines.length} lines`;
-    if (lines.length === 200) this.state.textContent = "The last 200 lines with these words";
+    if (lines.length === most) this.state.textContent = `The last ${most} lines with these words`;
   }
 
   #showPage({ text, begin, attempt, attempts }) {
@@ -107,7 +107,8 @@ class Log {
   }
 
   #choose() {
-    this.#attempt = Number(this.attempts.value);
+    const { value, lastElementChild } = this.attempts;
+    this.#attempt = value === lastElementChild.value ? null : Number(value); // the newest is followed
     this.look();
   }
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sys
 from importlib.abc import MetaPathFinder
 from typing import Any
 
+import pyarrow as pa
+
 FORGONE = "pandas"
 M_ARENA_MAX = -8  # of glibc's `mallopt`
-ARENAS = (
-    2  # from which all threads take their memory; by default each thread has one of its own that it gives back late
-)
+ARENAS = 2  # all threads take their memory from these; else each has one of its own, and gives it back late
 
 
 class _Forgo(MetaPathFinder):
@@ -26,11 +25,11 @@ class _Forgo(MetaPathFinder):
 
 
 def keep_small() -> None:
-    """For this whole process: no pandas, few arenas, and Arrow takes its memory where everything else does.
+    """For this process alone: no pandas, few arenas, and Arrow takes its memory where everything else does.
 
     pyarrow imports pandas at its first array, to see whether it was given a series (35 MB); nobody does that here.
     """
     sys.meta_path.insert(0, _Forgo())
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(OSError, AttributeError):  # another libc has no such thing
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi import Query as InQuery
 from fastapi.responses import JSONResponse
 
-from jobs.store.logs import LONGEST_WORDS, page, search
+from jobs.store.logs import LONGEST_WORDS, MOST_FOUND, page, search
 from jobs.store.order import Place
 from jobs.store.store import Store
 from studio.tray import ended, tray
@@ -41,7 +41,7 @@ def jobs_router(store: Store) -> APIRouter:
     def lines(job_id: Id, find: Words, attempt: Attempt = None) -> JSONResponse:
         """The last lines of it that hold some words."""
         found = search(store.home, store.queue.get(job_id), find, attempt=attempt)
-        return JSONResponse({"lines": [asdict(line) for line in found]}, headers=NO_STORE)
+        return JSONResponse({"lines": [asdict(line) for line in found], "most": MOST_FOUND}, headers=NO_STORE)
 
     @router.post("/{job_id}/stop")
     def stop(job_id: Id) -> dict[str, Any]:

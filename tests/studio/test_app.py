@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hydralora.errors import UserError
 from jobs.home import Home
 from jobs.store.store import Store
 from studio.cli import serve as app
+from studio.doctor import examine
 from tests.studio.commands import start_app
 
 PAGES = ("/", "/corpora", "/new-run", "/run", "/chat", "/endpoint", "/tour")
@@ -184,6 +186,21 @@ def test_what_cannot_be_used_leaves_no_home_behind(
     said = capsys.readouterr().err
     assert said.count("\n") <= 4 and "Traceback" not in said and "secret" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_tells_of_a_database_that_cannot_be_used_and_makes_no_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_STUDIO_DATABASE", "postgresql+psycopg://somebody:secret@127.0.0.1:1/x")
+    (found,) = [one for one in examine(tmp_path / "new", 0) if one.name == "folder"]
+    assert not found.ok and "cannot be opened" in found.found and "secret" not in found.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_out_of_the_web_process_is_left_out_of_no_other() -> None:
+    code = "import os; from studio.web.footprint import keep_small; before = dict(os.environ); keep_small();"
+    done = [sys.executable, "-c", f"{code} assert dict(os.environ) == before"]
+    subprocess.run(done, cwd=Path(app.__file__).parents[2], check=True)
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import gradio as gr
+import pytest
 from gradio.state_holder import SessionState, StateHolder
 
 from studio.web import sessions
@@ -51,7 +52,7 @@ def test_what_an_event_has_changed_is_remembered_for_its_page_alone() -> None:
     assert holder["one"].config_values == {}
 
 
-def test_of_many_open_pages_those_used_last_are_remembered(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_of_many_open_pages_those_used_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MOST", 3)
     holder = OpenPages(pages())
     for name in "abcad":

@@ -119,14 +119,13 @@ def test_what_has_ended_is_told_from_where_a_page_was_told_last_and_nothing_of_b
     ]
 
 
-def test_however_much_has_ended_all_is_told_in_turns(stored: Stored) -> None:
-    corpus, told, seen = stored.corpus(), ended(stored.store, None)["newest"], []
+def test_of_much_that_has_ended_the_last_ones_are_told_and_nothing_twice(stored: Stored) -> None:
+    corpus, told = stored.corpus(), ended(stored.store, None)["newest"]
     for number in range(MOST_ENDED + 3):
         stored.end(stored.run(corpus, f"Run {number}", finished=False).job)
-    for _ in range(3):
-        found = ended(stored.store, told)  # type: ignore[arg-type]
-        told, seen = found["newest"], [*seen, *(end["words"] for end in found["ended"])]  # type: ignore[attr-defined]
-    assert len(seen) == len(set(seen)) == MOST_ENDED + 3
+    seen = words_of(stored.store, told)  # type: ignore[arg-type]
+    assert len(seen) == MOST_ENDED and f'"Run {MOST_ENDED + 2}"' in seen[-1] and '"Run 3"' in seen[0]
+    assert words_of(stored.store, ended(stored.store, told)["newest"]) == []  # type: ignore[arg-type]
 
 
 def test_a_page_that_knew_another_home_is_told_from_now_on(stored: Stored) -> None:

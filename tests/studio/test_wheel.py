@@ -64,7 +64,7 @@ def python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def started(python: Path, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The installed studio over an empty folder: its address, and what opens it."""
-    script = "import sys; from studio.cli.serve import main; sys.exit(main(sys.argv[1:]))"  # what `hydra-studio` runs
+    script = "import sys; from studio.cli.serve import start; sys.exit(start())"  # what `hydra-studio` runs
     line = [str(python), "-c", script, "--port", "0", "--no-worker", "--home", str(tmp_path / "home")]
     process = subprocess.Popen(line, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

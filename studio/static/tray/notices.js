@@ -33,6 +33,15 @@ export function switchOf(permission, isWanted) {
   return { checked: isWanted && permission === "granted", disabled: false, words: "" };
 }
 
+/** A notice of the browser; nothing where it lets no page show one by itself, as on phones. */
+function notify(end) {
+  try {
+    return new Notification("Hydra Studio", { body: end.words, tag: `hydra-job-${end.id}` });
+  } catch {
+    return null;
+  }
+}
+
 /** Notices of one page. */
 export class Notices {
   constructor() {
@@ -74,7 +83,11 @@ export class Notices {
   }
 
   #tellByBrowser(end) {
-    const notice = new Notification("Hydra Studio", { body: end.words, tag: `hydra-job-${end.id}` });
+    const notice = notify(end);
+    if (!notice) {
+      localStorage.setItem(WANTED, "off");
+      return;
+    }
     notice.onclick = () => {
       window.focus();
       if (end.href) location.assign(end.href);
