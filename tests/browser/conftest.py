@@ -38,6 +38,11 @@ class Studio:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def errors(self) -> Path:
+        """What the web process says on standard error."""
+        return self.home.with_name(f"{self.home.name}-errors.txt")
+
     def start(self) -> None:
         environment = {
             **os.environ,
@@ -54,7 +59,10 @@ class Studio:
             str(self.port),
             *self.words,
         ]
-        self.process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+        with self.errors.open("ab") as errors:
+            self.process = subprocess.Popen(
+                command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
         line = self.process.stdout.readline() if self.process.stdout else ""
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert found, f"the studio said {line!r}"
@@ -153,6 +161,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     running.start()
     yield running
     running.end()
+    assert "Traceback" not in running.errors.read_text("utf-8", "replace")
 
 
 @pytest.fixture

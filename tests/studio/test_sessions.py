@@ -18,7 +18,14 @@ SMALL = """
 import json, sys
 from studio.web.footprint import keep_small
 keep_small()
-import gradio, pyarrow as pa, studio.web.server
+import tempfile, pyarrow as pa
+from jobs.home import Home
+from studio.web.server import create_app
+app = create_app(Home(tempfile.mkdtemp()), keep_worker=False)
+pages = next(r.app for r in reversed(app.routes) if hasattr(getattr(r, "app", None), "get_blocks"))
+queue = pages.get_blocks()._queue
+queue.events_recorded = 50
+queue.compute_analytics_summary([{"function": "draw", "status": "success", "process_time": 1.0}])  # after each event
 from studio.figures.warm import warm_up
 warm_up()
 print(json.dumps({"sum": sum(pa.array([1, 2]).to_pylist()),
@@ -65,7 +72,7 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_web_process_draws_figures_and_reads_arrow_without_pandas() -> None:
+def test_the_web_process_draws_figures_reads_arrow_and_answers_events_without_pandas() -> None:
     found = json.loads(run(SMALL).splitlines()[-1])
     assert found["sum"] == 3 and not found["pandas"]
 
