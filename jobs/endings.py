@@ -9,6 +9,7 @@ from jobs.store.records import Event, Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
 
+GLANCES = (*PREVIEWS, "speed")  # what pages ask for by themselves, for somebody who looks at them
 WORDS = {
     JobStatus.SUCCEEDED: "is finished",
     JobStatus.STOPPED: "was stopped",
@@ -19,7 +20,7 @@ WORDS = {
 
 def is_told(job: Job) -> bool:
     """Whether anybody is told of its end: neither of a server nor of a glance."""
-    return job.lane != "server" and job.kind not in PREVIEWS
+    return job.lane != "server" and job.kind not in GLANCES
 
 
 def reason(job: Job) -> str:

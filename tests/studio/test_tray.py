@@ -134,8 +134,8 @@ def test_a_page_that_knew_another_home_is_told_from_now_on(stored: Stored) -> No
     assert ended(stored.store, 10**9) == {"newest": newest, "ended": []}
 
 
-def test_servers_and_glances_are_no_news(stored: Stored) -> None:
+@pytest.mark.parametrize("kind", ["serve", "preview", "render", "fetch", "speed"])
+def test_servers_and_glances_are_no_news(stored: Stored, kind: str) -> None:
     told = ended(stored.store, None)["newest"]
-    server = stored.store.queue.submit("serve")
-    stored.end(server)
+    stored.end(stored.store.queue.submit(kind))
     assert words_of(stored.store, told) == []  # type: ignore[arg-type]
