@@ -137,5 +137,5 @@ def test_a_page_that_knew_another_home_is_told_from_now_on(stored: Stored) -> No
 @pytest.mark.parametrize("kind", ["serve", "preview", "render", "fetch", "speed"])
 def test_servers_and_glances_are_no_news(stored: Stored, kind: str) -> None:
     told = ended(stored.store, None)["newest"]
-    stored.end(stored.store.queue.submit(kind))
+    stored.end(stored.store.queue.submit(kind), status=JobStatus.FAILED, error="No.")
     assert words_of(stored.store, told) == []  # type: ignore[arg-type]
