@@ -25,7 +25,7 @@ from jobs.runner.executors import find_executor
 from jobs.runner.leftovers import left_groups
 from jobs.runner.reconcile import reconcile
 from jobs.store.clock import FAR_APART_SECONDS, clock_offset
-from jobs.store.database import open_home
+from jobs.store.database import check_server
 from jobs.store.store import Store
 from jobs.sweeping import find_leftovers, largest, sweep
 
@@ -60,13 +60,16 @@ class Finding:
 
 def examine(home: Path | None, port: int) -> list[Finding]:
     """Look at everything; a check that breaks is itself a finding."""
-    findings = [_python(), *(_package(name) for name in PACKAGES), _device(), _starter(), _port(port)]
+    findings = [_python(), *(_package(name) for name in PACKAGES), _device(), _starter(), _port(port), _memory()]
     try:
-        place = open_home(home)
-        findings += [_folder(place), _disk(place), _memory(), *_database(place)]
+        check_server()
+    except UserError as error:  # which says the way out itself, as the one below
+        return [*findings, Finding("database", False, str(error))]  # and no folder is made
+    try:
+        place = Home(home)
+        return [*findings, _folder(place), _disk(place), *_database(place)]
     except UserError as error:
-        findings.append(Finding("folder", False, str(error)))  # which says the way out itself
-    return findings
+        return [*findings, Finding("folder", False, str(error))]
 
 
 def _python() -> Finding:

@@ -62,14 +62,24 @@ def open_home(root: Path | str | None) -> Home:
     Raises:
         UserError: When the folder or the database cannot be used.
     """
-    url = os.environ.get(DATABASE_VARIABLE, "")
-    if url and not url.startswith("sqlite"):
-        engine = open_engine(url)
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
+    check_server()
     return Home(root)
+
+
+def check_server() -> None:
+    """Refuse a database server that is named and cannot be used; nothing where the database is a file.
+
+    Raises:
+        UserError: With the server's words, and no password.
+    """
+    url = os.environ.get(DATABASE_VARIABLE, "")
+    if not url or url.startswith("sqlite"):
+        return
+    engine = open_engine(url)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _create(url: str, **options: Any) -> Engine:

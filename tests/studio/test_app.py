@@ -192,7 +192,7 @@ def test_doctor_tells_of_a_database_that_cannot_be_used_and_makes_no_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HYDRA_STUDIO_DATABASE", "postgresql+psycopg://somebody:secret@127.0.0.1:1/x")
-    (found,) = [one for one in examine(tmp_path / "new", 0) if one.name == "folder"]
+    (found,) = [one for one in examine(tmp_path / "new", 0) if one.name == "database"]
     assert not found.ok and "cannot be opened" in found.found and "secret" not in found.found
     assert list(tmp_path.iterdir()) == []
 
