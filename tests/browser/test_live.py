@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def test_news_that_comes_while_the_page_is_drawn_is_not_lost(opened: Page, chang
         time.sleep(0.05)
     changes.stamp = "third"
     # It is called once more; what is drawn is what there is then, so that its event may be the former one.
-    expect(opened.get_by_label("Told")).to_have_value("run-1 second;run-1 second;")
+    expect(opened.get_by_label("Told")).to_have_value(re.compile("run-1 second;run-1 (second|third);"))
 
 
 def test_another_value_is_followed_from_its_own_beginning(opened: Page, changes: Changes) -> None:
