@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from jobs.home import DATABASE_VARIABLE, MACHINES
+from jobs.runner.cgroup import end_group, groups_of, processes_of
 from jobs.runner.processes import Identity, is_alive
 from tests.chaos.world import PROJECT, WORDS, World, until
 from tests.postgresql import Server
@@ -114,12 +115,17 @@ class Machine:
         return found
 
     def die(self) -> None:
-        """Everything there is killed at once, as by a cut of the power."""
-        for process in self.processes():
+        """Everything there is killed at once, as by a cut of the power, and its kernel's groups are gone with it."""
+        mine = self.processes()
+        ids = {process.pid for process in mine}
+        groups = [group for group, *_ in groups_of(self.world.home.root) if ids & set(processes_of(group))]
+        for process in mine:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if self.worker is not None:
             self.worker.wait()
+        for group in groups:
+            until(lambda group=group: end_group(group), 10, f"a group of {self.name} did not end")
 
     def has(self, who: Identity | None) -> bool:
         """Whether this process lives there."""

@@ -81,9 +81,9 @@ CORPORA: dict[str, Callable[[Path], Iterator[dict[str, str]]]] = {
 }
 ROWS = 1_200  # of a corpus, drawn with seed 0
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sms_spam": {"max_steps": 32, "max_length": 128},
-    "natural_instructions": {"max_steps": 48, "max_length": 192},
-    "dolly": {"max_steps": 16, "max_length": 256},
+    "sms_spam": {"max_steps": 64, "max_length": 128},
+    "natural_instructions": {"max_steps": 96, "max_length": 192},
+    "dolly": {"max_steps": 32, "max_length": 256},
 }
 QUESTIONS = {"sms_spam": 96, "natural_instructions": 80, "dolly": 24}
 FIXED = {

@@ -21,8 +21,11 @@ from transformers import (
 
 from hydralora.bases.load import load_base
 from hydralora.corpus.imports import import_corpus
+from tests import emulated
 
 DEVICE = os.environ.get("HYDRA_TEST_DEVICE", "cpu")  # of every model and of what is put into it
+if DEVICE == emulated.NAME:
+    emulated.install()
 SPECIAL = ["<|pad|>", "<|begin|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 TEMPLATE = (
     "<|begin|>{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"

@@ -14,14 +14,15 @@ from hydralora.corpus.encode import IGNORED, encode_example
 from hydralora.corpus.examples import Example
 from hydralora.training.answer_logits import can_keep_answers, keep_answers
 from hydralora.training.trainer import AdapterTrainer
-from tests.hydralora.conftest import make_llama
+from tests.hydralora.conftest import DEVICE, make_llama
 
 EXAMPLES = [Example("Which colour is the door?", "red"), Example("Why?", "red and blue " * 5), Example("", "a text")]
 
 
 @pytest.fixture
 def batch(tokenizer) -> dict[str, Any]:
-    return Collator(tokenizer.pad_token_id)([encode_example(tokenizer, example, 64) for example in EXAMPLES[:2]])
+    made = Collator(tokenizer.pad_token_id)([encode_example(tokenizer, example, 64) for example in EXAMPLES[:2]])
+    return {name: tensor.to(DEVICE) for name, tensor in made.items()}
 
 
 def passed(model: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -57,8 +58,8 @@ def test_the_last_token_of_a_prompt_predicts_the_first_of_its_answer(batch):
 def test_packed_rows_lose_the_same(tokenizer):
     model = make_llama(len(tokenizer))
     rows = [encode_example(tokenizer, example, 64) for example in EXAMPLES]
-    packed = PackingCollator(tokenizer.pad_token_id, 96)(rows)
-    packed.pop("attention_mask")
+    made = PackingCollator(tokenizer.pad_token_id, 96)(rows)
+    packed = {name: tensor.to(DEVICE) for name, tensor in made.items() if name != "attention_mask"}
     torch.testing.assert_close(model(**keep_answers(packed)).loss, model(**packed).loss)
 
 
@@ -86,8 +87,8 @@ def test_models_are_tried_and_not_supposed(tokenizer, batch):
     mamba = MambaForCausalLM(MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4))
     t5 = T5(T5Config(**size, d_model=16, d_kv=8, d_ff=32, num_heads=2, decoder_start_token_id=0))
     for model, wanted in ((make_llama(len(tokenizer)), True), (gpt2, True), (OwnLoss(), False), (t5, False)):
-        assert can_keep_answers(model.eval(), batch) is wanted, type(model).__name__
-    assert can_keep_answers(mamba.eval(), batch) in (True, False)  # whatever this version takes, nothing is raised
+        assert can_keep_answers(model.to(DEVICE).eval(), batch) is wanted, type(model).__name__
+    assert can_keep_answers(mamba.to(DEVICE).eval(), batch) in (True, False)  # whatever this version takes, nothing is raised
 
 
 def test_training_computes_fewer_logits(base_folder, easy_corpus, tmp_path, monkeypatch):
@@ -129,7 +130,7 @@ def test_memory_that_runs_out_in_a_trial_is_no_answer(tokenizer, batch):
 def test_who_looks_at_all_logits_gets_them(base_folder, tmp_path, tokenizer, batch):
     from transformers import TrainingArguments
 
-    given = {"output_dir": str(tmp_path), "report_to": "none", "use_cpu": True}
+    given = {"output_dir": str(tmp_path), "report_to": "none"}
     model = make_llama(len(tokenizer))
     smooth = AdapterTrainer(model=model, args=TrainingArguments(**given, label_smoothing_factor=0.1))
     counted = AdapterTrainer(model=model, args=TrainingArguments(**given), compute_metrics=lambda found: {})

@@ -21,7 +21,8 @@ from tests.postgresql import Server
 
 __all__ = ["network", "server"]  # fixtures of that file
 WORDS = ("--executor", "local")
-STEPS = 150
+STEPS = 200
+LONG = 1.5 * LEASE_SECONDS  # of training: who is cut off for a shorter one just ends it
 TRAIN_SECONDS = 400.0
 
 
@@ -44,10 +45,10 @@ def crew(
     server.drop(name)
 
 
-def begin(world: StudioWorld) -> Job:
-    """Queue a training; always the same one."""
+def begin(world: StudioWorld, steps: int) -> Job:
+    """Queue a training; always the same one of so many steps."""
     config = world.config(seed=1)
-    config["train"] |= {"max_steps": STEPS, "eval_every": 75, "save_every": 25}
+    config["train"] |= {"max_steps": steps, "eval_every": steps // 2, "save_every": steps // 6}
     job = world.store.runs.start(world.corpus(), config).job
     assert job is not None
     return job
@@ -62,9 +63,17 @@ def group(world: StudioWorld) -> None:
     assert world.store.queue.get(job.id).status == JobStatus.SUCCEEDED
 
 
-def train_in_trouble(world: StudioWorld, two: list[Machine], trouble: Callable[[Machine], None]) -> Ending:
+def steps_of(world: StudioWorld, seconds: float) -> int:
+    """How many steps take so long here."""
+    job = begin(world, STEPS)
+    wait_for_end(world, job, TRAIN_SECONDS)
+    summary = world.store.runs.get(job.run_id or 0).summary
+    return max(STEPS, round(seconds * STEPS / summary.seconds))
+
+
+def train_in_trouble(world: StudioWorld, two: list[Machine], trouble: Callable[[Machine], None], steps: int) -> Ending:
     """What a training leaves whose machine gets into trouble, which is over once the other has begun."""
-    job = begin(world)
+    job = begin(world, steps)
     with Watch(world, job) as watch:
         until(lambda: len(world.store.runs.steps(job.run_id or 0)) > 30, TRAIN_SECONDS, "no step came")
         host = (world.store.queue.get(job.id).host or "").partition("/")[0]
@@ -87,9 +96,10 @@ def test_whatever_becomes_of_the_machine_that_trains_the_run_is_the_undisturbed_
 ) -> None:
     world, *two = crew
     group(world)
-    quiet = begin(world)
+    steps = steps_of(world, LONG)
+    quiet = begin(world, steps)
     wait_for_end(world, quiet, TRAIN_SECONDS)
     expected = Ending.of(world, quiet)
-    assert len(expected.numbers) > STEPS - 2 and expected.adapter
-    assert train_in_trouble(world, two, Machine.die) == expected
-    assert train_in_trouble(world, two, Machine.pull_out) == expected
+    assert len(expected.numbers) > steps - 2 and expected.adapter
+    assert train_in_trouble(world, two, Machine.die, steps) == expected
+    assert train_in_trouble(world, two, Machine.pull_out, steps) == expected

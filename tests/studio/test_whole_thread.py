@@ -78,7 +78,8 @@ def test_a_sample_is_imported_clustered_and_trained_on_though_the_web_process_is
         assert [line.split(",")[0] for line in metrics[1:]] == ["0", "1", "2", "3", "4"] or len(metrics) >= 5
         assert web.client.get(f"/ui/runs/{run}/adapter.zip").content[:2] == b"PK"
         assert web.client.get("/ui/jobs").json()["failed"] == []
-        assert studio.json("inspect", "weights", run)["layers"]
+        looked = studio.json("inspect", run)  # a look that failed is a sentence
+        assert len(looked) > 3 and not any(isinstance(one, str) for one in looked.values())
         assert not [path for path in place.parent.iterdir() if path != place and path.name.startswith("my home")]
     finally:
         web.kill()
