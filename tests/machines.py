@@ -62,9 +62,10 @@ class Namespace:
 
 
 class Machine:
-    """A machine with a worker over a shared folder, at the end of a cable to the server's network."""
+    """A machine with a worker over a shared folder, or its own, at the end of a cable to the server's network."""
 
-    def __init__(self, world: World, server: Namespace, url: Any, number: int) -> None:
+    def __init__(self, world: World, server: Namespace, url: Any, number: int, home: Path | None = None) -> None:
+        self.root = home or world.home.root
         self.name, self._server, self._cable = f"node-{number}", server, f"cable{number}"
         self.world, self.space = world, Namespace(self.name)
         far, near = f"{NETWORK}.{number}.1", f"{NETWORK}.{number}.2"
@@ -87,7 +88,7 @@ class Machine:
 
     def start(self, *words: str) -> None:
         """Start its worker and wait until that has signed in."""
-        line = [sys.executable, "-m", "jobs.runner.worker", "--home", str(self.world.home.root), *(words or WORDS)]
+        line = [sys.executable, "-m", "jobs.runner.worker", "--home", str(self.root), *(words or WORDS)]
         with (self.world.home.root / f"{self.name}.log").open("ab") as log:
             self.worker = subprocess.Popen(
                 [*self.space.inside, *line], cwd=PROJECT, env=self.environment, stdout=log, stderr=log
@@ -118,7 +119,7 @@ class Machine:
         """Everything there is killed at once, as by a cut of the power, and its kernel's groups are gone with it."""
         mine = self.processes()
         ids = {process.pid for process in mine}
-        groups = [group for group, *_ in groups_of(self.world.home.root) if ids & set(processes_of(group))]
+        groups = [group for group, *_ in groups_of(self.root) if ids & set(processes_of(group))]
         for process in mine:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -134,7 +135,7 @@ class Machine:
     @property
     def folder(self) -> Path:
         """Where it keeps what is its own."""
-        return self.world.home.root / MACHINES / self.name
+        return self.root / MACHINES / self.name
 
     def close(self) -> None:
         """End everything there."""

@@ -40,6 +40,14 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what the emulated device cannot do, with the reason."""
+    for item in items:
+        lacking = emulated.NOT_EMULATED.get(item.name, emulated.NOT_EMULATED.get(getattr(item, "originalname", "")))
+        if lacking and DEVICE == emulated.NAME:
+            item.add_marker(pytest.mark.skip(reason=f"the emulated device lacks {lacking}"))
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """One thread again after each test: UMAP raises the number for the whole process."""

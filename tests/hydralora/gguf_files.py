@@ -52,7 +52,7 @@ def write_llama(path: Path, model: Any, tokenizer: Any, *, architecture: str = "
     _add_tokenizer(writer, tokenizer)
     for name, weight in model.state_dict().items():
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2], 0)
-        values = weight.float().numpy()
+        values = weight.float().cpu().numpy()
         writer.add_tensor(name_of(name), np.ascontiguousarray(turned(values, heads) if heads else values))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

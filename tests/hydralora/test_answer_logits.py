@@ -88,7 +88,10 @@ def test_models_are_tried_and_not_supposed(tokenizer, batch):
     t5 = T5(T5Config(**size, d_model=16, d_kv=8, d_ff=32, num_heads=2, decoder_start_token_id=0))
     for model, wanted in ((make_llama(len(tokenizer)), True), (gpt2, True), (OwnLoss(), False), (t5, False)):
         assert can_keep_answers(model.to(DEVICE).eval(), batch) is wanted, type(model).__name__
-    assert can_keep_answers(mamba.to(DEVICE).eval(), batch) in (True, False)  # whatever this version takes, nothing is raised
+    assert can_keep_answers(mamba.to(DEVICE).eval(), batch) in (
+        True,
+        False,
+    )  # whatever this version takes, nothing is raised
 
 
 def test_training_computes_fewer_logits(base_folder, easy_corpus, tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def by_the_authors(gates: Tensor, tasks: Tensor, delta: float) -> Tensor:
     """LoRAMoE's loss of one layer for two types and N / 2 experts each, task 0 with the first half."""
     half = gates.shape[-1] // 2
     importance = gates.sum(1)  # (batch, N)
-    first = (tasks == 0).view(-1, 1).repeat(1, half)
+    first = (tasks.to(gates.device) == 0).view(-1, 1).repeat(1, half)
     scaled = importance * torch.where(torch.cat((first, ~first), -1), 1 + delta, 1 - delta)
     return scaled.flatten().var() / (scaled.flatten().mean() ** 2 + 1e-10)
 

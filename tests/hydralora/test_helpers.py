@@ -15,7 +15,7 @@ from torch import Tensor
 from hydralora import HydraLoraConfig, lora_fa_optimizer, scale_adapters, swap_adapter
 from hydralora.errors import AdapterError
 from hydralora.tuner.swap import projected
-from tests.hydralora.conftest import make_llama, randomise
+from tests.hydralora.conftest import DEVICE, make_llama, randomise
 from tests.hydralora.test_layer import make_layer
 from tests.hydralora.test_stacked import adapt as adapt_experts
 from tests.hydralora.test_stacked import logits as logits_of_experts
@@ -94,7 +94,7 @@ def test_pefts_hotswap_refuses_before_anything_changes(ids, tmp_path):
 def update(model: Any, ids: Tensor, factor: float) -> Tensor:
     """Output of the first adapted layer less that of its base, with the scale changed."""
     layer = model.base_model.routed_layers()[0]
-    x = torch.randn(5, 32, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(5, 32, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     with scale_adapters(model, factor), torch.inference_mode():
         return layer(x) - layer.base_layer(x)
 

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from hydralora import GateCapture, HydraLoraConfig, add_adapter, find_targets, override_experts
 from hydralora.errors import AdapterError
-from tests.hydralora.conftest import make_llama, randomise
+from tests import emulated
+from tests.hydralora.conftest import DEVICE, make_llama, randomise
 from tests.hydralora.test_architectures import train_one_step
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed, so no base can be quantised")
+pytestmark = pytest.mark.skipif(DEVICE == emulated.NAME, reason="the emulated device lacks kernels of quantised layers")
 BITS = {
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32},
     "int8": {"load_in_8bit": True},
@@ -40,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(folder: Path, bits: str) -> Any:
     """Gives a fresh quantised copy of the tiny Llama at each call."""
     return lambda: AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=BitsAndBytesConfig(**BITS[bits]), device_map="cpu"
+        folder, quantization_config=BitsAndBytesConfig(**BITS[bits]), device_map=DEVICE
     )
 
 
