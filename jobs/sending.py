@@ -9,13 +9,17 @@ import time
 
 from hydralora.errors import UserError
 from hydralora.plain import one_line
-from jobs.artefacts.address import KEY
+from jobs.artefacts.address import KEY, StoreError
 from jobs.artefacts.notes import FOLDER
+from jobs.kinds import KINDS
+from jobs.store.records import Job
+from jobs.store.status import JobStatus
 from jobs.store.store import Store
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # between two looks at what waits
 SETTING_SECONDS = 5.0  # between two looks at the setting
+ARRIVAL_SECONDS = 20.0  # for which what another machine has made is waited for
 RETRY_SECONDS = 15.0  # after a store that could not be used
 
 
@@ -55,6 +59,21 @@ def keep_sending(store: Store) -> None:
             log.warning("What waits for the artefact store was not sent: %s", type(error).__name__)
             pause = RETRY_SECONDS
         time.sleep(pause)
+
+
+def wait_for_artefacts(store: Store, job: Job) -> None:
+    """Wait a while until what a job has made on another machine can be had here: it is sent once the job has ended."""
+    artefacts = store.home.artefacts
+    if not artefacts.is_on or job.kind not in KINDS or job.status != JobStatus.SUCCEEDED:
+        return
+    deadline = time.monotonic() + ARRIVAL_SECONDS
+    for folder in KINDS[job.kind].artefacts_of(store.home.near, job.payload):
+        while time.monotonic() < deadline:
+            try:
+                artefacts.need(folder)
+                break
+            except StoreError:  # whoever opens it then is told so
+                time.sleep(LOOK_SECONDS)
 
 
 def start_sending(store: Store) -> None:

@@ -138,7 +138,8 @@ class Corpora:
         return self._rows.one(CorpusRow, Corpus, corpus_id, "Corpus")
 
     def ready(self, corpus_id: int) -> Corpus:
-        """One corpus that has been imported; UserError says what it waits for."""
+        """One corpus that has been imported; UserError says what it waits for, also where another machine has not sent
+        it yet."""
         corpus = self.get(corpus_id)
         if corpus.is_draft:
             raise UserError(
@@ -148,6 +149,7 @@ class Corpora:
         if not corpus.is_ready:
             state = corpus.job.status if corpus.job else "unknown"
             raise UserError(f"Corpus '{corpus.name}' is not ready ({state}). Wait for its import, or import it again.")
+        self.home.artefacts.need(self.home.near.corpus(corpus_id))
         return corpus
 
     def import_again(

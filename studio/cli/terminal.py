@@ -19,6 +19,7 @@ from hydralora.bounds import LARGEST_ID
 from hydralora.plain import json_text, one_line, plain
 from jobs.runner.reconcile import reconcile
 from jobs.runner.service import start_worker
+from jobs.sending import wait_for_artefacts
 from jobs.store.database import open_home
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
@@ -105,6 +106,7 @@ def wait_for(store: Store, job: Job | None, text: str) -> Job:
                 start_worker(store.home)
             time.sleep(POLL_SECONDS)
             job = store.queue.get(job.id)
+    wait_for_artefacts(store, job)
     return job
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from jobs.home import DATABASE_VARIABLE, Home, sqlite_url
 from jobs.runner.environment import job_environment
 from jobs.runner.outcome import Retry, outcome_of
 from jobs.runner.running import RunningJob, write_spec
-from jobs.sending import send_what_waits
+from jobs.sending import send_what_waits, wait_for_artefacts
 from jobs.store.records import Job
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -349,3 +350,23 @@ def test_a_real_run_trained_on_one_machine_is_opened_and_resumed_on_another_bit_
     analysis = a.store.analyses.ask(run, "weights")
     assert a.work("light").status == JobStatus.SUCCEEDED
     assert file_hash(b.home.analysis(analysis.id)) == file_hash(a.home.near.analysis(analysis.id))
+
+
+def test_what_another_machine_has_not_sent_yet_is_waited_for_and_never_told_as_missing(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_VARIABLE, sqlite_url(tmp_path / "both.db"))
+    a, b = (Machine(tmp_path / name, url) for name in "ab")
+    corpus = a.store.corpora.add("easy", [write_lines(tmp_path / "easy.jsonl", easy_rows())])
+    send_what_waits(a.store)
+    monkeypatch.setattr("tests.jobs.test_artefacts.send_what_waits", lambda store: 0)  # of b, which is slow
+    done = b.work("light")
+    assert done.status == JobStatus.SUCCEEDED
+    with pytest.raises(StoreError, match=f"corpora/{corpus.id} is neither in this home nor in the artefact store"):
+        a.store.corpora.ready(corpus.id)
+    sending = threading.Timer(1.0, b.home.artefacts.settle)
+    sending.start()
+    wait_for_artefacts(a.store, done)
+    sending.join()
+    assert a.store.corpora.ready(corpus.id).id == corpus.id
+    assert a.home.near.corpus(corpus.id).is_dir()

@@ -4,6 +4,7 @@ one of them has made is there on the other, also where the one that trains is lo
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ class Place:
             "AWS_ACCESS_KEY_ID": "studio",
             "AWS_SECRET_ACCESS_KEY": "never-told",
             "AWS_DEFAULT_REGION": "us-east-1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "NO_COLOR": "1",
