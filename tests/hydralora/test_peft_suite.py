@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hydralora import HydraLoraConfig
 from hydralora.methods import METHODS
 from tests.peft_suite.__main__ import prepare
 from tests.peft_suite.cases import LEFT_OUT, LISTED, ROWS, listed_line, settings_of, table_row
@@ -18,6 +19,11 @@ TEXT, REPORT = (DOCS / "peft.md").read_text("utf-8"), json.loads((DOCS / "peft.j
 @pytest.mark.parametrize("row", ROWS)
 def test_the_table_holds_the_counts_of_every_row(row):
     assert table_row(row, REPORT["counts"][row]) in TEXT.splitlines()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_settings_of_a_row_are_the_layers(row):
+    assert HydraLoraConfig(target_modules=["lin0"], **settings_of(row)).target_modules == {"lin0"}
 
 
 def test_nothing_fails_that_is_not_listed_and_every_reason_is_told():

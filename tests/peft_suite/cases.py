@@ -33,7 +33,7 @@ def settings_of(row: str) -> dict[str, Any]:
     method, options = ROWS[row]
     chosen = METHODS[method].options.model_validate({"lora_dropout": 0.0, **options})
     values = chosen.layer_values() | METHODS[method].fixed
-    return {name: value for name, value in values.items() if name != "target_modules"}
+    return {name: value for name, value in values.items() if name not in ("target_modules", "trainable_tokens")}
 
 
 # Targets and the like, for the suite's own small models.
