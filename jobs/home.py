@@ -151,6 +151,14 @@ class Home:
         """Folder of an analysis' results."""
         return self._fetched(self.root / "analyses" / str(int(analysis_id)))
 
+    def result(self, analysis_id: int) -> Path:
+        """The same of an analysis that has ended.
+
+        Raises:
+            StoreError: When the machine that made it has not sent it yet.
+        """
+        return self.artefacts.need(self.near.analysis(analysis_id))
+
     def checkpoints(self, run_id: int) -> list[int]:
         """Steps of the complete checkpoints of a run, in order, those that only the artefact store has among them."""
         folder = self.run(run_id)

@@ -364,6 +364,8 @@ def test_what_another_machine_has_not_sent_yet_is_waited_for_and_never_told_as_m
     assert done.status == JobStatus.SUCCEEDED
     with pytest.raises(StoreError, match=f"corpora/{corpus.id} is neither in this home nor in the artefact store"):
         a.store.corpora.ready(corpus.id)
+    with pytest.raises(StoreError, match="analyses/7 is neither in this home nor in the artefact store"):
+        a.home.result(7)
     sending = threading.Timer(1.0, b.home.artefacts.settle)
     sending.start()
     wait_for_artefacts(a.store, done)
