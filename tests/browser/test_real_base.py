@@ -30,8 +30,8 @@ def messages() -> list[dict[str, str]]:
     rows = []
     for i in range(60):
         prize, plan = PRIZES[i % 5], PLANS[i % 5]
-        rows.append({"message": f"You have won {prize}! Call 0800 {100 + i} now to claim.", "kind": "spam"})
-        rows.append({"message": f"Are you coming to {plan} at {1 + i % 11}? Tell me by {i % 7 + 2}.", "kind": "ham"})
+        rows.append({"question": f"You have won {prize}! Call 0800 {100 + i} now to claim.", "answer": "spam"})
+        rows.append({"question": f"Are you coming to {plan} at {1 + i % 11}? Tell me by {i % 7 + 2}.", "answer": "ham"})
     return rows
 
 
@@ -58,7 +58,7 @@ def test_it_is_trained_on_a_table_of_text_messages(page: Page, studio: Studio, s
     if not any(base.name == SMOLLM2.name for base in store.bases.all()):
         pytest.skip(f"{SMOLLM2.title} could not be fetched")
     with (tmp_path / "messages.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, ["message", "kind"])
+        table = csv.DictWriter(file, ["question", "answer"])
         table.writeheader()
         table.writerows(messages())
     page.goto(studio.address + "/corpora")
