@@ -88,3 +88,23 @@ def test_a_sample_is_imported_clustered_and_trained_on_though_the_web_process_is
 def _is_done(place: Path, run: int) -> bool:
     store = Store(Home(place))
     return bool(wait_for(lambda: store.runs.get(run).job.is_finished, 240))  # type: ignore[union-attr]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.databases
+def test_two_web_processes_over_one_database_tell_the_same_and_one_goes_on_without_the_other(place: Path) -> None:
+    one, other, studio = Web(place), Web(place), Commands(place)
+    try:
+        corpus = studio.json("corpora", "add", "one-voice")["corpus_id"]
+        run = studio.json("runs", "start", "--corpus", corpus, *SETTINGS)["run_id"]
+        told = [web.client.get("/ui/jobs").json() for web in (one, other)]
+        open_ = [{job["id"] for job in (*tray["running"], *tray["waiting"])} for tray in told]
+        assert open_[0] == open_[1] and open_[0]
+        one.kill()
+        assert _is_done(place, run)
+        assert other.client.get(f"/ui/runs/{run}/adapter.zip").content[:2] == b"PK"
+        assert len(Store(Home(place)).workers.seen()) == 1
+    finally:
+        for web in (one, other):
+            if web.process.poll() is None:
+                web.kill()
