@@ -19,7 +19,6 @@ import torch
 from accelerate import PartialState
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 from transformers import TrainingArguments
 
 from hydralora.bases import load
@@ -158,8 +157,26 @@ def _wrapped(value: Any) -> Any:
     return Apart(value) if isinstance(value, torch.Tensor) and not isinstance(value, Apart) else value
 
 
-class _Backend(_DummyBackendModule):
+class _Backend:
     """What PyTorch asks of a device's module; its random numbers are the CPU's."""
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def is_available(self) -> bool:
+        return True
+
+    def device_count(self) -> int:
+        return 1
+
+    def current_device(self) -> int:
+        return 0
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        """The CPU's generator is seeded."""
 
     def get_rng_state(self, device: Any = None) -> torch.Tensor:
         return torch.get_rng_state()
@@ -195,6 +212,8 @@ def _own_device(arguments: TrainingArguments) -> torch.device:
 
 def install() -> None:
     """Make the device known to PyTorch, for the whole process."""
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # not in every PyTorch
+
     _setup_privateuseone_for_python_backend(NAME, _Backend())
     library = torch.library.Library("_", "IMPL")
     library.fallback(lambda op, *args, **kwargs: compute(op, args, kwargs), "PrivateUse1")
