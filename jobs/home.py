@@ -67,7 +67,8 @@ class Home:
     folder, and ``machine`` holds what is each one's own: who works, its log, how its model server is reached.
 
     With an artefact store the folder is this machine's own, and a path that is asked for here has been fetched from the
-    store before, where that has another one; ``near`` gives the bare paths.
+    store before, where that has another one; what is finished and in neither yet is refused as that (`StoreError`).
+    ``near`` gives the bare paths, to write or to delete.
 
     Args:
         machine: That folder, for a process that knows no database and need not look at it.
@@ -122,15 +123,17 @@ class Home:
 
     def corpus(self, corpus_id: int) -> Path:
         """Folder of an imported corpus."""
-        return self._fetched(self.root / "corpora" / str(int(corpus_id)))
+        return self.artefacts.need(self.root / "corpora" / str(int(corpus_id)))
 
     def clustering(self, clustering_id: int) -> Path:
         """Folder of a clustering."""
-        return self._fetched(self.root / "clusterings" / str(int(clustering_id)))
+        return self.artefacts.need(self.root / "clusterings" / str(int(clustering_id)))
 
     def run(self, run_id: int) -> Path:
         """Folder of a run: checkpoints and the finished adapter."""
-        return self._fetched(self.root / "runs" / str(int(run_id)))
+        folder = self.root / "runs" / str(int(run_id))
+        self.artefacts.fetch(folder)
+        return folder
 
     def adapter(self, run_id: int) -> Path:
         """Folder of a run's finished adapter.
@@ -149,15 +152,7 @@ class Home:
 
     def analysis(self, analysis_id: int) -> Path:
         """Folder of an analysis' results."""
-        return self._fetched(self.root / "analyses" / str(int(analysis_id)))
-
-    def result(self, analysis_id: int) -> Path:
-        """The same of an analysis that has ended.
-
-        Raises:
-            StoreError: When the machine that made it has not sent it yet.
-        """
-        return self.artefacts.need(self.near.analysis(analysis_id))
+        return self.artefacts.need(self.root / "analyses" / str(int(analysis_id)))
 
     def checkpoints(self, run_id: int) -> list[int]:
         """Steps of the complete checkpoints of a run, in order, those that only the artefact store has among them."""
@@ -172,10 +167,6 @@ class Home:
     def job(self, job_id: int, attempt: int) -> Path:
         """Folder of one attempt at a job: spec, log, metrics, result."""
         return self.attempts(job_id) / str(int(attempt))
-
-    def _fetched(self, folder: Path) -> Path:
-        self.artefacts.fetch(folder)
-        return folder
 
     @property
     def bases(self) -> Path:

@@ -291,7 +291,7 @@ def push(job: Job) -> dict[str, Any]:
     from hydralora.adapters.card import model_card
     from hydralora.adapters.hub import push_folder
 
-    asked, folder = job.payload, job.home.artefacts.need(job.home.analysis(job.payload["analysis_id"]))
+    asked, folder = job.payload, job.home.analysis(job.payload["analysis_id"])
     facts = results.AdapterFacts.read(job.home.adapter(asked["run_id"]))
     known = asked.get("answers_id")
     answers = results.Answers.read(job.home.analysis(known)) if known else None
@@ -352,7 +352,7 @@ def known_base(job: Job, base: str) -> str:
 
 
 def _corpus(job: Job) -> Path:
-    return job.home.artefacts.need(job.home.corpus(job.payload["corpus_id"]))
+    return job.home.corpus(job.payload["corpus_id"])
 
 
 def _clusters(job: Job) -> Path | None:
@@ -362,7 +362,7 @@ def _clusters(job: Job) -> Path | None:
     clustering, grouping = (job.payload.get(name) for name in ("clustering_id", "grouping"))
     if grouping:
         return open_grouping(_corpus(job), grouping)
-    return job.home.artefacts.need(job.home.clustering(clustering)) if clustering else None
+    return job.home.clustering(clustering) if clustering else None
 
 
 def _out(job: Job) -> Path:

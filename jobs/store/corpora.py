@@ -138,8 +138,7 @@ class Corpora:
         return self._rows.one(CorpusRow, Corpus, corpus_id, "Corpus")
 
     def ready(self, corpus_id: int) -> Corpus:
-        """One corpus that has been imported; UserError says what it waits for, also where another machine has not sent
-        it yet."""
+        """One corpus that has been imported; UserError says what it waits for."""
         corpus = self.get(corpus_id)
         if corpus.is_draft:
             raise UserError(
@@ -149,7 +148,6 @@ class Corpora:
         if not corpus.is_ready:
             state = corpus.job.status if corpus.job else "unknown"
             raise UserError(f"Corpus '{corpus.name}' is not ready ({state}). Wait for its import, or import it again.")
-        self.home.artefacts.need(self.home.near.corpus(corpus_id))
         return corpus
 
     def import_again(

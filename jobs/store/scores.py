@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hydralora.errors import ResultError
+from hydralora.errors import UserError
 from hydralora.results import Answers
 from jobs.home import Home
 from jobs.store.analyses import question_of
@@ -62,7 +62,7 @@ def write_answers(session: Session, job: JobRow, home: Home) -> None:
 def fill_scores(home: Home, rows: Rows) -> int:
     """Keep the scores of answers that an earlier version measured; how many these were.
 
-    Answers whose file is gone or damaged are passed over: whoever looks at them is told.
+    Answers whose file is gone, damaged or not sent by its machine yet are passed over: whoever looks at them is told.
     """
     own = (AnalysisRow.kind == "answers", AnalysisRow.question == question_of("answers"))
     query = select(AnalysisRow).join(JobRow, JobRow.id == AnalysisRow.job_id).where(*own)
@@ -73,7 +73,7 @@ def fill_scores(home: Home, rows: Rows) -> int:
     for row in missing:
         try:
             found.append(_row_of(row, Answers.read(home.analysis(row.id))))
-        except ResultError:
+        except UserError:
             continue
     if found:
         with rows.writing() as session:

@@ -40,7 +40,7 @@ def export_run(
     analysis = store.analyses.export(run_id, how, form)
     start_worker(store.home)
     export = Export.load(finished(store, analysis.job, f"Export: {how}, {form}").result or {}, "The database")
-    folder = store.home.result(analysis.id)
+    folder = store.home.analysis(analysis.id)
     if to is not None:
         copy(folder, to)
     answer = {

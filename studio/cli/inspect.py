@@ -102,7 +102,7 @@ def look(store: Store, analysis: Analysis, kind: str) -> Look:
         return done.error or done.status
     found = kind_of(kind).result
     assert found is not None  # a kind that can be looked at has one
-    return found.read(store.home.result(analysis.id))
+    return found.read(store.home.analysis(analysis.id))
 
 
 def break_down(store: Store, run_id: int, own_seeds: bool) -> list[int]:

@@ -71,7 +71,7 @@ def pairs_of(store: Store, first: int, second: int) -> list[Pair]:
     missing = [run for run, one in zip(runs, found, strict=True) if not is_measured(one)]
     if missing:
         raise UserError(f"The answers of {shown(missing[0].name)} are not measured yet.")
-    a, b = (Answers.read(store.home.result(one.id)) for one in found if one is not None)
+    a, b = (Answers.read(store.home.analysis(one.id)) for one in found if one is not None)
     right = dict(zip((row.id for row in b.rows), zip(b.rows, b.scores["tuned"].hits, strict=True), strict=True))
     pairs = []
     for row, hit in zip(a.rows, a.scores["tuned"].hits, strict=True):

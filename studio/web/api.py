@@ -82,7 +82,7 @@ def figure_router(store: Store) -> APIRouter:
             raise UserError("This analysis is not finished yet.")
         query = Query(layer, what, group, step, part, kind)
         try:
-            return _reply(analysis_figure(store.home.result(found.id), found.kind, view, query))
+            return _reply(analysis_figure(store.home.analysis(found.id), found.kind, view, query))
         except NothingToShow as reason:
             return JSONResponse({"empty": str(reason)})
 
@@ -99,7 +99,7 @@ def figure_router(store: Store) -> APIRouter:
         if found.kind != "export" or found.job is None or found.job.status != "succeeded":
             raise UserError("There is no finished export of this number.")
         words = "-".join(map(str, found.params.values()))
-        return _zip(store.home.result(analysis_id), f"run-{found.run_id}-{words}.zip")
+        return _zip(store.home.analysis(analysis_id), f"run-{found.run_id}-{words}.zip")
 
     @router.get("/runs/{run_id}/metrics.csv")
     def metrics(run_id: Id) -> Response:

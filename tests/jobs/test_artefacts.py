@@ -363,12 +363,13 @@ def test_what_another_machine_has_not_sent_yet_is_waited_for_and_never_told_as_m
     done = b.work("light")
     assert done.status == JobStatus.SUCCEEDED
     with pytest.raises(StoreError, match=f"corpora/{corpus.id} is neither in this home nor in the artefact store"):
-        a.store.corpora.ready(corpus.id)
+        a.home.corpus(corpus.id)
+    with pytest.raises(StoreError, match="clusterings/7 is neither in this home nor in the artefact store"):
+        a.home.clustering(7)
     with pytest.raises(StoreError, match="analyses/7 is neither in this home nor in the artefact store"):
-        a.home.result(7)
+        a.home.analysis(7)
     sending = threading.Timer(1.0, b.home.artefacts.settle)
     sending.start()
     wait_for_artefacts(a.store, done)
     sending.join()
-    assert a.store.corpora.ready(corpus.id).id == corpus.id
-    assert a.home.near.corpus(corpus.id).is_dir()
+    assert a.home.corpus(corpus.id).is_dir()

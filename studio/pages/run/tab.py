@@ -174,7 +174,7 @@ def result_of(store: Store, found: Analysis | None, kind: type[R]) -> R | None:
     if not is_done(found):
         return None
     assert found is not None
-    return kind.read(store.home.result(found.id))
+    return kind.read(store.home.analysis(found.id))
 
 
 def layer_names(store: Store, run: Run, on: dict[str, Any] | None) -> list[str]:

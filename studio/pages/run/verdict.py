@@ -55,7 +55,7 @@ def judge(store: Store, run: Run, answers: Analysis | None, *, is_sample: bool |
     if run.base == "starter" and is_sample is None:
         is_sample = store.corpora.get(run.corpus_id).is_sample
     is_small = run.base == "starter" and not is_sample
-    return _judged(store.home.result(answers.id), run.summary.model_dump_json(), is_small)
+    return _judged(store.home.analysis(answers.id), run.summary.model_dump_json(), is_small)
 
 
 @functools.lru_cache(maxsize=MOST_KEPT)
