@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from hydralora.answering import rouge_l, score
 from hydralora.corpus.examples import Example
+from hydralora.methods import METHODS
 from hydralora.results import AnswerRow, Answers, RunSummary
 from jobs.store.status import JobStatus
 from jobs.store.store import Store
@@ -132,3 +135,17 @@ def test_a_corpus_without_questions_gives_no_verdict_and_is_no_failure(store: St
 @pytest.mark.parametrize(("answer", "wanted"), [("हिन्दी भाषा", "हन्द भष"), ("สวัสดี", "สวสด")])
 def test_marks_of_letters_count(answer: str, wanted: str) -> None:
     assert rouge_l(answer, answer) == 1.0 and rouge_l(answer, wanted) < 1.0
+
+
+def test_a_run_that_was_named_by_itself_is_told_once(stored: Stored, store: Store) -> None:
+    run = stored.run(stored.corpus("Trades"))
+    own = f"{METHODS[run.method].title} on Trades"
+    store.runs.rename(run.id, own)
+    assert _text(headline(store, store.runs.get(run.id), None, None, is_small=True)).count("on Trades") == 1
+    store.runs.rename(run.id, "My first")
+    told = _text(headline(store, store.runs.get(run.id), None, None, is_small=True))
+    assert "My first" in told and told.count("on Trades") == 1
+
+
+def _text(shown: object) -> str:
+    return re.sub(r"<[^>]+>", "", str(shown))

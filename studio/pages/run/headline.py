@@ -74,15 +74,16 @@ def _who(store: Store, run: Run) -> Markup:
     """Name, method, corpus, base and time of a run."""
     what = f"external adapter, {METHODS[run.method].title}" if run.is_imported else METHODS[run.method].title
     where: object = ", without a corpus"
+    name = Markup(f"<b>{cards.text(run.name)}</b> ")
     if run.corpus_id is not None:
         corpus = store.corpora.get(run.corpus_id)
+        if run.name == f"{what} on {corpus.name}":  # as it is named by itself, which is what follows
+            name = Markup()
         where = cards.join(" on ", cards.link(f"/corpora?corpus={corpus.id}", corpus.name))
     base = f", base {shown_base(run.base)}" if run.summary or not run.is_imported else ""
     spent = training_seconds(store.runs.events(run.id))
     took = f", trained in {cards.duration(spent)}" if spent and run.summary and not run.is_imported else ""
-    return cards.join(
-        Markup(f"<b>{cards.text(run.name)}</b> "), what, where, f"{base}, {cards.moment(run.created_at)}{took}"
-    )
+    return cards.join(name, what, where, f"{base}, {cards.moment(run.created_at)}{took}")
 
 
 def _verdict(store: Store, run: Run, answers: Analysis | None) -> Verdict | None:
